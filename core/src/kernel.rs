@@ -1,0 +1,229 @@
+//! The kernel's state as values: what one node's kernel holds of Weft's, or should hold.
+//!
+//! One object is a [`Key`] with a [`Value`]. Keys are ordered as objects depend on each other: whoever creates in
+//! ascending and deletes in descending order never refers to something that is not there. Must never know netlink:
+//! interfaces are named, not numbered, and the edge translates.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnetwork::IpNetwork;
+
+use crate::{
+    nft::{Ruleset, SetName},
+    types::{LinkName, Mac, Vni},
+};
+
+/// Marks our routes and nexthops (`rtm_protocol`, `nh_protocol`); 87 is assigned to nobody in the kernel's rtnetlink.h
+/// or iproute2's rt_protos.
+pub const PROTOCOL: u8 = 87;
+/// Marks our device (`IFLA_IFALIAS`).
+pub const ALIAS: &str = "weft";
+/// Our nexthop ids are in this range: "WE" in the upper half.
+pub const NEXTHOP_IDS: std::ops::RangeInclusive<u32> = 0x5745_0000..=0x5746_ffff;
+/// Metric of the `unreachable` routes, so high that every other route wins.
+pub const UNREACHABLE_METRIC: u32 = 0x7fff_5745;
+/// Metric of the other IPv4 routes: the kernel's own default.
+pub const METRIC_V4: u32 = 0;
+/// Metric of the other IPv6 routes: the kernel's own default (`IP6_RT_PRIO_USER`).
+pub const METRIC_V6: u32 = 1024;
+
+/// Identity of one kernel object of ours, in order of dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// The VXLAN device.
+    Device,
+    /// A network sysctl.
+    Sysctl(Sysctl),
+    /// An address on the VXLAN device, always a whole host (/32 or /128).
+    Address(IpAddr),
+    /// All chains and named counters of table `inet weft`.
+    Ruleset,
+    /// An element of a set of table `inet weft`.
+    Element(SetName, IpNetwork),
+    /// A forwarding entry of the VXLAN device: which underlay address a VTEP MAC is behind.
+    Fdb(Mac),
+    /// A permanent neighbour on one of our links.
+    Neighbour(LinkName, IpAddr),
+    /// A nexthop object.
+    Nexthop(u32),
+    /// A route of the main table.
+    Route(IpNetwork, u32),
+}
+
+/// A network sysctl we set. Each maps to one file below /proc/sys/net.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sysctl {
+    /// `ipv4/ip_forward`.
+    ForwardV4,
+    /// `ipv6/conf/LINK/accept_ra`; before forwarding is switched on, else router advertisements stop counting.
+    AcceptRa(LinkName),
+    /// `ipv6/conf/all/forwarding`.
+    ForwardV6,
+    /// `ipv4/conf/LINK/rp_filter`.
+    RpFilter(LinkName),
+    /// `ipv4/conf/LINK/send_redirects`.
+    SendRedirects(LinkName),
+    /// `ipv6/conf/LINK/disable_ipv6`: some images switch IPv6 off by default, links of ours that carry it need it on.
+    DisableIpv6(LinkName),
+}
+
+/// What one kernel object is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// For [`Key::Device`].
+    Device(Device),
+    /// For [`Key::Sysctl`].
+    Sysctl(i32),
+    /// For keys that say all: [`Key::Address`] and [`Key::Element`].
+    Present,
+    /// For [`Key::Ruleset`].
+    Ruleset(Arc<Ruleset>),
+    /// For [`Key::Fdb`]: the underlay address of the VTEP.
+    Fdb(IpAddr),
+    /// For [`Key::Neighbour`].
+    Neighbour(Mac),
+    /// For [`Key::Nexthop`]: an onlink gateway on the VXLAN device.
+    Nexthop(IpAddr),
+    /// For [`Key::Route`].
+    Route(Route),
+}
+
+/// The VXLAN device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Its name; the key does not carry it because there is one device only.
+    pub name: LinkName,
+    /// The VTEP MAC.
+    pub mac: Mac,
+    /// The network identifier.
+    pub vni: Vni,
+    /// UDP port, host byte order.
+    pub port: u16,
+    /// Source of outer packets: the registered underlay address.
+    pub local: IpAddr,
+    /// Largest inner IP packet in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Every other attribute is as we set it: learning off, addrgenmode none, no underlay link, DF unset. Always true
+    /// in a desired state.
+    pub sound: bool,
+}
+
+impl Device {
+    /// True where `self` can be changed into `wanted` in place. The kernel takes a new MAC, MTU and, within a family, a new
+    /// local address (`vxlan_changelink` in drivers/net/vxlan/vxlan_core.c), but neither VNI nor port.
+    pub fn can_become(&self, wanted: &Self) -> bool {
+        self.name == wanted.name
+            && self.vni == wanted.vni
+            && self.port == wanted.port
+            && self.local.is_ipv4() == wanted.local.is_ipv4()
+            && self.sound
+    }
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// How packets leave.
+    pub via: Via,
+    /// Path MTU in bytes where it differs from the link's; 0: the link's.
+    pub mtu: u32,
+    /// Source address the host uses for its own packets.
+    pub src: Option<IpAddr>,
+}
+
+/// How packets of a route leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// Through a nexthop object of ours: the tunnel.
+    Nexthop(u32),
+    /// Through a gateway that is on the link: a peer in the same subnet.
+    Gateway(IpAddr, LinkName),
+    /// Straight to the link: a pod.
+    Link(LinkName),
+    /// Answered with ICMP unreachable.
+    Unreachable,
+}
+
+/// A set of kernel objects.
+pub type Objects = BTreeMap<Key, Value>;
+
+/// What a reading of the kernel found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Objects that carry our marks, and the current values of the sysctls asked for.
+    pub ours: Objects,
+    /// Keys whose place in the kernel is held by an object without our marks, such as a route to a pod CIDR that an
+    /// administrator added.
+    pub foreign: BTreeSet<Key>,
+    /// The links present, so that only pods whose interface exists get host routes.
+    pub links: BTreeSet<LinkName>,
+}
+
+impl Key {
+    /// True where the object lives on the VXLAN device `device` and so goes with it.
+    pub fn goes_with_device(&self, value: &Value, device: LinkName) -> bool {
+        match self {
+            Self::Device | Self::Address(_) | Self::Fdb(_) | Self::Nexthop(_) => true,
+            Self::Neighbour(link, _) => *link == device,
+            Self::Sysctl(sysctl) => sysctl.link() == Some(device),
+            Self::Route(..) => matches!(value, Value::Route(Route { via: Via::Nexthop(_), .. })),
+            Self::Ruleset | Self::Element(..) => false,
+        }
+    }
+}
+
+impl Sysctl {
+    /// The interface it belongs to, where it is not global.
+    pub const fn link(&self) -> Option<LinkName> {
+        match self {
+            Self::ForwardV4 | Self::ForwardV6 => None,
+            Self::AcceptRa(link) | Self::RpFilter(link) | Self::SendRedirects(link) | Self::DisableIpv6(link) => {
+                Some(*link)
+            }
+        }
+    }
+
+    /// Its path below /proc/sys/net.
+    pub fn path(&self) -> String {
+        match self {
+            Self::ForwardV4 => "ipv4/ip_forward".to_owned(),
+            Self::ForwardV6 => "ipv6/conf/all/forwarding".to_owned(),
+            Self::AcceptRa(link) => format!("ipv6/conf/{link}/accept_ra"),
+            Self::RpFilter(link) => format!("ipv4/conf/{link}/rp_filter"),
+            Self::SendRedirects(link) => format!("ipv4/conf/{link}/send_redirects"),
+            Self::DisableIpv6(link) => format!("ipv6/conf/{link}/disable_ipv6"),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device => f.write_str("VXLAN device"),
+            Self::Sysctl(sysctl) => write!(f, "sysctl net/{}", sysctl.path()),
+            Self::Address(address) => write!(f, "VTEP address {address}"),
+            Self::Ruleset => f.write_str("nftables table inet weft"),
+            Self::Element(set, element) => write!(f, "element {element} of nftables set {set}"),
+            Self::Fdb(mac) => write!(f, "FDB entry {mac}"),
+            Self::Neighbour(link, address) => write!(f, "neighbour {address} on {link}"),
+            Self::Nexthop(id) => write!(f, "nexthop {id}"),
+            Self::Route(to, UNREACHABLE_METRIC) => write!(f, "unreachable route {to}"),
+            Self::Route(to, _) => write!(f, "route {to}"),
+        }
+    }
+}
+
+/// The metric of an ordinary route to `to`.
+pub const fn metric(to: &IpNetwork) -> u32 {
+    match to {
+        IpNetwork::V4(_) => METRIC_V4,
+        IpNetwork::V6(_) => METRIC_V6,
+    }
+}

@@ -1,0 +1,100 @@
+//! Membership: who is in the cluster, and how a change of it travels.
+//!
+//! Owns the members, their revisions and the digest. The controller keeps a [`Log`], every agent a [`View`]; deltas and
+//! snapshots lead from one to the other. Must never decide that a silent node is gone: a member departs by name only.
+
+mod digest;
+mod log;
+mod view;
+
+use std::sync::Arc;
+
+pub use digest::Digest;
+pub use log::Log;
+pub use view::{View, ViewError};
+
+use crate::{
+    settings::Settings,
+    types::{Family, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
+};
+
+/// A node of the cluster as every other node needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// Which life of that name: raised when a node is deleted and joins again.
+    pub incarnation: u64,
+    /// At most one pod CIDR per family.
+    pub pod_cidrs: PerFamily<Option<PodCidr>>,
+    /// The VTEP MAC, derived by the controller.
+    pub mac: Mac,
+    /// Underlay addresses with their on-link prefixes; none until the node reported them.
+    pub underlay: PerFamily<Option<UnderlayAddress>>,
+    /// MTU of the underlay link in bytes; 0 until the node reported it.
+    pub underlay_mtu: u32,
+}
+
+/// How packets of one family travel between two nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path {
+    /// Encapsulated.
+    Vxlan,
+    /// The plain route.
+    Direct,
+    /// Not at all: mode `never` and no common subnet, or no outer address yet.
+    None,
+}
+
+impl Member {
+    /// How packets of `family` travel between this node and `other`; symmetric.
+    pub fn path(&self, other: &Self, family: Family, settings: &Settings) -> Path {
+        use crate::settings::Mode;
+        if settings.mode != Mode::Always && self.shares_subnet(other, family) {
+            return Path::Direct;
+        }
+        let both_have_outer =
+            self.underlay.get(settings.outer).is_some() && other.underlay.get(settings.outer).is_some();
+        if settings.mode == Mode::Never || !both_have_outer { Path::None } else { Path::Vxlan }
+    }
+
+    fn shares_subnet(&self, other: &Self, family: Family) -> bool {
+        match (self.underlay.get(family), other.underlay.get(family)) {
+            (Some(mine), Some(theirs)) => mine.reaches(theirs) && theirs.reaches(mine),
+            _ => false,
+        }
+    }
+}
+
+/// One change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A member joined or changed; the whole new value.
+    Upsert(Arc<Member>),
+    /// A member departed.
+    Departed(NodeName),
+    /// The cluster's settings changed.
+    Settings(Arc<Settings>),
+}
+
+/// All that changed after one revision up to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// The receiver must hold at least this revision of the same epoch.
+    pub from: Revision,
+    /// What the receiver holds afterwards.
+    pub to: Revision,
+    /// The changes with their sequences, ascending; at most one per member, its latest.
+    pub changes: Vec<(u64, Change)>,
+}
+
+/// The whole membership at a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub revision: Revision,
+    /// The cluster's settings.
+    pub settings: Arc<Settings>,
+    /// All members by name, ascending.
+    pub members: Vec<Arc<Member>>,
+}

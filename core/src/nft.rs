@@ -1,0 +1,171 @@
+//! Table `inet weft` as values: sets, chains and rules in the small vocabulary that Weft needs.
+//!
+//! Owns what the rules say; must never know how nf_tables encodes them. The edge encodes these expressions and decodes
+//! a dump into the same ones, so that an edited chain shows as a difference.
+
+mod ruleset;
+
+use std::fmt;
+
+pub use ruleset::ruleset;
+
+use crate::types::Family;
+
+/// The table's name; its family is `inet`.
+pub const TABLE: &str = "weft";
+
+/// A set of table `inet weft`. Elements are networks: the interval flag is on for pools, off for single addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetName {
+    /// Underlay addresses of the current members: whom tunnel packets are taken from.
+    Peers(Family),
+    /// The pools: the overlay's addresses.
+    Pools(Family),
+}
+
+impl SetName {
+    /// All sets.
+    pub const ALL: [Self; 4] =
+        [Self::Peers(Family::V4), Self::Peers(Family::V6), Self::Pools(Family::V4), Self::Pools(Family::V6)];
+
+    /// The name in nf_tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peers(Family::V4) => "peers4",
+            Self::Peers(Family::V6) => "peers6",
+            Self::Pools(Family::V4) => "pools4",
+            Self::Pools(Family::V6) => "pools6",
+        }
+    }
+
+    /// The family of its elements.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Peers(family) | Self::Pools(family) => family,
+        }
+    }
+
+    /// True where elements are ranges (`NFT_SET_INTERVAL`).
+    pub const fn is_interval(self) -> bool {
+        matches!(self, Self::Pools(_))
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A named counter (`NFT_OBJECT_COUNTER`): it keeps its figures when chains change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CounterName {
+    /// Tunnel packets that a pod sent, dropped.
+    TunnelFromPod,
+    /// Tunnel packets from an address that no member has, dropped.
+    TunnelFromStranger,
+}
+
+impl CounterName {
+    /// All counters.
+    pub const ALL: [Self; 2] = [Self::TunnelFromPod, Self::TunnelFromStranger];
+
+    /// The name in nf_tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TunnelFromPod => "tunnel_from_pod",
+            Self::TunnelFromStranger => "tunnel_from_stranger",
+        }
+    }
+}
+
+/// The table's chains with their rules, and by being named in them its counters and sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Base chains in a fixed order.
+    pub chains: Vec<Chain>,
+}
+
+/// A base chain; its policy is accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// `filter` or `nat`.
+    pub kind: ChainKind,
+    /// Where it hooks in.
+    pub hook: Hook,
+    /// Its place among the chains of the hook.
+    pub priority: i32,
+    /// Its rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// The type of a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainKind {
+    /// Type `filter`.
+    Filter,
+    /// Type `nat`.
+    Nat,
+}
+
+/// A netfilter hook of the `inet` family (`enum nf_inet_hooks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// NF_INET_PRE_ROUTING.
+    Prerouting,
+    /// NF_INET_LOCAL_IN.
+    Input,
+    /// NF_INET_FORWARD.
+    Forward,
+    /// NF_INET_LOCAL_OUT.
+    Output,
+    /// NF_INET_POST_ROUTING.
+    Postrouting,
+}
+
+/// A rule: its expressions in order.
+pub type Rule = Vec<Expr>;
+
+/// One expression of a rule. Matches that fail end the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expr {
+    /// `meta nfproto ipv4|ipv6`.
+    Family(Family),
+    /// `meta l4proto N`.
+    Protocol(u8),
+    /// `udp dport N`, host byte order; the rule checks the protocol before.
+    DestinationPort(u16),
+    /// `@th,96,24 VNI`: the VNI of a VXLAN header behind the UDP header (RFC 7348, section 5).
+    Vni(u32),
+    /// `oifname NAME`.
+    OutInterface(String),
+    /// `ip|ip6 saddr @SET`, or `!=` where `negated`.
+    Source {
+        /// The set looked up; its family names the header read.
+        set: SetName,
+        /// True for "not in the set".
+        negated: bool,
+    },
+    /// `ip|ip6 daddr @SET`, or `!=` where `negated`.
+    Destination {
+        /// The set looked up; its family names the header read.
+        set: SetName,
+        /// True for "not in the set".
+        negated: bool,
+    },
+    /// `counter name N`.
+    Counter(CounterName),
+    /// `notrack`.
+    Notrack,
+    /// `drop`.
+    Drop,
+    /// `accept`.
+    Accept,
+    /// `masquerade fully-random`, and where ports are given `to :FIRST-LAST`.
+    Masquerade {
+        /// First and last source port, host byte order.
+        ports: Option<(u16, u16)>,
+    },
+}

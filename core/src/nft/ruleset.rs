@@ -1,0 +1,132 @@
+//! The rules themselves, one function a chain.
+//!
+//! An accept of ours cannot undo another table's drop; these rules never try to.
+
+use super::{Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
+use crate::{
+    settings::Settings,
+    types::{Family, LinkName},
+};
+
+/// IPPROTO_TCP and IPPROTO_UDP.
+const PORTED: [u8; 2] = [6, 17];
+const UDP: u8 = 17;
+/// Before connection tracking, after defragmentation (`NF_IP_PRI_RAW`).
+const RAW: i32 = -300;
+/// `NF_IP_PRI_FILTER`, a little earlier so that another table's accept does not matter and its drop is not hidden.
+const FILTER: i32 = -10;
+/// A little before `NF_IP_PRI_NAT_SRC`, so that a Service's own masquerade (kube-proxy) does not see what is ours.
+const SOURCE_NAT: i32 = 90;
+/// First source port of masqueraded flows.
+const FIRST_PORT: u16 = 1024;
+
+/// The chains for a node whose VXLAN device is `device`.
+pub fn ruleset(settings: &Settings, device: LinkName) -> Ruleset {
+    Ruleset {
+        chains: vec![
+            prerouting(settings),
+            output(settings),
+            input(settings),
+            forward(settings),
+            postrouting(settings, device),
+        ],
+    }
+}
+
+/// Matches a packet of our tunnel, and nobody else's VXLAN on the same port.
+fn tunnel(settings: &Settings) -> Rule {
+    vec![Expr::Protocol(UDP), Expr::DestinationPort(settings.port), Expr::Vni(settings.vni.get())]
+}
+
+/// Tunnel packets of members are not tracked.
+fn prerouting(settings: &Settings) -> Chain {
+    let outer = settings.outer;
+    let mut rule = vec![Expr::Family(outer)];
+    rule.extend(tunnel(settings));
+    rule.push(Expr::Source { set: SetName::Peers(outer), negated: false });
+    rule.push(Expr::Notrack);
+    chain("prerouting", ChainKind::Filter, Hook::Prerouting, RAW, vec![rule])
+}
+
+/// Our own tunnel packets are not tracked either.
+fn output(settings: &Settings) -> Chain {
+    let mut rule = tunnel(settings);
+    rule.push(Expr::Notrack);
+    chain("output", ChainKind::Filter, Hook::Output, RAW, vec![rule])
+}
+
+/// Tunnel packets that reach this host from an address no member has are dropped, in either family: also those that a
+/// Service's translation sends here.
+fn input(settings: &Settings) -> Chain {
+    let rules = Family::ALL.map(|family| {
+        let mut rule = vec![Expr::Family(family)];
+        rule.extend(tunnel(settings));
+        if family == settings.outer {
+            rule.push(Expr::Source { set: SetName::Peers(family), negated: true });
+        }
+        rule.extend([Expr::Counter(CounterName::TunnelFromStranger), Expr::Drop]);
+        rule
+    });
+    chain("input", ChainKind::Filter, Hook::Input, FILTER, rules.into())
+}
+
+/// Tunnel packets that a pod sends to another host are dropped after destination translation.
+fn forward(settings: &Settings) -> Chain {
+    let rules = Family::ALL.map(|family| {
+        let mut rule = vec![Expr::Family(family)];
+        rule.extend(tunnel(settings));
+        rule.push(Expr::Source { set: SetName::Pools(family), negated: false });
+        rule.extend([Expr::Counter(CounterName::TunnelFromPod), Expr::Drop]);
+        rule
+    });
+    chain("forward", ChainKind::Filter, Hook::Forward, FILTER, rules.into())
+}
+
+/// Masquerades pods towards everything outside the pools, and whatever enters the tunnel without an overlay address.
+fn postrouting(settings: &Settings, device: LinkName) -> Chain {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        let pools = SetName::Pools(family);
+        let to_outside = vec![
+            Expr::Family(family),
+            Expr::Source { set: pools, negated: false },
+            Expr::Destination { set: pools, negated: true },
+        ];
+        let into_tunnel = vec![
+            Expr::Family(family),
+            Expr::OutInterface(device.to_string()),
+            Expr::Source { set: pools, negated: true },
+        ];
+        for matches in [to_outside, into_tunnel] {
+            rules.extend(masquerade(&matches, settings.port));
+        }
+    }
+    chain("postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT, rules)
+}
+
+/// Fully random ports, never the tunnel's own: a reply to it would be taken for a tunnel packet. Protocols without ports
+/// follow in a rule of their own.
+fn masquerade(matches: &Rule, tunnel_port: u16) -> Vec<Rule> {
+    let rule = |more: Vec<Expr>| [matches.clone(), more].concat();
+    let ports = source_ports(tunnel_port);
+    let mut rules: Vec<Rule> = PORTED
+        .map(|protocol| rule(vec![Expr::Protocol(protocol), Expr::Masquerade { ports: Some(ports) }]))
+        .into();
+    rules.push(rule(vec![Expr::Masquerade { ports: None }]));
+    rules
+}
+
+/// The larger of the two port ranges beside the tunnel's port.
+const fn source_ports(tunnel_port: u16) -> (u16, u16) {
+    if tunnel_port <= FIRST_PORT {
+        (FIRST_PORT + 1, u16::MAX)
+    } else if u16::MAX - tunnel_port >= tunnel_port - FIRST_PORT {
+        (tunnel_port + 1, u16::MAX)
+    } else {
+        (FIRST_PORT, tunnel_port - 1)
+    }
+}
+
+fn chain(name: &str, kind: ChainKind, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), kind, hook, priority, rules }
+}

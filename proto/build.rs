@@ -1,0 +1,8 @@
+//! Compiles weft.v1 without a protoc on the machine.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["types", "membership", "join", "operator", "agent"].map(|name| format!("weft/v1/{name}.proto"));
+    println!("cargo::rerun-if-changed=weft");
+    tonic_prost_build::configure().build_transport(false).compile_fds(protox::compile(files, ["."])?)?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Weft's wire contract: the generated code of `weft.v1`, and its conversion to and from typed values.
+//!
+//! Owns the edge between bytes and types: what passes [`convert`] is valid. Must never hold behaviour.
+
+pub mod convert;
+
+/// `weft.v1` as generated from the .proto files, where every field is documented.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("weft.v1");
+}
