@@ -1,0 +1,132 @@
+//! Members and the facts that nodes report.
+
+use weft_core::{
+    membership::Member,
+    types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
+};
+
+use super::{
+    ConvertError,
+    addresses::{per_family, to_cidr},
+};
+use crate::v1;
+
+/// The smallest MTU that IPv6 allows (RFC 8200, section 5).
+const SMALLEST_MTU: u32 = 1280;
+/// The largest MTU of an IP link.
+const LARGEST_MTU: u32 = 65_536;
+/// The longest version text that is kept.
+const LONGEST_VERSION: usize = 64;
+
+/// What a node says of itself, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its underlay addresses with their on-link prefixes.
+    pub underlay: PerFamily<Option<UnderlayAddress>>,
+    /// MTU of its underlay link in bytes.
+    pub underlay_mtu: u32,
+    /// Version of its agent.
+    pub agent_version: String,
+}
+
+impl TryFrom<v1::Facts> for Facts {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Facts) -> Result<Self, ConvertError> {
+        let underlay = underlay(&wire.underlay_addresses)?;
+        if !(SMALLEST_MTU..=LARGEST_MTU).contains(&wire.underlay_mtu) {
+            let message = format!("{} is not between {SMALLEST_MTU} and {LARGEST_MTU} bytes", wire.underlay_mtu);
+            return Err(ConvertError::new("underlay_mtu", message));
+        }
+        if wire.agent_version.len() > LONGEST_VERSION || wire.agent_version.chars().any(char::is_control) {
+            let message = format!("is not a printable text of at most {LONGEST_VERSION} bytes");
+            return Err(ConvertError::new("agent_version", message));
+        }
+        Ok(Self { underlay, underlay_mtu: wire.underlay_mtu, agent_version: wire.agent_version })
+    }
+}
+
+impl From<&Facts> for v1::Facts {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            underlay_addresses: facts.underlay.iter().map(|address| to_cidr(address.network())).collect(),
+            underlay_mtu: facts.underlay_mtu,
+            agent_version: facts.agent_version.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Member> for Member {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Member) -> Result<Self, ConvertError> {
+        if wire.underlay_mtu > LARGEST_MTU {
+            return Err(ConvertError::new("underlay_mtu", format!("{} is over {LARGEST_MTU}", wire.underlay_mtu)));
+        }
+        Ok(Self {
+            name: NodeName::new(&wire.name).map_err(|error| ConvertError::new("name", error))?,
+            incarnation: wire.incarnation,
+            pod_cidrs: per_family("pod_cidrs", &wire.pod_cidrs, PodCidr::new)?,
+            mac: Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
+            underlay: underlay(&wire.underlay_addresses)?,
+            underlay_mtu: wire.underlay_mtu,
+        })
+    }
+}
+
+impl From<&Member> for v1::Member {
+    fn from(member: &Member) -> Self {
+        Self {
+            name: member.name.to_string(),
+            incarnation: member.incarnation,
+            pod_cidrs: member.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
+            mac: member.mac.octets().to_vec(),
+            underlay_addresses: member.underlay.iter().map(|address| to_cidr(address.network())).collect(),
+            underlay_mtu: member.underlay_mtu,
+        }
+    }
+}
+
+fn underlay(wire: &[v1::Cidr]) -> Result<PerFamily<Option<UnderlayAddress>>, ConvertError> {
+    per_family("underlay_addresses", wire, |network| UnderlayAddress::new(network.ip(), network.prefix()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> v1::Member {
+        let network = |text: &str| to_cidr(text.parse().expect("a network"));
+        v1::Member {
+            name: "node-1".to_owned(),
+            incarnation: 3,
+            pod_cidrs: vec![network("10.244.1.0/24"), network("fd00:244:0:1::/64")],
+            mac: vec![2, 0x57, 0, 0, 0, 1],
+            underlay_addresses: vec![network("192.0.2.7/24")],
+            underlay_mtu: 1500,
+        }
+    }
+
+    #[test]
+    fn survives_the_round_trip() {
+        let member = Member::try_from(wire()).expect("a valid member");
+        assert_eq!(v1::Member::from(&member), wire());
+    }
+
+    #[test]
+    fn names_the_field_that_is_wrong() {
+        let cases: [(&str, fn(&mut v1::Member)); 6] = [
+            ("name", |m| m.name = "../etc".to_owned()),
+            ("mac", |m| m.mac = vec![1; 6]),
+            ("mac", |m| m.mac = vec![2; 5]),
+            ("pod_cidrs", |m| m.pod_cidrs[0].prefix = 99),
+            ("pod_cidrs", |m| m.pod_cidrs[1] = m.pod_cidrs[0].clone()),
+            ("underlay_addresses", |m| m.underlay_addresses[0].address = vec![127, 0, 0, 1]),
+        ];
+        for (field, spoil) in cases {
+            let mut message = wire();
+            spoil(&mut message);
+            assert_eq!(Member::try_from(message).expect_err(field).field, field);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The cluster's settings.
+
+use weft_core::{
+    settings::{Mode, Settings},
+    types::{Family, PodCidr, Vni},
+};
+
+use super::{
+    ConvertError,
+    addresses::{cidr, to_cidr},
+};
+use crate::v1;
+
+impl TryFrom<v1::Settings> for Settings {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Settings) -> Result<Self, ConvertError> {
+        let outer = match wire.outer_family() {
+            v1::Family::Ipv4 => Family::V4,
+            v1::Family::Ipv6 => Family::V6,
+            v1::Family::Unspecified => return Err(ConvertError::missing("outer_family")),
+        };
+        let mode = match wire.mode() {
+            v1::Mode::CrossSubnet => Mode::CrossSubnet,
+            v1::Mode::Always => Mode::Always,
+            v1::Mode::Never => Mode::Never,
+            v1::Mode::Unspecified => return Err(ConvertError::missing("mode")),
+        };
+        let port = u16::try_from(wire.port).ok().filter(|port| *port != 0);
+        let port =
+            port.ok_or_else(|| ConvertError::new("port", format!("{} is not between 1 and 65535", wire.port)))?;
+        let vni = Vni::new(wire.vni).map_err(|error| ConvertError::new("vni", error))?;
+        Ok(Self { pools: pools(&wire.pools)?, mode, vni, port, outer })
+    }
+}
+
+fn pools(wire: &[v1::Cidr]) -> Result<Vec<PodCidr>, ConvertError> {
+    let pool = |entry| PodCidr::new(cidr("pools", entry)?).map_err(|error| ConvertError::new("pools", error));
+    let mut pools = wire.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    pools.sort();
+    // Sorted networks overlap only with a neighbour: a wide one sorts before all it contains.
+    match pools.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
+        Some(pair) => Err(ConvertError::new("pools", format!("{} and {} overlap", pair[0], pair[1]))),
+        None => Ok(pools),
+    }
+}
+
+impl From<&Settings> for v1::Settings {
+    fn from(settings: &Settings) -> Self {
+        let mode = match settings.mode {
+            Mode::CrossSubnet => v1::Mode::CrossSubnet,
+            Mode::Always => v1::Mode::Always,
+            Mode::Never => v1::Mode::Never,
+        };
+        Self {
+            pools: settings.pools.iter().map(|pool| to_cidr(pool.network())).collect(),
+            mode: mode.into(),
+            vni: settings.vni.get(),
+            port: settings.port.into(),
+            outer_family: v1::Family::from(settings.outer).into(),
+        }
+    }
+}
