@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -31,6 +31,13 @@ pub const UNREACHABLE_METRIC: u32 = 0x7fff_5745;
 pub const METRIC_V4: u32 = 0;
 /// Metric of the other IPv6 routes: the kernel's own default (`IP6_RT_PRIO_USER`).
 pub const METRIC_V6: u32 = 1024;
+/// How the names of the hosts' ends of pod veths begin; 11 lower-case hexadecimal digits follow. Usable as kube-proxy's
+/// `detectLocalMode: InterfaceNamePrefix`.
+pub const POD_LINK_PREFIX: &str = "wpod";
+/// The IPv4 gateway in every pod: on no interface, a permanent neighbour in the pod leads to the host's end.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 1);
+/// The IPv6 gateway in every pod: "WE" in the interface identifier, otherwise as [`GATEWAY_V4`].
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5745);
 
 /// Identity of one kernel object of ours, in order of dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
