@@ -1,1 +1,214 @@
-//! (in progress)
+//! Which node has which pod CIDR.
+//!
+//! Owns what is taken, by whom, and what is in quarantine: a departed node's CIDR is handed out again only after
+//! everybody who may still route to it has let it go, and that is for the caller to find out. Must never hand out what
+//! overlaps anything taken. Sparse: the cost follows the nodes, not the size of the pools.
+
+mod error;
+mod pool;
+mod taken;
+
+use std::collections::BTreeMap;
+
+pub use error::{AllocError, ClaimError};
+pub use pool::{Pool, PoolError};
+
+use crate::types::{Family, NodeName, PerFamily, PodCidr, Revision};
+use taken::{State, Taken};
+
+/// Hands out pod CIDRs of the pools.
+#[derive(Debug, Clone)]
+pub struct Allocator {
+    pools: Vec<Cut>,
+    taken: Taken,
+    owners: BTreeMap<(NodeName, Family), PodCidr>,
+}
+
+/// A pool and where the search goes on: what was just freed is not the next to be handed out.
+#[derive(Debug, Clone)]
+struct Cut {
+    pool: Pool,
+    next: u128,
+}
+
+/// How full a pool is, in pod CIDRs; figures beyond 64 bits are shown as the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The pool.
+    pub pool: Pool,
+    /// In use by nodes.
+    pub used: u64,
+    /// Of departed nodes, not yet let go by everybody.
+    pub quarantined: u64,
+    /// Altogether.
+    pub total: u64,
+}
+
+impl Allocator {
+    /// An allocator in which nothing is taken. Pools are used in the order given; none may overlap another.
+    pub fn new(pools: Vec<Pool>) -> Result<Self, PoolError> {
+        for (at, pool) in pools.iter().enumerate() {
+            if let Some(other) = pools[..at].iter().find(|other| other.cidr().overlaps(&pool.cidr())) {
+                return Err(PoolError::Overlap(*other, *pool));
+            }
+        }
+        let pools = pools.into_iter().map(|pool| Cut { pool, next: 0 }).collect();
+        Ok(Self { pools, taken: Taken::default(), owners: BTreeMap::new() })
+    }
+
+    /// The pools, in order.
+    pub fn pools(&self) -> impl Iterator<Item = Pool> {
+        self.pools.iter().map(|cut| cut.pool)
+    }
+
+    /// Takes note of a CIDR that a node has already, from a pool of today or not. Repeating it is a success.
+    pub fn claim(&mut self, cidr: PodCidr, owner: &NodeName) -> Result<(), ClaimError> {
+        match self.owner_of(cidr.family(), owner) {
+            Some(held) if held == cidr => return Ok(()),
+            Some(held) => return Err(ClaimError::Another { owner: owner.clone(), cidr, held }),
+            None => {}
+        }
+        self.check_free(cidr, owner)?;
+        self.take(cidr, owner);
+        self.pass(&cidr);
+        Ok(())
+    }
+
+    /// A CIDR for a node, or the one it has already.
+    pub fn allocate(&mut self, family: Family, owner: &NodeName) -> Result<PodCidr, AllocError> {
+        if let Some(held) = self.owner_of(family, owner) {
+            return Ok(held);
+        }
+        let cidr = self.find_free(family).ok_or_else(|| self.exhausted(family))?;
+        self.take(cidr, owner);
+        Ok(cidr)
+    }
+
+    /// A CIDR of every family that there are pools of, or none at all.
+    pub fn allocate_all(&mut self, owner: &NodeName) -> Result<PerFamily<Option<PodCidr>>, AllocError> {
+        let mut cidrs = PerFamily::default();
+        let mut fresh = Vec::new();
+        for family in Family::ALL {
+            if !self.has_pool(family) {
+                continue;
+            }
+            let held = self.owner_of(family, owner);
+            match self.allocate(family, owner) {
+                Ok(cidr) => {
+                    fresh.extend(held.is_none().then_some(cidr));
+                    *cidrs.get_mut(family) = Some(cidr);
+                }
+                Err(error) => {
+                    fresh.iter().for_each(|cidr| self.abandon(cidr));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(cidrs)
+    }
+
+    /// Frees a CIDR that nobody was told of, as the store did not take it.
+    pub fn abandon(&mut self, cidr: &PodCidr) {
+        if let Some((owner, None)) = self.taken.get(cidr).map(State::parts) {
+            self.owners.remove(&(owner, cidr.family()));
+            self.free(cidr);
+        }
+    }
+
+    /// Puts the CIDR of a node that departed at `revision` into quarantine; false where nobody has it.
+    pub fn release(&mut self, cidr: PodCidr, revision: Revision) -> bool {
+        let Some((owner, None)) = self.taken.get(&cidr).map(State::parts) else { return false };
+        self.owners.remove(&(owner.clone(), cidr.family()));
+        self.taken.insert(cidr, State::Quarantined { owner, revision });
+        true
+    }
+
+    /// Puts a CIDR that is free into quarantine: one that a store remembers as a departed node's.
+    pub fn quarantine(&mut self, cidr: PodCidr, owner: &NodeName, revision: Revision) -> Result<(), ClaimError> {
+        self.check_free(cidr, owner)?;
+        self.taken.insert(cidr, State::Quarantined { owner: owner.clone(), revision });
+        Ok(())
+    }
+
+    /// Ends the quarantine of one CIDR; false where it is in none.
+    pub fn clear(&mut self, cidr: &PodCidr) -> bool {
+        let quarantined = matches!(self.taken.get(cidr), Some(State::Quarantined { .. }));
+        if quarantined {
+            self.free(cidr);
+        }
+        quarantined
+    }
+
+    /// Ends the quarantine of all CIDRs released at `revision` or before: everybody has acknowledged it. Tells which.
+    pub fn clear_up_to(&mut self, revision: Revision) -> Vec<PodCidr> {
+        let due: Vec<_> = self.quarantined().filter(|(_, since)| *since <= revision).map(|(cidr, _)| cidr).collect();
+        due.iter().for_each(|cidr| self.free(cidr));
+        due
+    }
+
+    /// What is in quarantine, since which revision.
+    pub fn quarantined(&self) -> impl Iterator<Item = (PodCidr, Revision)> {
+        self.taken.iter().filter_map(|(cidr, state)| match state {
+            State::Quarantined { revision, .. } => Some((cidr, *revision)),
+            State::Used { .. } => None,
+        })
+    }
+
+    /// The CIDR that a node has.
+    pub fn owner_of(&self, family: Family, owner: &NodeName) -> Option<PodCidr> {
+        self.owners.get(&(owner.clone(), family)).copied()
+    }
+
+    /// How full each pool is, in their order.
+    pub fn usage(&self) -> Vec<Usage> {
+        self.pools.iter().map(|cut| cut.pool.usage(&self.taken)).collect()
+    }
+
+    /// Looks through the pools in order, in each from where the last search ended.
+    fn find_free(&mut self, family: Family) -> Option<PodCidr> {
+        for cut in self.pools.iter_mut().filter(|cut| cut.pool.family() == family) {
+            if let Some(cidr) = cut.pool.free(cut.next, &self.taken) {
+                cut.next = cut.pool.index_behind(&cidr);
+                return Some(cidr);
+            }
+        }
+        None
+    }
+
+    fn has_pool(&self, family: Family) -> bool {
+        self.pools.iter().any(|cut| cut.pool.family() == family)
+    }
+
+    fn check_free(&self, cidr: PodCidr, owner: &NodeName) -> Result<(), ClaimError> {
+        let Some((other, state)) = self.taken.overlapping(&cidr) else { return Ok(()) };
+        let owner = owner.clone();
+        Err(match state.clone() {
+            State::Used { owner: holder } => ClaimError::Taken { owner, cidr, holder, held: other },
+            State::Quarantined { owner: holder, revision } => {
+                ClaimError::Quarantined { owner, cidr, holder, held: other, revision }
+            }
+        })
+    }
+
+    fn take(&mut self, cidr: PodCidr, owner: &NodeName) {
+        self.taken.insert(cidr, State::Used { owner: owner.clone() });
+        self.owners.insert((owner.clone(), cidr.family()), cidr);
+    }
+
+    fn free(&mut self, cidr: &PodCidr) {
+        self.taken.remove(cidr);
+        self.pass(cidr);
+    }
+
+    /// The search goes on behind this CIDR, if it has not passed it.
+    fn pass(&mut self, cidr: &PodCidr) {
+        for cut in self.pools.iter_mut().filter(|cut| cut.pool.cidr().covers(cidr)) {
+            cut.next = cut.next.max(cut.pool.index_behind(cidr));
+        }
+    }
+
+    fn exhausted(&self, family: Family) -> AllocError {
+        let pools: Vec<_> = self.usage().into_iter().filter(|usage| usage.pool.family() == family).collect();
+        if pools.is_empty() { AllocError::NoPool(family) } else { AllocError::Exhausted { family, pools } }
+    }
+}

@@ -5,14 +5,20 @@
 mod node;
 mod nexthop_ids;
 mod peer;
+mod tunnel;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 pub use nexthop_ids::NexthopIds;
 pub use node::{node, pod};
 pub use peer::{keys as peer_keys, peer};
 
-use crate::types::{LinkName, Mac, PerFamily, UnderlayAddress};
+use crate::{
+    kernel::{Key, Objects},
+    membership::Member,
+    settings::Settings,
+    types::{LinkName, Mac, PerFamily, UnderlayAddress},
+};
 
 /// What this node knows of itself, beside its own entry in the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,4 +51,51 @@ pub struct Pod {
     pub mac: Mac,
     /// The pod's addresses.
     pub addresses: PerFamily<Option<IpAddr>>,
+}
+
+/// The whole desired state. `peers` may hold the node itself, which is skipped.
+pub fn all<'a>(
+    settings: &Settings,
+    me: &Member,
+    local: &Local,
+    peers: impl IntoIterator<Item = &'a Member>,
+    pods: &[Pod],
+    ids: &mut NexthopIds,
+) -> Objects {
+    let mut objects = node(settings, me, local);
+    for attached in pods {
+        objects.extend(pod(settings, me, local, attached));
+    }
+    for member in peers {
+        objects.extend(peer(settings, me, local, member, ids));
+    }
+    objects
+}
+
+/// What a change of some peers concerns: every key that one of them owned or owns, and the desired objects among them.
+/// Ids of gateways that no longer exist are given back. Not for a change of the node itself or of the settings: those
+/// concern everything.
+pub fn changed(
+    settings: &Settings,
+    me: &Member,
+    local: &Local,
+    old: &[&Member],
+    new: &[&Member],
+    ids: &mut NexthopIds,
+) -> (BTreeSet<Key>, Objects) {
+    let mut keys: BTreeSet<Key> = old.iter().flat_map(|member| peer::keys(settings, local, member, ids)).collect();
+    let mut objects = Objects::new();
+    for member in new {
+        objects.extend(peer(settings, me, local, member, ids));
+        keys.extend(peer::keys(settings, local, member, ids));
+    }
+    // What is the node's own stays the node's, whoever claimed the same.
+    let own = node(settings, me, local);
+    keys.retain(|key| !own.contains_key(key));
+    objects.retain(|key, _| !own.contains_key(key));
+    let kept: BTreeSet<IpAddr> = new.iter().flat_map(|member| peer::gateways(member)).collect();
+    for gateway in old.iter().flat_map(|member| peer::gateways(member)).filter(|gateway| !kept.contains(gateway)) {
+        ids.release(gateway);
+    }
+    (keys, objects)
 }

@@ -1,1 +1,204 @@
 //! From what is there to what should be, as operations in an order the kernel accepts.
+//!
+//! Make before break: everything missing is put in order of dependency, then what is too much is deleted in the reverse
+//! order; what is only different is replaced in place. The one exception is a device that cannot become the wanted one:
+//! it is deleted first, and all that goes with it is put again in the same plan. Must never plan for an object that is
+//! not provably ours.
+
+use std::{cmp::Ordering, collections::BTreeSet, iter::Peekable};
+
+use crate::{
+    kernel::{Key, Objects, Observed, Value},
+    types::LinkName,
+};
+
+/// One change of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Create the object, or change it in place.
+    Put {
+        /// Which object.
+        key: Key,
+        /// What it becomes.
+        value: Value,
+        /// What it is now, where it is ours.
+        old: Option<Value>,
+        /// True where its place is held by what used to be ours and was altered: replace that.
+        replace: bool,
+    },
+    /// Remove the object; what goes with it goes too.
+    Delete {
+        /// Which object.
+        key: Key,
+        /// What it is now.
+        value: Value,
+    },
+}
+
+impl Op {
+    /// The object concerned.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// Wanted objects whose place somebody else's object holds: nothing is done about them but to report them.
+    pub conflicts: Vec<Key>,
+}
+
+impl Plan {
+    /// True where nothing is to be done and nothing to be reported.
+    pub const fn is_empty(&self) -> bool {
+        self.ops.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// The plan that leads from `observed` to `desired`. `held` tells whether our own object was read back from a key before:
+/// what is there now without our marks is then ours, altered. `device` is the name of the VXLAN device.
+pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool, device: LinkName) -> Plan {
+    let fate = Fate::of(observed, desired, held, device);
+    let mut plan = Plan::default();
+    if let Fate::Recreate { old, .. } = &fate {
+        plan.ops.push(Op::Delete { key: Key::Device, value: (*old).clone() });
+    }
+    let mut deletes = Vec::new();
+    for (key, have, want) in join(observed.ours.iter(), desired.iter()) {
+        let gone = have.is_some_and(|have| fate.takes(key, have));
+        match (have.filter(|_| !gone), want) {
+            (have, Some(want)) => put(&mut plan, key, have, want, observed, held, &fate),
+            (Some(have), None) => deletes.push((key, have)),
+            (None, None) => {}
+        }
+    }
+    let without_table = deletes.iter().any(|(key, _)| **key == Key::Ruleset);
+    let wanted = |key: &Key| match key {
+        Key::Sysctl(_) => false,
+        Key::Element(..) => !without_table,
+        _ => true,
+    };
+    let deletes = deletes.into_iter().rev().filter(|(key, _)| wanted(key));
+    plan.ops.extend(deletes.map(|(key, value)| Op::Delete { key: *key, value: value.clone() }));
+    plan
+}
+
+/// The plan for a few objects: `observed` was read for `keys` only, and `desired` may hold more. None where the device is
+/// among them and is not there or must be created anew: that concerns everything on it, so look at everything.
+pub fn diff_keys(
+    observed: &Observed,
+    desired: &Objects,
+    keys: &BTreeSet<Key>,
+    held: &dyn Fn(&Key) -> bool,
+    device: LinkName,
+) -> Option<Plan> {
+    let only = |objects: &Objects| -> Objects {
+        keys.iter().filter_map(|key| objects.get(key).map(|value| (*key, value.clone()))).collect()
+    };
+    let observed = Observed {
+        ours: only(&observed.ours),
+        foreign: observed.foreign.intersection(keys).copied().collect(),
+        links: BTreeSet::new(),
+    };
+    let desired = only(desired);
+    if keys.contains(&Key::Device) && !matches!(Fate::of(&observed, &desired, held, device), Fate::Stay) {
+        return None;
+    }
+    Some(diff(&observed, &desired, held, device))
+}
+
+/// What happens to the device, and so to all that lives on it.
+enum Fate<'a> {
+    /// It stays, or is not part of the reading.
+    Stay,
+    /// It is not there yet, or lost our mark: what a reading shows on it is not to be relied on.
+    Create { device: LinkName },
+    /// It goes, and what is on it with it.
+    Delete { device: LinkName },
+    /// It goes and comes back empty.
+    Recreate { device: LinkName, old: &'a Value },
+    /// Its name belongs to a link that is not ours.
+    Foreign { device: LinkName },
+}
+
+impl<'a> Fate<'a> {
+    fn of(observed: &'a Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool, device: LinkName) -> Self {
+        match (observed.ours.get(&Key::Device), desired.get(&Key::Device)) {
+            (Some(old @ Value::Device(have)), Some(Value::Device(want))) if !have.can_become(want) => {
+                Self::Recreate { device: have.name, old }
+            }
+            (Some(Value::Device(have)), None) => Self::Delete { device: have.name },
+            (None, Some(_)) if observed.foreign.contains(&Key::Device) && !held(&Key::Device) => {
+                Self::Foreign { device }
+            }
+            (None, Some(_)) => Self::Create { device },
+            _ => Self::Stay,
+        }
+    }
+
+    /// True where an object that was read is gone, or will be without an operation of its own.
+    fn takes(&self, key: &Key, value: &Value) -> bool {
+        match self {
+            Self::Stay | Self::Foreign { .. } => false,
+            Self::Delete { device } => *key != Key::Device && key.goes_with_device(value, *device),
+            Self::Create { device } | Self::Recreate { device, .. } => key.goes_with_device(value, *device),
+        }
+    }
+
+    /// True where an object cannot be put, because it would land on somebody else's link.
+    fn forbids(&self, key: &Key, value: &Value) -> bool {
+        matches!(self, Self::Foreign { device } if *key != Key::Device && key.goes_with_device(value, *device))
+    }
+}
+
+fn put(
+    plan: &mut Plan,
+    key: &Key,
+    have: Option<&Value>,
+    want: &Value,
+    observed: &Observed,
+    held: &dyn Fn(&Key) -> bool,
+    fate: &Fate<'_>,
+) {
+    if have == Some(want) || fate.forbids(key, want) {
+        return;
+    }
+    let replace = have.is_none() && observed.foreign.contains(key);
+    if replace && !held(key) {
+        plan.conflicts.push(*key);
+        return;
+    }
+    plan.ops.push(Op::Put { key: *key, value: want.clone(), old: have.cloned(), replace });
+}
+
+/// Both sides of every key, ascending; each key once.
+fn join<'a>(
+    have: impl Iterator<Item = (&'a Key, &'a Value)>,
+    want: impl Iterator<Item = (&'a Key, &'a Value)>,
+) -> impl Iterator<Item = (&'a Key, Option<&'a Value>, Option<&'a Value>)> {
+    let (mut have, mut want) = (have.peekable(), want.peekable());
+    std::iter::from_fn(move || match order(&mut have, &mut want)? {
+        Ordering::Less => have.next().map(|(key, value)| (key, Some(value), None)),
+        Ordering::Greater => want.next().map(|(key, value)| (key, None, Some(value))),
+        Ordering::Equal => have.next().zip(want.next()).map(|((key, have), (_, want))| (key, Some(have), Some(want))),
+    })
+}
+
+/// On which side the next key is, or none at the end of both.
+fn order<'a, T, U>(have: &mut Peekable<T>, want: &mut Peekable<U>) -> Option<Ordering>
+where
+    T: Iterator<Item = (&'a Key, &'a Value)>,
+    U: Iterator<Item = (&'a Key, &'a Value)>,
+{
+    match (have.peek(), want.peek()) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some((have, _)), Some((want, _))) => Some(have.cmp(want)),
+    }
+}

@@ -3,15 +3,16 @@
 //! Owns the members, their revisions and the digest. The controller keeps a [`Log`], every agent a [`View`]; deltas and
 //! snapshots lead from one to the other. Must never decide that a silent node is gone: a member departs by name only.
 
+mod claims;
 mod digest;
 mod log;
 mod view;
 
 use std::sync::Arc;
 
-pub use digest::Digest;
+pub use digest::{Digest, DigestError};
 pub use log::Log;
-pub use view::{View, ViewError};
+pub use view::{Touched, View, ViewError};
 
 use crate::{
     settings::Settings,
@@ -97,4 +98,11 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// All members by name, ascending.
     pub members: Vec<Arc<Member>>,
+}
+
+impl Snapshot {
+    /// Its digest, to be compared with the sender's before the snapshot counts.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.settings, self.members.iter().map(AsRef::as_ref))
+    }
 }

@@ -63,7 +63,7 @@ impl PodCidr {
     }
 
     /// The family.
-    pub const fn family(&self) -> Family {
+    pub fn family(&self) -> Family {
         Family::of(self.0.ip())
     }
 
@@ -73,7 +73,7 @@ impl PodCidr {
     }
 
     /// The first address, which is the node's VTEP address.
-    pub const fn vtep(&self) -> IpAddr {
+    pub fn vtep(&self) -> IpAddr {
         self.0.ip()
     }
 

@@ -35,7 +35,7 @@ impl UnderlayAddress {
     }
 
     /// The address.
-    pub const fn address(&self) -> IpAddr {
+    pub fn address(&self) -> IpAddr {
         self.0.ip()
     }
 
@@ -50,7 +50,7 @@ impl UnderlayAddress {
     }
 
     /// The family.
-    pub const fn family(&self) -> Family {
+    pub fn family(&self) -> Family {
         Family::of(self.0.ip())
     }
 

@@ -1,0 +1,140 @@
+//! Which nexthop object stands for which gateway.
+//!
+//! Owns the assignment; it is learnt from the kernel at start, so that a restart changes no route. Ids are handed out
+//! in a circle, so that an id just given up is not soon another peer's while routes may still refer to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use crate::kernel::{Key, NEXTHOP_IDS, Objects, Value};
+
+/// Nexthop ids by gateway address.
+#[derive(Debug, Clone)]
+pub struct NexthopIds {
+    ids: BTreeMap<IpAddr, u32>,
+    taken: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Default for NexthopIds {
+    fn default() -> Self {
+        Self { ids: BTreeMap::new(), taken: BTreeSet::new(), next: *NEXTHOP_IDS.start() }
+    }
+}
+
+impl NexthopIds {
+    /// No assignments.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Learns assignments from a reading of the kernel. Those made before stay; of two objects for one gateway the lower
+    /// id counts, and the other is nobody's.
+    pub fn adopt(&mut self, observed: &Objects) {
+        for (key, value) in observed {
+            if let (Key::Nexthop(id), Value::Nexthop(gateway)) = (key, value)
+                && NEXTHOP_IDS.contains(id)
+                && !self.ids.contains_key(gateway)
+                && self.taken.insert(*id)
+            {
+                self.ids.insert(*gateway, *id);
+                self.next = self.next.max(after(*id));
+            }
+        }
+    }
+
+    /// The id of a gateway; a new one where it has none, or none where all 131,072 are taken.
+    pub fn id(&mut self, gateway: IpAddr) -> Option<u32> {
+        if let Some(id) = self.ids.get(&gateway) {
+            return Some(*id);
+        }
+        let id = self.free()?;
+        self.taken.insert(id);
+        self.ids.insert(gateway, id);
+        self.next = after(id);
+        Some(id)
+    }
+
+    /// The id of a gateway, if it has one.
+    pub fn get(&self, gateway: IpAddr) -> Option<u32> {
+        self.ids.get(&gateway).copied()
+    }
+
+    /// Gives a gateway's id back.
+    pub fn release(&mut self, gateway: IpAddr) {
+        if let Some(id) = self.ids.remove(&gateway) {
+            self.taken.remove(&id);
+        }
+    }
+
+    /// The first free id from the last one handed out on, around the end of the range.
+    fn free(&self) -> Option<u32> {
+        let (first, last) = (*NEXTHOP_IDS.start(), *NEXTHOP_IDS.end());
+        first_gap(&self.taken, self.next, last).or_else(|| first_gap(&self.taken, first, last))
+    }
+}
+
+fn first_gap(taken: &BTreeSet<u32>, first: u32, last: u32) -> Option<u32> {
+    let mut candidate = first;
+    for &id in taken.range(first..=last) {
+        if id != candidate {
+            break;
+        }
+        candidate += 1;
+    }
+    (candidate <= last).then_some(candidate)
+}
+
+/// The id behind `id` in the circle.
+const fn after(id: u32) -> u32 {
+    if id >= *NEXTHOP_IDS.end() { *NEXTHOP_IDS.start() } else { id + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn an_id_stays_and_is_not_handed_out_again_at_once() {
+        let mut ids = NexthopIds::new();
+        let (a, b) = (ids.id(gateway(1)), ids.id(gateway(2)));
+        assert_ne!(a, b);
+        assert_eq!(ids.id(gateway(1)), a);
+        ids.release(gateway(2));
+        assert_ne!(ids.id(gateway(3)), b, "the id just given up names another gateway");
+        assert_eq!(ids.get(gateway(2)), None);
+    }
+
+    #[test]
+    fn what_the_kernel_holds_is_kept_over_a_restart() {
+        let mut before = NexthopIds::new();
+        let objects: Objects = (1..=9)
+            .map(|n| (Key::Nexthop(before.id(gateway(n)).expect("plenty")), Value::Nexthop(gateway(n))))
+            .collect();
+        let mut after = NexthopIds::new();
+        after.adopt(&objects);
+        for n in (1..=9).rev() {
+            assert_eq!(after.id(gateway(n)), before.id(gateway(n)));
+        }
+        let fresh = after.id(gateway(10)).expect("plenty");
+        assert!(!objects.contains_key(&Key::Nexthop(fresh)));
+    }
+
+    #[test]
+    fn ids_are_taken_around_the_end_until_none_is_left() {
+        let mut ids = NexthopIds::new();
+        let last = *NEXTHOP_IDS.end();
+        ids.adopt(&Objects::from([(Key::Nexthop(last), Value::Nexthop(gateway(1)))]));
+        assert_eq!(ids.id(gateway(2)), Some(*NEXTHOP_IDS.start()));
+        ids.taken = NEXTHOP_IDS.collect();
+        assert_eq!(ids.id(gateway(3)), None);
+        ids.release(gateway(1));
+        assert_eq!(ids.id(gateway(3)), Some(last));
+    }
+}

@@ -1,0 +1,116 @@
+//! What a node needs for itself and for its pods.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnetwork::IpNetwork;
+
+use super::{Local, Pod, tunnel};
+use crate::{
+    kernel::{Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
+    membership::Member,
+    nft::{SetName, ruleset},
+    settings::{Mode, Settings},
+    types::Family,
+};
+
+/// The objects of the node itself.
+pub fn node(settings: &Settings, me: &Member, local: &Local) -> Objects {
+    let mut objects = Objects::new();
+    if let Some(device) = tunnel::device(settings, me, local) {
+        objects.insert(Key::Device, Value::Device(device));
+        objects.extend(device_sysctls(me, local));
+        objects.extend(me.pod_cidrs.iter().map(|cidr| (Key::Address(cidr.vtep()), Value::Present)));
+    }
+    objects.extend(forwarding(me, local));
+    objects.extend(unreachable(settings, me));
+    objects.extend(table(settings, me, local));
+    objects
+}
+
+/// The host's side of one pod. An address outside the node's own CIDRs gets nothing: it may be another node's by now.
+pub fn pod(settings: &Settings, me: &Member, local: &Local, pod: &Pod) -> Objects {
+    let mut objects = Objects::from([
+        // A redirect would tell a pod that its neighbour is on its link; with one veth each none is.
+        sysctl(Sysctl::SendRedirects(pod.link), 0),
+        sysctl(Sysctl::RpFilter(pod.link), 1),
+        // A pod's router advertisement must not configure the host, whether or not the pod has IPv6 from us.
+        sysctl(Sysctl::AcceptRa(pod.link), 0),
+    ]);
+    if pod.addresses.v6.is_some() {
+        objects.extend([sysctl(Sysctl::DisableIpv6(pod.link), 0)]);
+    }
+    for address in pod.addresses.iter().copied().filter(|address| is_own(me, *address)) {
+        let to = IpNetwork::from(address);
+        let src = pod_route_source(settings, me, local, Family::of(address));
+        let route = Route { via: Via::Link(pod.link), mtu: 0, src };
+        objects.insert(Key::Neighbour(pod.link, address), Value::Neighbour(pod.mac));
+        objects.insert(Key::Route(to, metric(&to)), Value::Route(route));
+    }
+    objects
+}
+
+fn is_own(me: &Member, address: IpAddr) -> bool {
+    me.pod_cidrs.get(Family::of(address)).is_some_and(|cidr| cidr.contains(address))
+}
+
+/// What the host's own packets to its pods come from: the VTEP address, which every node accepts inside the overlay, or
+/// without a device the underlay address.
+fn pod_route_source(settings: &Settings, me: &Member, local: &Local, family: Family) -> Option<IpAddr> {
+    match tunnel::device(settings, me, local) {
+        Some(_) => me.pod_cidrs.get(family).map(|cidr| cidr.vtep()),
+        None => local.underlay.addresses.get(family).map(|address| address.address()),
+    }
+}
+
+fn sysctl(sysctl: Sysctl, value: i32) -> (Key, Value) {
+    (Key::Sysctl(sysctl), Value::Sysctl(value))
+}
+
+fn device_sysctls(me: &Member, local: &Local) -> Vec<(Key, Value)> {
+    // Loose, because the direct route and the tunnel lead to the same peer and may change sides in between.
+    let mut sysctls = vec![sysctl(Sysctl::RpFilter(local.device), 2), sysctl(Sysctl::AcceptRa(local.device), 0)];
+    if me.pod_cidrs.v6.is_some() {
+        sysctls.push(sysctl(Sysctl::DisableIpv6(local.device), 0));
+    }
+    sysctls
+}
+
+/// Forwarding in the families that the node has pods of.
+fn forwarding(me: &Member, local: &Local) -> Vec<(Key, Value)> {
+    let mut sysctls = Vec::new();
+    if me.pod_cidrs.v4.is_some() {
+        sysctls.push(sysctl(Sysctl::ForwardV4, 1));
+    }
+    if me.pod_cidrs.v6.is_some() {
+        if local.underlay.by_router_advertisement {
+            sysctls.push(sysctl(Sysctl::AcceptRa(local.underlay.link), 2));
+        }
+        sysctls.push(sysctl(Sysctl::ForwardV6, 1));
+    }
+    sysctls
+}
+
+/// Overlay addresses that nobody has never leave by the default route.
+fn unreachable(settings: &Settings, me: &Member) -> impl Iterator<Item = (Key, Value)> {
+    let value = Value::Route(Route { via: Via::Unreachable, mtu: 0, src: None });
+    let networks: Vec<_> = me.pod_cidrs.iter().chain(&settings.pools).map(|cidr| cidr.network()).collect();
+    networks.into_iter().map(move |to| (Key::Route(to, UNREACHABLE_METRIC), value.clone()))
+}
+
+/// The nftables table with the pools and the node's own address.
+fn table(settings: &Settings, me: &Member, local: &Local) -> Objects {
+    let rules = Arc::new(ruleset(settings, local.device));
+    let mut objects = Objects::from([(Key::Ruleset, Value::Ruleset(rules))]);
+    for pool in &settings.pools {
+        objects.insert(Key::Element(SetName::Pools(pool.family()), pool.network()), Value::Present);
+    }
+    if settings.mode != Mode::Never
+        && let Some(own) = tunnel::outer_address(settings, me, local)
+    {
+        objects.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(own)), Value::Present);
+    }
+    objects
+}

@@ -1,0 +1,143 @@
+//! The digest of a membership: equal on both sides if and only if members and settings are.
+//!
+//! Owns the encoding that is hashed; it must never change without a new tag, as controllers and agents of different
+//! versions compare digests. Order-independent and incremental: the sum, modulo 2^128, of a hash of each member and of
+//! the settings. A sum withstands chance, not a forger; whoever can announce members needs no collision.
+
+use std::{fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use sha2::{Digest as _, Sha256};
+
+use super::Member;
+use crate::{
+    settings::{Mode, Settings},
+    types::Family,
+};
+
+const MEMBER: &[u8] = b"weft member 1\0";
+const SETTINGS: &[u8] = b"weft settings 1\0";
+
+/// A digest: 16 octets. The default stands for nothing at all: no members and no settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Digest(u128);
+
+/// Octets that are no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a membership digest has 16 octets, these are {0}: the sender speaks another version of the protocol")]
+pub struct DigestError(usize);
+
+impl Digest {
+    /// The digest of a whole membership.
+    pub fn of<'a>(settings: &Settings, members: impl IntoIterator<Item = &'a Member>) -> Self {
+        let mut digest = Self::default();
+        digest.add_settings(settings);
+        for member in members {
+            digest.add(member);
+        }
+        digest
+    }
+
+    /// The digest as it travels.
+    pub const fn octets(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The digest that travelled.
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(octets))
+    }
+
+    pub(super) fn add(&mut self, member: &Member) {
+        self.0 = self.0.wrapping_add(hash(&encode_member(member)));
+    }
+
+    pub(super) fn subtract(&mut self, member: &Member) {
+        self.0 = self.0.wrapping_sub(hash(&encode_member(member)));
+    }
+
+    pub(super) fn add_settings(&mut self, settings: &Settings) {
+        self.0 = self.0.wrapping_add(hash(&encode_settings(settings)));
+    }
+
+    pub(super) fn subtract_settings(&mut self, settings: &Settings) {
+        self.0 = self.0.wrapping_sub(hash(&encode_settings(settings)));
+    }
+}
+
+impl TryFrom<&[u8]> for Digest {
+    type Error = DigestError;
+
+    fn try_from(octets: &[u8]) -> Result<Self, DigestError> {
+        octets.try_into().map(Self::from_octets).map_err(|_| DigestError(octets.len()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+fn hash(encoded: &[u8]) -> u128 {
+    let octets: [u8; 32] = Sha256::digest(encoded).into();
+    let half = octets.first_chunk().expect("SHA-256 has 32 octets");
+    u128::from_be_bytes(*half)
+}
+
+/// Injective: every field has a fixed length, or its length or kind in front.
+fn encode_member(member: &Member) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    out.extend_from_slice(MEMBER);
+    let name = member.name.as_str().as_bytes();
+    put_count(&mut out, name.len());
+    out.extend_from_slice(name);
+    out.extend_from_slice(&member.incarnation.to_be_bytes());
+    out.extend_from_slice(&member.mac.octets());
+    out.extend_from_slice(&member.underlay_mtu.to_be_bytes());
+    for family in Family::ALL {
+        put_network(&mut out, member.pod_cidrs.get(family).map(|cidr| cidr.network()));
+        put_network(&mut out, member.underlay.get(family).map(|address| address.network()));
+    }
+    out
+}
+
+fn encode_settings(settings: &Settings) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + settings.pools.len() * 18);
+    out.extend_from_slice(SETTINGS);
+    put_count(&mut out, settings.pools.len());
+    for pool in &settings.pools {
+        put_network(&mut out, Some(pool.network()));
+    }
+    out.push(match settings.mode {
+        Mode::CrossSubnet => 1,
+        Mode::Always => 2,
+        Mode::Never => 3,
+    });
+    out.extend_from_slice(&settings.vni.get().to_be_bytes());
+    out.extend_from_slice(&settings.port.to_be_bytes());
+    out.push(match settings.outer {
+        Family::V4 => 4,
+        Family::V6 => 6,
+    });
+    out
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&(count as u64).to_be_bytes());
+}
+
+fn put_network(out: &mut Vec<u8>, network: Option<IpNetwork>) {
+    let Some(network) = network else { return out.push(0) };
+    match network.ip() {
+        IpAddr::V4(address) => {
+            out.push(4);
+            out.extend_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            out.push(6);
+            out.extend_from_slice(&address.octets());
+        }
+    }
+    out.push(network.prefix());
+}
