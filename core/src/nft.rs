@@ -79,11 +79,15 @@ impl CounterName {
     }
 }
 
-/// The table's chains with their rules, and by being named in them its counters and sets.
+/// The table but its elements and figures: the chains with their rules. All of [`SetName::ALL`] and [`CounterName::ALL`]
+/// belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
-    /// Base chains in a fixed order.
+    /// Base chains, ordered by [`Chain::place`].
     pub chains: Vec<Chain>,
+    /// What a foreign hand did to the table that the chains do not show, such as a missing counter, a set with other
+    /// flags or a chain with policy drop; each says what it is. Always empty in a desired state, so that none equals it.
+    pub foreign: Vec<String>,
 }
 
 /// A base chain; its policy is accept.
@@ -101,6 +105,13 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
+impl Chain {
+    /// The order in which a ruleset lists its chains; the kernel's own order is that of creation and says nothing.
+    pub fn place(&self) -> (Hook, i32, &str) {
+        (self.hook, self.priority, &self.name)
+    }
+}
+
 /// The type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainKind {
@@ -111,7 +122,7 @@ pub enum ChainKind {
 }
 
 /// A netfilter hook of the `inet` family (`enum nf_inet_hooks`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// NF_INET_PRE_ROUTING.
     Prerouting,
@@ -139,6 +150,8 @@ pub enum Expr {
     DestinationPort(u16),
     /// `@th,96,24 VNI`: the VNI of a VXLAN header behind the UDP header (RFC 7348, section 5).
     Vni(u32),
+    /// `iifname "PREFIX*"`.
+    InInterfacePrefix(String),
     /// `oifname NAME`.
     OutInterface(String),
     /// `ip|ip6 saddr @SET`, or `!=` where `negated`.
@@ -168,4 +181,7 @@ pub enum Expr {
         /// First and last source port, host byte order.
         ports: Option<(u16, u16)>,
     },
+    /// Something outside this vocabulary, found in the kernel and described for the log. Never part of a desired state,
+    /// so that none equals it.
+    Foreign(String),
 }

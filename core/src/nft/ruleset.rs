@@ -4,6 +4,7 @@
 
 use super::{Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
 use crate::{
+    kernel::POD_LINK_PREFIX,
     settings::Settings,
     types::{Family, LinkName},
 };
@@ -25,11 +26,12 @@ pub fn ruleset(settings: &Settings, device: LinkName) -> Ruleset {
     Ruleset {
         chains: vec![
             prerouting(settings),
-            output(settings),
             input(settings),
             forward(settings),
+            output(settings),
             postrouting(settings, device),
         ],
+        foreign: Vec::new(),
     }
 }
 
@@ -55,10 +57,19 @@ fn output(settings: &Settings) -> Chain {
     chain("output", ChainKind::Filter, Hook::Output, RAW, vec![rule])
 }
 
-/// Tunnel packets that reach this host from an address no member has are dropped, in either family: also those that a
-/// Service's translation sends here.
+/// Tunnel packets that come out of a pod, whatever their source: the source of an IPv6 packet is checked by no
+/// rp_filter, so a pod could take a member's underlay address.
+fn from_pod(settings: &Settings) -> Rule {
+    let mut rule = vec![Expr::InInterfacePrefix(POD_LINK_PREFIX.to_owned())];
+    rule.extend(tunnel(settings));
+    rule.extend([Expr::Counter(CounterName::TunnelFromPod), Expr::Drop]);
+    rule
+}
+
+/// Tunnel packets that reach this host out of a pod, or from an address no member has, are dropped, in either family:
+/// also those that a Service's translation sends here.
 fn input(settings: &Settings) -> Chain {
-    let rules = Family::ALL.map(|family| {
+    let strangers = Family::ALL.map(|family| {
         let mut rule = vec![Expr::Family(family)];
         rule.extend(tunnel(settings));
         if family == settings.outer {
@@ -67,19 +78,24 @@ fn input(settings: &Settings) -> Chain {
         rule.extend([Expr::Counter(CounterName::TunnelFromStranger), Expr::Drop]);
         rule
     });
-    chain("input", ChainKind::Filter, Hook::Input, FILTER, rules.into())
+    let mut rules = vec![from_pod(settings)];
+    rules.extend(strangers);
+    chain("input", ChainKind::Filter, Hook::Input, FILTER, rules)
 }
 
-/// Tunnel packets that a pod sends to another host are dropped after destination translation.
+/// Tunnel packets that a pod sends to another host are dropped after destination translation: what comes out of a pod of
+/// this node, and what has a pod's source by whichever way it came.
 fn forward(settings: &Settings) -> Chain {
-    let rules = Family::ALL.map(|family| {
+    let by_source = Family::ALL.map(|family| {
         let mut rule = vec![Expr::Family(family)];
         rule.extend(tunnel(settings));
         rule.push(Expr::Source { set: SetName::Pools(family), negated: false });
         rule.extend([Expr::Counter(CounterName::TunnelFromPod), Expr::Drop]);
         rule
     });
-    chain("forward", ChainKind::Filter, Hook::Forward, FILTER, rules.into())
+    let mut rules = vec![from_pod(settings)];
+    rules.extend(by_source);
+    chain("forward", ChainKind::Filter, Hook::Forward, FILTER, rules)
 }
 
 /// Masquerades pods towards everything outside the pools, and whatever enters the tunnel without an overlay address.
@@ -109,9 +125,8 @@ fn postrouting(settings: &Settings, device: LinkName) -> Chain {
 fn masquerade(matches: &Rule, tunnel_port: u16) -> Vec<Rule> {
     let rule = |more: Vec<Expr>| [matches.clone(), more].concat();
     let ports = source_ports(tunnel_port);
-    let mut rules: Vec<Rule> = PORTED
-        .map(|protocol| rule(vec![Expr::Protocol(protocol), Expr::Masquerade { ports: Some(ports) }]))
-        .into();
+    let mut rules: Vec<Rule> =
+        PORTED.map(|protocol| rule(vec![Expr::Protocol(protocol), Expr::Masquerade { ports: Some(ports) }])).into();
     rules.push(rule(vec![Expr::Masquerade { ports: None }]));
     rules
 }
