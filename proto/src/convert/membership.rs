@@ -36,14 +36,11 @@ fn change(wire: v1::Change) -> Result<(u64, Change), ConvertError> {
     Ok((wire.sequence, change))
 }
 
-impl TryFrom<(v1::Revision, v1::Delta)> for Delta {
-    type Error = ConvertError;
-
-    fn try_from((to, wire): (v1::Revision, v1::Delta)) -> Result<Self, ConvertError> {
-        let from = wire.from.ok_or_else(|| ConvertError::missing("from"))?.into();
-        let changes = wire.changes.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { from, to: to.into(), changes })
-    }
+/// Reads a delta up to the revision of the message that carried it.
+pub fn delta(to: Revision, wire: v1::Delta) -> Result<Delta, ConvertError> {
+    let from = wire.from.ok_or_else(|| ConvertError::missing("delta.from"))?.into();
+    let changes = wire.changes.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
+    Ok(Delta { from, to, changes })
 }
 
 /// Collects a snapshot's chunks; only its end makes it count.
