@@ -88,7 +88,7 @@ fn inside(name: &str, body: impl AsyncFnOnce() -> Result<()>) {
         Ok(Ok(())) => println!("{}", passed(name)),
         Ok(Err(error)) => {
             print_logs();
-            panic!("{error:?}");
+            panic!("{error:#}");
         }
         Err(panic) => {
             print_logs();

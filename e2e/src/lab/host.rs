@@ -161,6 +161,8 @@ impl Host {
         let router = self.router.wire();
         router.add_cable(near, far, net.fd(), self.spec.mtu).await?;
         router.join(near.name, &self.subnet.bridge()).await?;
+        router.set_up(near.name, true).await?;
+        net.wire().set_up(UPLINK, true).await?;
         let gateways = self.subnet.addresses(1, self.spec.underlay);
         for (address, gateway) in self.addresses.iter().zip(gateways.iter()) {
             net.wire().add_address(UPLINK, address.address(), address.prefix()).await?;

@@ -73,15 +73,15 @@ impl Wire {
         added.with_context(|| format!("cannot create bridge {}", end.name))
     }
 
-    /// Lays a cable from here to another namespace; both ends are up.
+    /// Lays a cable from here to another namespace; both ends are still down (the kernel refuses to create them up, for
+    /// at that moment each lacks its peer).
     pub(super) async fn add_cable(&self, near: End<'_>, far: End<'_>, to: BorrowedFd<'_>, mtu: u32) -> Result<()> {
-        let mut peer = LinkUnspec::new_with_name(far.name).address(far.mac.octets().to_vec()).mtu(mtu).up().build();
+        let mut peer = LinkUnspec::new_with_name(far.name).address(far.mac.octets().to_vec()).mtu(mtu).build();
         peer.attributes.push(LinkAttribute::NetNsFd(to.as_raw_fd()));
         let message = LinkVeth::new(near.name, far.name)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .address(near.mac.octets().to_vec())
-            .mtu(mtu)
-            .up();
+            .mtu(mtu);
         let added = self.handle.link().add(message.build()).execute().await;
         added.with_context(|| format!("cannot create the cable {} - {}", near.name, far.name))
     }
