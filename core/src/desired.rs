@@ -2,8 +2,8 @@
 //!
 //! Owns the rules of design that say which objects a peer needs. Pure: the same input gives the same objects.
 
-mod node;
 mod nexthop_ids;
+mod node;
 mod peer;
 mod tunnel;
 

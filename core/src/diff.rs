@@ -8,7 +8,7 @@
 use std::{cmp::Ordering, collections::BTreeSet, iter::Peekable};
 
 use crate::{
-    kernel::{Key, Objects, Observed, Value},
+    kernel::{Key, Objects, Observed, Route, Value, Via},
     types::LinkName,
 };
 
@@ -49,7 +49,8 @@ impl Op {
 pub struct Plan {
     /// The operations.
     pub ops: Vec<Op>,
-    /// Wanted objects whose place somebody else's object holds: nothing is done about them but to report them.
+    /// Wanted objects whose place somebody else's object holds, ascending: nothing is done about them, nor about what
+    /// depends on them, but to report them.
     pub conflicts: Vec<Key>,
 }
 
@@ -70,11 +71,10 @@ pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool,
     }
     let mut deletes = Vec::new();
     for (key, have, want) in join(observed.ours.iter(), desired.iter()) {
-        let gone = have.is_some_and(|have| fate.takes(key, have));
-        match (have.filter(|_| !gone), want) {
+        match (have.filter(|have| !fate.has_taken(key, have)), want) {
             (have, Some(want)) => put(&mut plan, key, have, want, observed, held, &fate),
-            (Some(have), None) => deletes.push((key, have)),
-            (None, None) => {}
+            (Some(have), None) if !fate.will_take(key, have) => deletes.push((key, have)),
+            (_, None) => {}
         }
     }
     let without_table = deletes.iter().any(|(key, _)| **key == Key::Ruleset);
@@ -141,13 +141,17 @@ impl<'a> Fate<'a> {
         }
     }
 
-    /// True where an object that was read is gone, or will be without an operation of its own.
-    fn takes(&self, key: &Key, value: &Value) -> bool {
+    /// True where an object that was read is gone before the puts begin.
+    fn has_taken(&self, key: &Key, value: &Value) -> bool {
         match self {
-            Self::Stay | Self::Foreign { .. } => false,
-            Self::Delete { device } => *key != Key::Device && key.goes_with_device(value, *device),
             Self::Create { device } | Self::Recreate { device, .. } => key.goes_with_device(value, *device),
+            Self::Stay | Self::Delete { .. } | Self::Foreign { .. } => false,
         }
+    }
+
+    /// True where an object goes in the end without an operation of its own.
+    fn will_take(&self, key: &Key, value: &Value) -> bool {
+        matches!(self, Self::Delete { device } if *key != Key::Device && key.goes_with_device(value, *device))
     }
 
     /// True where an object cannot be put, because it would land on somebody else's link.
@@ -165,7 +169,7 @@ fn put(
     held: &dyn Fn(&Key) -> bool,
     fate: &Fate<'_>,
 ) {
-    if have == Some(want) || fate.forbids(key, want) {
+    if have == Some(want) || fate.forbids(key, want) || leads_astray(want, &plan.conflicts) {
         return;
     }
     let replace = have.is_none() && observed.foreign.contains(key);
@@ -174,6 +178,15 @@ fn put(
         return;
     }
     plan.ops.push(Op::Put { key: *key, value: want.clone(), old: have.cloned(), replace });
+}
+
+/// True for a route through a nexthop whose id somebody else's object has. Conflicts are ascending, and a nexthop comes
+/// before its routes.
+fn leads_astray(want: &Value, conflicts: &[Key]) -> bool {
+    match want {
+        Value::Route(Route { via: Via::Nexthop(id), .. }) => conflicts.binary_search(&Key::Nexthop(*id)).is_ok(),
+        _ => false,
+    }
 }
 
 /// Both sides of every key, ascending; each key once.

@@ -26,7 +26,9 @@ pub enum AllocError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// Another node has it, or a part of it.
-    #[error("pod CIDR {cidr} of node {owner} overlaps {held} of node {holder}: one of the two must be deleted and join again")]
+    #[error(
+        "pod CIDR {cidr} of node {owner} overlaps {held} of node {holder}: one of the two must be deleted and join again"
+    )]
     Taken {
         /// Who claims.
         owner: NodeName,

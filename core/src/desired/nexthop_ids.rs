@@ -45,6 +45,18 @@ impl NexthopIds {
         }
     }
 
+    /// Keeps away from ids that somebody else's objects have; gateways that had one of them get another when next asked.
+    pub fn avoid(&mut self, foreign: &BTreeSet<Key>) {
+        let ids = foreign.iter().filter_map(|key| match key {
+            Key::Nexthop(id) => Some(*id),
+            _ => None,
+        });
+        for id in ids {
+            self.ids.retain(|_, taken| *taken != id);
+            self.taken.insert(id);
+        }
+    }
+
     /// The id of a gateway; a new one where it has none, or none where all 131,072 are taken.
     pub fn id(&mut self, gateway: IpAddr) -> Option<u32> {
         if let Some(id) = self.ids.get(&gateway) {
@@ -124,6 +136,16 @@ mod tests {
         }
         let fresh = after.id(gateway(10)).expect("plenty");
         assert!(!objects.contains_key(&Key::Nexthop(fresh)));
+    }
+
+    #[test]
+    fn an_id_that_a_foreign_object_has_is_left_to_it() {
+        let mut ids = NexthopIds::new();
+        let stolen = ids.id(gateway(1)).expect("plenty");
+        ids.avoid(&BTreeSet::from([Key::Nexthop(stolen), Key::Device]));
+        assert_ne!(ids.id(gateway(1)), Some(stolen));
+        ids.release(gateway(1));
+        assert_ne!(ids.id(gateway(2)), Some(stolen));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! What a node needs for itself and for its pods.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 

@@ -71,7 +71,9 @@ pub enum ViewError {
         to: Revision,
     },
     /// Something from before what is held.
-    #[error("revision {offered} is older than {held}, which is held: another controller leads by now, or has changed more")]
+    #[error(
+        "revision {offered} is older than {held}, which is held: another controller leads by now, or has changed more"
+    )]
     Older {
         /// What is held.
         held: Revision,

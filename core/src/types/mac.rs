@@ -57,7 +57,9 @@ impl FromStr for Mac {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+            // from_str_radix would take a sign.
+            let two_digits = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let part = parts.next().filter(two_digits).ok_or_else(wrong)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
         if parts.next().is_some() {
@@ -86,7 +88,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_one_unicast_address() {
-        for text in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "01:00:5e:00:00:01", "00:00:00:00:00:00", "2:0:0:0:0:1", "+2:00:00:00:00:01"] {
+        for text in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "2:0:0:0:0:1",
+            "+2:00:00:00:00:01",
+        ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?} was accepted");
         }
     }

@@ -12,7 +12,9 @@ pub struct UnderlayAddress(IpNetwork);
 
 /// Why an address cannot carry outer packets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("underlay address {0:?} is not usable: give a global or private unicast address with its prefix length, such as 192.0.2.7/24")]
+#[error(
+    "underlay address {0:?} is not usable: give a global or private unicast address with its prefix length, such as 192.0.2.7/24"
+)]
 pub struct UnderlayError(String);
 
 impl UnderlayAddress {
@@ -82,7 +84,20 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_carry_packets_between_hosts() {
-        for bad in ["", "10.0.0.1", "10.0.0.1/0", "10.0.0.1/33", "127.0.0.1/8", "169.254.0.1/16", "224.0.0.1/4", "::1/128", "fe80::1/64", "::/64", "ff02::1/16", "::ffff:10.0.0.1/120"] {
+        for bad in [
+            "",
+            "10.0.0.1",
+            "10.0.0.1/0",
+            "10.0.0.1/33",
+            "127.0.0.1/8",
+            "169.254.0.1/16",
+            "224.0.0.1/4",
+            "::1/128",
+            "fe80::1/64",
+            "::/64",
+            "ff02::1/16",
+            "::ffff:10.0.0.1/120",
+        ] {
             assert!(bad.parse::<UnderlayAddress>().is_err(), "{bad:?} was accepted");
         }
     }
