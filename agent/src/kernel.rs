@@ -4,6 +4,8 @@
 //! implementations, the real one over netlink and a fake one that fails on demand, and one contract test runs
 //! against both.
 
+pub mod nft;
+
 use std::{future::Future, net::IpAddr};
 
 use tokio::sync::mpsc;

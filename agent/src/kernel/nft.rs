@@ -1,0 +1,163 @@
+//! Table `inet weft` in the kernel: read, changed in transactions, watched. In process, over nfnetlink.
+//!
+//! Owns the encoding of weft-core's rules, sets and counters, and nothing of what they should say. Must never touch
+//! another table, and never one of ours by halves: the kernel takes a transaction whole or not at all.
+
+mod elements;
+mod events;
+mod expression;
+mod plan;
+pub(crate) mod socket;
+mod step;
+pub(crate) mod table;
+mod transaction;
+pub(crate) mod wire;
+
+use ipnetwork::IpNetwork;
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+use weft_core::{
+    diff::Op,
+    kernel::{Key, Objects, Value},
+    nft::{CounterName, SetName, TABLE},
+};
+
+use self::{
+    plan::Wanted,
+    socket::{Fault, Netfilter},
+    step::COUNTER,
+    table::{GET_ELEMENT, GET_OBJECT, Table},
+    transaction::{Refused, error},
+    wire::{INET, Malformed},
+};
+use super::{Event, Failure, KernelError};
+
+/// How often a reading or a transaction starts over because another hand changed the kernel's rule sets meanwhile.
+const ATTEMPTS: usize = 8;
+/// Up to so many elements are asked for one by one; beyond, their sets are dumped.
+const FEW: usize = 64;
+/// `NFTA_OBJ_NAME`, `NFTA_OBJ_TYPE`, `NFTA_OBJ_DATA` and `NFTA_COUNTER_PACKETS`.
+const OBJECT_NAME: u16 = 2;
+const OBJECT_TYPE: u16 = 3;
+const OBJECT_DATA: u16 = 4;
+const COUNTER_PACKETS: u16 = 2;
+
+/// The nftables side of one node's kernel.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Netfilter,
+}
+
+impl Nft {
+    /// Opens a netfilter netlink socket in the thread's network namespace. Changes need CAP_NET_ADMIN there.
+    pub fn open() -> Result<Self, KernelError> {
+        let failed = |source| KernelError::Io { object: "netfilter netlink socket".to_owned(), source };
+        Netfilter::open().map(|socket| Self { socket }).map_err(failed)
+    }
+
+    /// Reads the table whole: [`Key::Ruleset`] and every [`Key::Element`]; nothing where there is no table.
+    pub async fn read(&mut self) -> Result<Objects, KernelError> {
+        self.table().map(Table::objects).map_err(|fault| error(format!("nftables table inet {TABLE}"), &fault))
+    }
+
+    /// Reads those of `keys` that are elements, or the ruleset; what is missing is left out.
+    pub async fn read_elements(&mut self, keys: &[Key]) -> Result<Objects, KernelError> {
+        if keys.contains(&Key::Ruleset) {
+            let mut all = self.read().await?;
+            all.retain(|key, _| keys.contains(key));
+            return Ok(all);
+        }
+        let wanted: Vec<(SetName, IpNetwork)> = keys
+            .iter()
+            .filter_map(|key| if let Key::Element(set, network) = key { Some((*set, *network)) } else { None })
+            .collect();
+        let mut found = Objects::new();
+        for set in SetName::ALL {
+            let networks: Vec<IpNetwork> =
+                wanted.iter().filter(|(of, _)| *of == set).map(|(_, network)| *network).collect();
+            let present = self.present(set, &networks).map_err(|fault| error(format!("nftables set {set}"), &fault))?;
+            found.extend(present.into_iter().map(|network| (Key::Element(set, network), Value::Present)));
+        }
+        Ok(found)
+    }
+
+    /// Carries out all operations that are about the table, in one transaction: all or none. A failure each where the
+    /// kernel refused, first those that it named.
+    ///
+    /// A transaction beyond the send buffer (hundreds of thousands of elements; some ten thousand where the agent may
+    /// not raise it) is cut: members are let in first, then chains change at once, members are shut out last.
+    pub async fn apply(&mut self, ops: &[&Op]) -> Vec<Failure> {
+        let keys = ops.iter().map(|op| *op.key()).filter(|key| matches!(key, Key::Ruleset | Key::Element(..)));
+        match self.carry_out(&Wanted::new(ops)) {
+            Ok(()) => Vec::new(),
+            Err(refused) => refused.failures(keys),
+        }
+    }
+
+    /// Packets that a named counter has counted; 0 where it is missing.
+    pub async fn counter(&mut self, name: CounterName) -> Result<u64, KernelError> {
+        let object = || format!("nftables counter {}", name.as_str());
+        let request = table::named().text(OBJECT_NAME, name.as_str()).number(OBJECT_TYPE, COUNTER);
+        let reply = self.socket.get(GET_OBJECT, INET, request).map_err(|fault| error(object(), &fault))?;
+        let Some(reply) = reply else { return Ok(0) };
+        let packets = || reply.attributes()?.nest(OBJECT_DATA)?.long(COUNTER_PACKETS).ok_or(Malformed);
+        packets().map_err(|fault| error(object(), &fault.into()))
+    }
+
+    /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to the
+    /// table, [`Event::Overflow`] for events lost. Ends when the receiver is gone.
+    pub fn events(&self, sender: mpsc::Sender<Event>) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Io { object: "netlink group of nftables events".to_owned(), source };
+        events::subscribe(self.socket.port(), sender).map_err(failed)
+    }
+
+    fn table(&mut self) -> Result<Table, Fault> {
+        for _ in 1..ATTEMPTS {
+            match Table::read(&mut self.socket) {
+                // ENOENT: the table, or a set, went between two requests.
+                Err(fault) if matches!(fault, Fault::Interrupted) || fault.is(Errno::NOENT) => {}
+                other => return other,
+            }
+        }
+        Table::read(&mut self.socket)
+    }
+
+    /// Which of `networks` are in the set.
+    fn present(&mut self, set: SetName, networks: &[IpNetwork]) -> Result<Vec<IpNetwork>, Fault> {
+        // The kernel answers a request about an interval set with the range that holds the address.
+        if networks.len() > FEW || (set.is_interval() && !networks.is_empty()) {
+            return match table::content(&mut self.socket, set) {
+                Ok(content) => Ok(networks.iter().copied().filter(|it| content.networks.contains(it)).collect()),
+                Err(fault) if fault.is(Errno::NOENT) => Ok(Vec::new()),
+                Err(fault) => Err(fault),
+            };
+        }
+        let mut present = Vec::new();
+        for network in networks {
+            for (request, _) in elements::lists(set, &[*network]) {
+                let reply = self.socket.get(GET_ELEMENT, INET, request)?;
+                present.extend(reply.map(|_| *network));
+            }
+        }
+        Ok(present)
+    }
+
+    fn carry_out(&mut self, wanted: &Wanted<'_>) -> Result<(), Refused> {
+        // The common case, a member that comes or goes, needs no reading. Should the kernel refuse, then because it holds
+        // something else than was thought: look, and leave out what is so already.
+        if wanted.is_elements_only() && transaction::commit(&mut self.socket, plan::blind(wanted), None).is_ok() {
+            return Ok(());
+        }
+        for _ in 0..ATTEMPTS {
+            let table = self.table().map_err(Refused::whole)?;
+            let flagged = wanted.ruleset.is_some() && table.flags.is_some_and(|flags| flags != 0);
+            let phases = if flagged { plan::wake() } else { plan::full(&table, wanted) };
+            match transaction::commit(&mut self.socket, phases, Some(table.generation)) {
+                Ok(()) if !flagged => return Ok(()),
+                Err(refused) if !refused.is_stale() => return Err(refused),
+                _ => {}
+            }
+        }
+        Err(Refused::whole(Fault::Interrupted))
+    }
+}

@@ -1,0 +1,232 @@
+//! Rules in Weft's vocabulary, to and from nf_tables expressions.
+//!
+//! Reading is the inverse of writing: steps that no expression of ours is written as become [`Expr::Foreign`], so that a
+//! rule which a foreign hand touched never equals the one we wrote.
+
+use weft_core::{
+    nft::{CounterName, Expr, Rule, SetName},
+    types::Family,
+};
+
+use super::{
+    step::{FIRST, SECOND, Step},
+    wire::{Attributes, Malformed, Parsed},
+};
+
+/// `NFT_META_…`.
+const META_IN_NAME: u32 = 6;
+const META_OUT_NAME: u32 = 7;
+const META_FAMILY: u32 = 15;
+const META_PROTOCOL: u32 = 16;
+/// `NFT_PAYLOAD_NETWORK_HEADER` and `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// `IFNAMSIZ`.
+const NAME_SIZE: usize = 16;
+/// `NF_DROP` and `NF_ACCEPT`.
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+/// `NF_NAT_RANGE_PROTO_SPECIFIED` and `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
+const PORTS_GIVEN: u32 = 1 << 1;
+const FULLY_RANDOM: u32 = 1 << 4;
+/// `NFTA_LIST_ELEM`.
+const ELEMENT: u16 = 1;
+
+/// A rule as the content of `NFTA_RULE_EXPRESSIONS`.
+pub(super) fn encode_rule(rule: &Rule) -> Attributes {
+    let mut list = Attributes::new();
+    for step in rule.iter().flat_map(steps) {
+        list.push_nest(ELEMENT, &step.encode());
+    }
+    list
+}
+
+/// Reads the content of `NFTA_RULE_EXPRESSIONS`.
+pub(super) fn decode_rule(list: &Parsed<'_>) -> Result<Rule, Malformed> {
+    let steps: Vec<Step> = list.iter().map(|(_, bytes)| Step::decode(bytes)).collect::<Result<_, _>>()?;
+    let mut rest = steps.as_slice();
+    let mut rule = Rule::new();
+    while let Some((first, behind)) = rest.split_first() {
+        let (expr, left) = read(rest).unwrap_or_else(|| (foreign(first), behind));
+        rule.push(expr);
+        rest = left;
+    }
+    Ok(rule)
+}
+
+fn steps(expr: &Expr) -> Vec<Step> {
+    match expr {
+        Expr::Family(family) => vec![Step::Meta(META_FAMILY), Step::Equal(vec![protocol_family(*family)])],
+        Expr::Protocol(number) => vec![Step::Meta(META_PROTOCOL), Step::Equal(vec![*number])],
+        Expr::DestinationPort(port) => vec![transport(2, 2), Step::Equal(port.to_be_bytes().into())],
+        Expr::Vni(vni) => vec![transport(12, 3), Step::Equal(vni.to_be_bytes()[1..].into())],
+        Expr::InInterfacePrefix(prefix) => vec![Step::Meta(META_IN_NAME), Step::Equal(prefix.clone().into_bytes())],
+        Expr::OutInterface(name) => {
+            let mut bytes = name.clone().into_bytes();
+            bytes.resize(NAME_SIZE, 0);
+            vec![Step::Meta(META_OUT_NAME), Step::Equal(bytes)]
+        }
+        Expr::Source { set, negated } => address(source_offset(set.family()), *set, *negated),
+        Expr::Destination { set, negated } => address(destination_offset(set.family()), *set, *negated),
+        Expr::Counter(name) => vec![Step::Counter(name.as_str().to_owned())],
+        Expr::Notrack => vec![Step::Notrack],
+        Expr::Drop => vec![Step::Verdict(DROP)],
+        Expr::Accept => vec![Step::Verdict(ACCEPT)],
+        Expr::Masquerade { ports: None } => vec![Step::Masquerade { flags: FULLY_RANDOM, ports: false }],
+        Expr::Masquerade { ports: Some((first, last)) } => vec![
+            Step::Value(FIRST, first.to_be_bytes().into()),
+            Step::Value(SECOND, last.to_be_bytes().into()),
+            Step::Masquerade { flags: FULLY_RANDOM | PORTS_GIVEN, ports: true },
+        ],
+        Expr::Foreign(what) => vec![Step::Foreign(what.clone())],
+    }
+}
+
+/// Reads one expression off the front.
+fn read(steps: &[Step]) -> Option<(Expr, &[Step])> {
+    let (expr, length) = match steps {
+        [Step::Meta(key), Step::Equal(value), ..] => (read_meta(*key, value)?, 2),
+        [Step::Payload { base: TRANSPORT, offset: 2, length: 2 }, Step::Equal(value), ..] => {
+            (Expr::DestinationPort(port(value)?), 2)
+        }
+        [Step::Payload { base: TRANSPORT, offset: 12, length: 3 }, Step::Equal(value), ..] => {
+            let [high, middle, low] = *<&[u8; 3]>::try_from(value.as_slice()).ok()?;
+            (Expr::Vni(u32::from_be_bytes([0, high, middle, low])), 2)
+        }
+        [Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set, negated }, ..] => {
+            (read_address(*offset, *length, set, *negated)?, 2)
+        }
+        [Step::Counter(name), ..] => {
+            (Expr::Counter(CounterName::ALL.into_iter().find(|counter| counter.as_str() == name)?), 1)
+        }
+        [Step::Notrack, ..] => (Expr::Notrack, 1),
+        [Step::Verdict(DROP), ..] => (Expr::Drop, 1),
+        [Step::Verdict(ACCEPT), ..] => (Expr::Accept, 1),
+        [Step::Masquerade { flags: FULLY_RANDOM, ports: false }, ..] => (Expr::Masquerade { ports: None }, 1),
+        [Step::Value(FIRST, first), Step::Value(SECOND, last), Step::Masquerade { flags, ports: true }, ..]
+            if *flags == FULLY_RANDOM | PORTS_GIVEN =>
+        {
+            (Expr::Masquerade { ports: Some((port(first)?, port(last)?)) }, 3)
+        }
+        _ => return None,
+    };
+    Some((expr, &steps[length..]))
+}
+
+fn read_meta(key: u32, value: &[u8]) -> Option<Expr> {
+    match (key, value) {
+        (META_FAMILY, [IPV4]) => Some(Expr::Family(Family::V4)),
+        (META_FAMILY, [IPV6]) => Some(Expr::Family(Family::V6)),
+        (META_PROTOCOL, [number]) => Some(Expr::Protocol(*number)),
+        // A whole name is compared with its zeros, a prefix is shorter and has none.
+        (META_IN_NAME, prefix) if prefix.len() < NAME_SIZE => name(prefix).map(Expr::InInterfacePrefix),
+        (META_OUT_NAME, padded) if padded.len() == NAME_SIZE => {
+            let end = padded.iter().position(|byte| *byte == 0)?;
+            let rest_is_zero = padded[end..].iter().all(|byte| *byte == 0);
+            name(&padded[..end]).filter(|_| rest_is_zero).map(Expr::OutInterface)
+        }
+        _ => None,
+    }
+}
+
+fn name(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok().filter(|text| !text.contains('\0'))
+}
+
+fn port(bytes: &[u8]) -> Option<u16> {
+    bytes.try_into().ok().map(u16::from_be_bytes)
+}
+
+fn read_address(offset: u32, length: u32, set: &str, negated: bool) -> Option<Expr> {
+    let set = SetName::ALL.into_iter().find(|ours| ours.as_str() == set)?;
+    let family = set.family();
+    if length != u32::from(family.bits() / 8) {
+        return None;
+    }
+    match offset {
+        at if at == source_offset(family) => Some(Expr::Source { set, negated }),
+        at if at == destination_offset(family) => Some(Expr::Destination { set, negated }),
+        _ => None,
+    }
+}
+
+fn transport(offset: u32, length: u32) -> Step {
+    Step::Payload { base: TRANSPORT, offset, length }
+}
+
+fn address(offset: u32, set: SetName, negated: bool) -> Vec<Step> {
+    let length = u32::from(set.family().bits() / 8);
+    vec![Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set: set.as_str().to_owned(), negated }]
+}
+
+/// Where the source address is in the IP header (RFC 791, section 3.1; RFC 8200, section 3).
+const fn source_offset(family: Family) -> u32 {
+    match family {
+        Family::V4 => 12,
+        Family::V6 => 8,
+    }
+}
+
+/// Where the destination address is.
+const fn destination_offset(family: Family) -> u32 {
+    match family {
+        Family::V4 => 16,
+        Family::V6 => 24,
+    }
+}
+
+const fn protocol_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
+    }
+}
+
+fn foreign(step: &Step) -> Expr {
+    Expr::Foreign(match step {
+        Step::Foreign(name) => name.clone(),
+        other => format!("{other:?}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_core::{
+        nft::ruleset,
+        settings::{Mode, Settings},
+        types::Vni,
+    };
+
+    use super::*;
+
+    fn read_back(rule: &Rule) -> Rule {
+        let written = encode_rule(rule);
+        decode_rule(&Parsed::new(written.as_bytes()).expect("well-formed")).expect("well-formed")
+    }
+
+    #[test]
+    fn every_rule_of_ours_reads_back_as_itself() {
+        for outer in Family::ALL {
+            let pools = vec!["10.244.0.0/16".parse().expect("a CIDR")];
+            let vni = Vni::new(0x0012_3456).expect("24 bits");
+            let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer };
+            for chain in ruleset(&settings, "weft0".parse().expect("a name")).chains {
+                for rule in chain.rules {
+                    assert_eq!(read_back(&rule), rule, "in chain {}", chain.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn steps_out_of_place_are_foreign() {
+        let compare_nothing = Step::Equal(vec![1]);
+        let mut list = Attributes::new();
+        list.push_nest(ELEMENT, &compare_nothing.encode());
+        let rule = decode_rule(&Parsed::new(list.as_bytes()).expect("well-formed")).expect("well-formed");
+        assert!(matches!(rule.as_slice(), [Expr::Foreign(_)]), "{rule:?}");
+    }
+}

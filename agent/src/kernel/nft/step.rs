@@ -1,0 +1,166 @@
+//! Single nf_tables expressions: what one of them does, and its attributes.
+//!
+//! Encodes as the kernel dumps, with register 1 for every match, and reads back strictly: an expression with anything
+//! more or less than what [`Step::encode`] writes is [`Step::Foreign`]. Layout: include/uapi/linux/netfilter/nf_tables.h.
+
+use super::wire::{Attributes, Malformed, Parsed};
+
+/// `NFT_REG_VERDICT`.
+const VERDICT: u32 = 0;
+/// `NFT_REG_1`.
+pub(super) const FIRST: u32 = 1;
+/// `NFT_REG_2`.
+pub(super) const SECOND: u32 = 2;
+/// `NFT_OBJECT_COUNTER`.
+pub(super) const COUNTER: u32 = 1;
+/// `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`.
+const NAME: u16 = 1;
+const DATA: u16 = 2;
+/// `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`.
+pub(super) const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+/// `NFT_CMP_EQ`.
+const EQUAL: u32 = 0;
+
+/// What one nf_tables expression does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Loads a meta key (`NFT_META_…`).
+    Meta(u32),
+    /// Loads bytes of the packet.
+    Payload {
+        /// `NFT_PAYLOAD_…_HEADER`.
+        base: u32,
+        /// In bytes from there.
+        offset: u32,
+        /// In bytes.
+        length: u32,
+    },
+    /// Goes on where the register equals this.
+    Equal(Vec<u8>),
+    /// Goes on where the register is in the set, or is not.
+    Lookup {
+        /// Name of the set.
+        set: String,
+        /// `NFT_LOOKUP_F_INV`.
+        negated: bool,
+    },
+    /// Loads a constant into a register.
+    Value(u32, Vec<u8>),
+    /// Ends with a verdict (`NF_DROP`, `NF_ACCEPT`).
+    Verdict(u32),
+    /// Counts with a named counter.
+    Counter(String),
+    /// Leaves the packet untracked.
+    Notrack,
+    /// Masquerades; where `ports`, from the port in register 1 to that in register 2.
+    Masquerade {
+        /// `NF_NAT_RANGE_…`.
+        flags: u32,
+        /// The port registers are given.
+        ports: bool,
+    },
+    /// Anything else.
+    Foreign(String),
+}
+
+impl Step {
+    /// The expression as an element of `NFTA_RULE_EXPRESSIONS`.
+    pub(super) fn encode(&self) -> Attributes {
+        let new = Attributes::new;
+        let (name, data) = match self {
+            Self::Meta(key) => ("meta", new().number(2, *key).number(1, FIRST)),
+            Self::Payload { base, offset, length } => {
+                ("payload", new().number(1, FIRST).number(2, *base).number(3, *offset).number(4, *length))
+            }
+            Self::Equal(value) => {
+                let value = new().bytes(DATA_VALUE, value);
+                ("cmp", new().number(1, FIRST).number(2, EQUAL).nest(3, &value))
+            }
+            Self::Lookup { set, negated } => {
+                ("lookup", new().text(1, set).number(2, FIRST).number(5, u32::from(*negated)))
+            }
+            Self::Value(register, value) => {
+                ("immediate", new().number(1, *register).nest(2, &new().bytes(DATA_VALUE, value)))
+            }
+            Self::Verdict(code) => {
+                let verdict = new().nest(DATA_VERDICT, &new().number(1, *code));
+                ("immediate", new().number(1, VERDICT).nest(2, &verdict))
+            }
+            Self::Counter(counter) => ("objref", new().number(1, COUNTER).text(2, counter)),
+            Self::Notrack => ("notrack", new()),
+            Self::Masquerade { flags, ports: false } => ("masq", new().number(1, *flags)),
+            Self::Masquerade { flags, ports: true } => {
+                ("masq", new().number(1, *flags).number(2, FIRST).number(3, SECOND))
+            }
+            // A name the kernel does not know: it refuses the rule, and so the transaction.
+            Self::Foreign(what) => (what.as_str(), new()),
+        };
+        new().text(NAME, name).nest(DATA, &data)
+    }
+
+    /// Reads an element of `NFTA_RULE_EXPRESSIONS`.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let expression = Parsed::new(bytes)?;
+        let name = expression.text(NAME).ok_or(Malformed)?;
+        let data = expression.nest(DATA)?;
+        let step = match name.as_str() {
+            "meta" => Self::meta(&data),
+            "payload" => Self::payload(&data),
+            "cmp" => Self::compare(&data)?,
+            "lookup" => Self::lookup(&data),
+            "immediate" => Self::immediate(&data)?,
+            "objref" => Self::counter(&data),
+            "notrack" => Some(Self::Notrack),
+            "masq" => Self::masquerade(&data),
+            _ => None,
+        };
+        Ok(step.unwrap_or(Self::Foreign(name)))
+    }
+
+    fn meta(data: &Parsed<'_>) -> Option<Self> {
+        let ours = data.is_exactly(&[1, 2], 3) && data.number(1)? == FIRST;
+        ours.then_some(Self::Meta(data.number(2)?))
+    }
+
+    fn payload(data: &Parsed<'_>) -> Option<Self> {
+        let ours = data.is_exactly(&[1, 2, 3, 4], 8) && data.number(1)? == FIRST;
+        ours.then_some(Self::Payload { base: data.number(2)?, offset: data.number(3)?, length: data.number(4)? })
+    }
+
+    fn compare(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {
+        let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(1) == Some(FIRST) && data.number(2) == Some(EQUAL);
+        let value = data.nest(3)?.get(DATA_VALUE).map(<[u8]>::to_vec);
+        Ok(value.filter(|_| ours).map(Self::Equal))
+    }
+
+    fn lookup(data: &Parsed<'_>) -> Option<Self> {
+        let ours = data.is_exactly(&[1, 2, 5], 5) && data.number(2)? == FIRST && data.number(5)? <= 1;
+        ours.then_some(Self::Lookup { set: data.text(1)?, negated: data.number(5)? == 1 })
+    }
+
+    fn immediate(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {
+        let Some(register) = data.number(1).filter(|_| data.is_exactly(&[1, 2], 2)) else { return Ok(None) };
+        let content = data.nest(2)?;
+        if register != VERDICT {
+            return Ok(content.get(DATA_VALUE).map(|value| Self::Value(register, value.to_vec())));
+        }
+        let verdict = content.nest(DATA_VERDICT)?;
+        let code = verdict.number(1).filter(|_| verdict.is_exactly(&[1], 3));
+        Ok(code.map(Self::Verdict))
+    }
+
+    fn counter(data: &Parsed<'_>) -> Option<Self> {
+        let ours = data.is_exactly(&[1, 2], 5) && data.number(1)? == COUNTER;
+        ours.then_some(Self::Counter(data.text(2)?))
+    }
+
+    fn masquerade(data: &Parsed<'_>) -> Option<Self> {
+        let flags = data.number(1)?;
+        if data.is_exactly(&[1], 3) {
+            return Some(Self::Masquerade { flags, ports: false });
+        }
+        let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(2)? == FIRST && data.number(3)? == SECOND;
+        ours.then_some(Self::Masquerade { flags, ports: true })
+    }
+}
