@@ -169,7 +169,7 @@ fn put(
     held: &dyn Fn(&Key) -> bool,
     fate: &Fate<'_>,
 ) {
-    if have == Some(want) || fate.forbids(key, want) || leads_astray(want, &plan.conflicts) {
+    if have == Some(want) || fate.forbids(key, want) || leads_astray(key, want, &plan.conflicts) {
         return;
     }
     let replace = have.is_none() && observed.foreign.contains(key);
@@ -180,13 +180,15 @@ fn put(
     plan.ops.push(Op::Put { key: *key, value: want.clone(), old: have.cloned(), replace });
 }
 
-/// True for a route through a nexthop whose id somebody else's object has. Conflicts are ascending, and a nexthop comes
-/// before its routes.
-fn leads_astray(want: &Value, conflicts: &[Key]) -> bool {
-    match want {
-        Value::Route(Route { via: Via::Nexthop(id), .. }) => conflicts.binary_search(&Key::Nexthop(*id)).is_ok(),
-        _ => false,
-    }
+/// True for what needs an object whose place somebody else's holds: a route through that nexthop, an element of that
+/// table. Conflicts are ascending, and what is needed comes before what needs it.
+fn leads_astray(key: &Key, want: &Value, conflicts: &[Key]) -> bool {
+    let needs = match (key, want) {
+        (_, Value::Route(Route { via: Via::Nexthop(id), .. })) => Key::Nexthop(*id),
+        (Key::Element(..), _) => Key::Ruleset,
+        _ => return false,
+    };
+    conflicts.binary_search(&needs).is_ok()
 }
 
 /// Both sides of every key, ascending; each key once.

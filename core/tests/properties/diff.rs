@@ -156,7 +156,7 @@ proptest! {
         let few = diff_keys(&before, &desired, &keys, &|_| false, device).expect("the device is not among them");
         prop_assert!(few.ops.iter().all(|op| keys.contains(op.key())));
         let device_stays = before.ours.get(&Key::Device) == desired.get(&Key::Device) && !before.foreign.contains(&Key::Device);
-        let whole = |plan: &weft_core::diff::Plan| plan.conflicts.iter().all(|key| !matches!(key, Key::Nexthop(_)));
+        let whole = |plan: &weft_core::diff::Plan| !plan.conflicts.iter().any(|key| matches!(key, Key::Nexthop(_) | Key::Ruleset));
         let table_stays = before.ours.contains_key(&Key::Ruleset) == desired.contains_key(&Key::Ruleset);
         if device_stays && table_stays && whole(&all) {
             let expected: Vec<_> = all.ops.into_iter().filter(|op| keys.contains(op.key())).collect();
