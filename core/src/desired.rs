@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 pub use nexthop_ids::NexthopIds;
 pub use node::{node, pod};
 pub use peer::{keys as peer_keys, peer};
+pub use tunnel::pod_mtu;
 
 use crate::{
     kernel::{Key, Objects},

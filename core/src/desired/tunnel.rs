@@ -31,6 +31,15 @@ pub(super) fn device(settings: &Settings, me: &Member, local: &Local) -> Option<
     })
 }
 
+/// The MTU of pods' interfaces: what fits into the tunnel, so that no path inside the cluster needs to be discovered; that
+/// of the underlay in mode `never`.
+pub fn pod_mtu(settings: &Settings, me: &Member, local: &Local) -> u32 {
+    match settings.mode {
+        Mode::Never => local.underlay.mtu,
+        Mode::CrossSubnet | Mode::Always => mtu(settings, me, local.underlay.mtu),
+    }
+}
+
 /// The own underlay address of the outer family: the registered one, as that is where peers send to and whom they take
 /// packets from; before the first registration the one that the link has.
 pub(super) fn outer_address(settings: &Settings, me: &Member, local: &Local) -> Option<IpAddr> {

@@ -34,9 +34,9 @@ impl Mac {
     }
 
     /// The IPv6 link-local address with the modified EUI-64 interface identifier (RFC 4291, appendix A).
-    pub const fn link_local(self) -> Ipv6Addr {
+    pub fn link_local(self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.0;
-        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 }
 
