@@ -1,6 +1,18 @@
 //! The agent of one node, as a library; the binaries are thin.
+//!
+//! One loop owns the kernel ([`engine`]); everything else talks to it through channels: the controller's stream
+//! ([`controller`]), probes ([`probe`]), pods ([`pods`]) and the local API ([`api`]).
 
+pub mod api;
+pub mod cli;
 pub mod cni;
+pub mod config;
+pub mod controller;
+pub mod engine;
 pub mod kernel;
+pub mod last_good;
+pub mod metrics;
 pub mod pods;
 pub mod preflight;
+pub mod probe;
+pub mod run;

@@ -1,7 +1,10 @@
 //! Weft's wire contract: the generated code of `weft.v1`, and its conversion to and from typed values.
 //!
-//! Owns the edge between bytes and types: what passes [`convert`] is valid. Must never hold behaviour.
+//! Owns the edge between bytes and types: what passes [`convert`] is valid; and how a channel to a server of these services
+//! is opened (feature `client`). Must never hold behaviour.
 
+#[cfg(feature = "client")]
+pub mod connect;
 pub mod convert;
 
 /// `weft.v1` as generated from the .proto files, where every field is documented.

@@ -1,0 +1,172 @@
+//! The local API: a gRPC server on a Unix socket, for the CNI plugin and for operators on the node.
+//!
+//! Owns the socket. Who may connect is decided by its owner and mode (0600, in a directory of mode 0755 or stricter).
+//! Must never hold state: it asks the engine and the pods.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use tokio::{net::UnixListener, sync::watch};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+use weft_core::types::NodeName;
+use weft_proto::{
+    convert::to_cidr,
+    v1::{
+        self,
+        agent_service_server::{AgentService, AgentServiceServer},
+    },
+};
+
+use crate::{
+    controller::ConnectionStatus,
+    engine::{Handle, Status as EngineStatus},
+    pods::{HostSide, PodService},
+    preflight::Finding,
+};
+
+/// The service behind the socket.
+pub struct Api<H> {
+    /// This node.
+    pub node: NodeName,
+    /// The pod part.
+    pub pods: Arc<PodService<H>>,
+    /// The engine.
+    pub engine: Handle,
+    /// How the node stands.
+    pub status: watch::Receiver<EngineStatus>,
+    /// How the connection stands.
+    pub connection: watch::Receiver<ConnectionStatus>,
+    /// What the preflight found.
+    pub findings: watch::Receiver<Vec<Finding>>,
+}
+
+/// Binds the socket. One left by an agent that was killed is replaced; one that answers belongs to a running agent.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(dir).with_context(|| format!("socket directory {}: cannot be made", dir.display()))?;
+    if UnixStream::connect(path).is_ok() {
+        anyhow::bail!("socket {}: another agent answers there; stop it, or choose another --socket", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("socket {}: the old one cannot be removed", path.display()));
+        }
+        _ => {}
+    }
+    // Bound under a name nobody knows and renamed once its mode is right: nobody can connect in between.
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let listener = UnixListener::bind(&temporary)
+        .with_context(|| format!("socket {}: cannot be bound; is the directory writable?", temporary.display()))?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("socket {}: cannot be put in place", path.display()))?;
+    Ok(listener)
+}
+
+impl<H: HostSide> Api<H> {
+    /// Serves until `stop` is done.
+    pub async fn serve(self, listener: UnixListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        Server::builder()
+            .add_service(AgentServiceServer::new(self))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+            .await
+            .context("the local API stopped")
+    }
+}
+
+#[tonic::async_trait]
+impl<H: HostSide> AgentService for Api<H> {
+    async fn allocate_pod(
+        &self,
+        request: Request<v1::AllocatePodRequest>,
+    ) -> Result<Response<v1::AllocatePodResponse>, Status> {
+        self.pods.allocate(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn attach_pod(
+        &self,
+        request: Request<v1::AttachPodRequest>,
+    ) -> Result<Response<v1::AttachPodResponse>, Status> {
+        self.pods.attach(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release_pod(
+        &self,
+        request: Request<v1::ReleasePodRequest>,
+    ) -> Result<Response<v1::ReleasePodResponse>, Status> {
+        self.pods.release(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn check_pod(
+        &self,
+        request: Request<v1::CheckPodRequest>,
+    ) -> Result<Response<v1::CheckPodResponse>, Status> {
+        self.pods.check(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn collect_pods(
+        &self,
+        request: Request<v1::CollectPodsRequest>,
+    ) -> Result<Response<v1::CollectPodsResponse>, Status> {
+        self.pods.collect(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_local_peers(
+        &self,
+        _: Request<v1::ListLocalPeersRequest>,
+    ) -> Result<Response<v1::ListLocalPeersResponse>, Status> {
+        let peers = self.engine.peers().await.map_err(Status::unavailable)?;
+        Ok(Response::new(v1::ListLocalPeersResponse { peers }))
+    }
+
+    async fn get_agent_status(
+        &self,
+        _: Request<v1::GetAgentStatusRequest>,
+    ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
+        let (from_pods, from_strangers) = self.engine.dropped().await.map_err(Status::unavailable)?;
+        let mut answer = self.status_answer();
+        answer.dropped_from_pods = from_pods;
+        answer.dropped_from_strangers = from_strangers;
+        Ok(Response::new(answer))
+    }
+}
+
+impl<H> Api<H> {
+    fn status_answer(&self) -> v1::GetAgentStatusResponse {
+        let status = self.status.borrow().clone();
+        let connection = self.connection.borrow().clone();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (reason, message) = match status.problem {
+            Some(problem) => (problem.reason.to_owned(), problem.message),
+            None => Default::default(),
+        };
+        let underlay = status.underlay;
+        let underlay_addresses = underlay.iter().flat_map(|underlay| underlay.addresses.iter().copied());
+        v1::GetAgentStatusResponse {
+            node: self.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: status.ready,
+            reason,
+            message,
+            applied: status.applied.map(Into::into),
+            controller_connected: connection.connected,
+            controller: connection.controller,
+            controller_message: connection.message,
+            underlay_addresses: underlay_addresses.map(|address| to_cidr(address.network())).collect(),
+            underlay_interface: underlay.map(|underlay| underlay.link.to_string()).unwrap_or_default(),
+            pod_cidrs: status.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
+            objects: count(status.objects),
+            repairs: status.repairs,
+            pods: count(status.pods),
+            last_repair_unix_ms: status.last_repair.map(crate::engine::unix_ms).unwrap_or_default(),
+            warnings: self.findings.borrow().iter().map(|finding| finding.message.clone()).collect(),
+            ..Default::default()
+        }
+    }
+}

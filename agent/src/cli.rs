@@ -1,0 +1,58 @@
+//! The agent's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Options};
+
+/// Weft's agent: programs this node's kernel from the membership that a controller announces.
+#[derive(Debug, Parser)]
+#[command(name = "weft-agent", version)]
+pub struct Cli {
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the agent can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run until SIGTERM. Stopping leaves the kernel as it is, so that pods stay connected.
+    Run(Source),
+    /// Check the configuration and this host, print every problem, change nothing.
+    Check(Source),
+    /// Remove everything Weft made on this host: kernel objects, CNI files and state. Not while an agent runs.
+    Cleanup(Source),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// YAML file with the same names in camelCase; flags win over it.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The flags.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Source {
+    /// Merges and checks.
+    pub fn load(self) -> anyhow::Result<Config> {
+        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
+        Ok(self.options.over(file).validate()?)
+    }
+}

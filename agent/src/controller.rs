@@ -1,0 +1,65 @@
+//! The agent's side of the controller: identity, and one stream that is kept open.
+//!
+//! Owns connecting, joining, renewing, and the translation between the stream and typed updates. Must never touch the
+//! kernel or decide what a membership means: that is the engine's.
+
+mod identity;
+mod join;
+mod stream;
+mod tls;
+mod token;
+
+use std::net::IpAddr;
+
+pub use identity::Identity;
+pub use stream::{Client, Links};
+pub use token::JoinToken;
+use weft_core::{
+    membership::{Delta, Digest, Snapshot},
+    types::Revision,
+};
+use weft_proto::v1;
+
+/// What the controller said, typed and checked.
+#[derive(Debug)]
+pub enum Update {
+    /// The whole membership, complete, with the digest that the controller computed.
+    Snapshot(Snapshot, Vec<u8>),
+    /// Changes.
+    Delta(Delta),
+    /// What the agent holds is current, at this revision.
+    Current(Revision),
+}
+
+/// What the engine holds, for the Hello of the next stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The revision, once there is one.
+    pub revision: Option<Revision>,
+    /// The digest over it.
+    pub digest: Option<Digest>,
+    /// Raised when the engine could not use an update: the stream starts anew.
+    pub resyncs: u64,
+}
+
+/// What the agent says of itself on the stream; sent whenever it changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    /// The newest revision that the kernel was read back to hold.
+    pub applied: Option<Revision>,
+    /// Health of this node and of its peers.
+    pub health: v1::Health,
+}
+
+/// How the connection stands, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// A stream is open and was answered.
+    pub connected: bool,
+    /// The controller in use, or tried last.
+    pub controller: String,
+    /// Its address, once resolved.
+    pub address: Option<IpAddr>,
+    /// Why it is not connected.
+    pub message: String,
+}

@@ -1,0 +1,63 @@
+//! Joining and renewing.
+
+use anyhow::Context;
+use tonic::{Request, transport::Channel};
+use weft_core::types::NodeName;
+use weft_proto::v1::{self, join_service_client::JoinServiceClient};
+
+use super::{
+    identity::{Identity, Vault, signing_request},
+    token::JoinToken,
+};
+
+/// Why a join failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JoinError {
+    /// The controller said no: the same question will get the same answer.
+    #[error("the controller refused to let node {node} join: {message}")]
+    Refused {
+        /// Which node.
+        node: NodeName,
+        /// What it said.
+        message: String,
+    },
+    /// Worth another try.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// Trades the token for a certificate and stores it.
+pub(super) async fn join(
+    channel: Channel,
+    node: &NodeName,
+    token: &JoinToken,
+    vault: &Vault,
+) -> Result<Identity, JoinError> {
+    let csr_der = signing_request(node, &vault.key_pair()?)?;
+    let request = v1::JoinRequest { node: node.to_string(), token: token.secret_text().to_owned(), csr_der };
+    let answer = JoinServiceClient::new(channel).join(Request::new(request)).await.map_err(|status| {
+        let message = status.message().to_owned();
+        match status.code() {
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Unknown => {
+                JoinError::Other(anyhow::anyhow!("join: {message}"))
+            }
+            _ => JoinError::Refused { node: node.clone(), message },
+        }
+    })?;
+    let answer = answer.into_inner();
+    // The id first: should the power go between the two, the certificate is missing and the join repeats with the same key.
+    vault.store_token_id(token.id())?;
+    vault.store(&answer.certificate_der, Some(&answer.ca_der))?;
+    Ok(vault.load()?.context("the identity just stored is not there")?)
+}
+
+/// Gets a new certificate for the same key and stores it.
+pub(super) async fn renew(channel: Channel, node: &NodeName, vault: &Vault) -> anyhow::Result<Identity> {
+    let csr_der = signing_request(node, &vault.key_pair()?)?;
+    let answer = JoinServiceClient::new(channel)
+        .renew(Request::new(v1::RenewRequest { csr_der }))
+        .await
+        .map_err(|status| anyhow::anyhow!("the certificate of node {node} was not renewed: {}", status.message()))?;
+    vault.store(&answer.into_inner().certificate_der, None)?;
+    vault.load()?.context("the identity just stored is not there")
+}

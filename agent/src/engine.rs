@@ -1,0 +1,254 @@
+//! The one loop that owns the kernel: read, desired, diff, apply, read again.
+//!
+//! Owns the membership view, the desired state and what was last read back. Level-triggered: an event, a change of the
+//! membership or a request only says where to look. Must never delete anything before it holds a complete view, and never
+//! report what it did not read back.
+
+mod change;
+mod handle;
+mod look;
+mod peers;
+mod pods;
+mod standing;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+use weft_core::{
+    desired::{Local, NexthopIds, Pod},
+    kernel::{Key, Objects},
+    membership::View,
+    types::{LinkName, NodeName},
+};
+use weft_proto::convert::Facts;
+
+pub use self::{
+    handle::{Handle, Request},
+    standing::{Problem, Status},
+};
+pub(crate) use self::standing::unix_ms;
+use crate::{
+    controller::{Held, Standing, Update},
+    kernel::{Event, Kernel},
+    last_good::LastGood,
+    probe::{Findings, Targets},
+};
+
+/// A full look at least so often; events make it come sooner. Lost kinds of events are covered by it.
+const FULL_LOOK: Duration = Duration::from_secs(60);
+/// After an event, so that a burst leads to one look.
+const SETTLE: Duration = Duration::from_millis(10);
+/// Between two looks while somebody keeps changing our objects back.
+const FIGHT_PAUSE: Duration = Duration::from_secs(1);
+/// Between a failed look and the next.
+const RETRY: Duration = Duration::from_millis(500);
+/// Changes of membership are written to disk, and probe targets renewed, at most so often.
+const TIDY: Duration = Duration::from_millis(500);
+
+/// What never changes while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// This node.
+    pub node: NodeName,
+    /// The VXLAN device.
+    pub device: LinkName,
+    /// The underlay link, where the operator named it.
+    pub interface: Option<LinkName>,
+    /// Where the last good membership is kept.
+    pub last_good: LastGood,
+}
+
+/// What the loop listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From the controller.
+    pub updates: mpsc::Receiver<Update>,
+    /// From pods and the local API.
+    pub requests: mpsc::Receiver<Request>,
+    /// The controller's address, for finding the underlay.
+    pub controller: watch::Receiver<Option<IpAddr>>,
+    /// What probes found.
+    pub findings: Findings,
+}
+
+/// What the loop tells the others.
+#[derive(Debug)]
+pub struct Outputs {
+    /// For the next Hello.
+    pub held: watch::Sender<Held>,
+    /// This node's facts.
+    pub facts: watch::Sender<Option<Facts>>,
+    /// For reports.
+    pub standing: watch::Sender<Standing>,
+    /// For the local API, metrics and the CNI installation.
+    pub status: watch::Sender<Status>,
+    /// For the prober.
+    pub targets: watch::Sender<Arc<Targets>>,
+}
+
+/// The loop's state.
+pub struct Engine<K> {
+    setup: Setup,
+    kernel: K,
+    out: Outputs,
+    findings: Findings,
+    view: View,
+    controller: Option<IpAddr>,
+    local: Option<Local>,
+    ids: NexthopIds,
+    pods: BTreeMap<LinkName, Pod>,
+    /// What the kernel should hold.
+    desired: Objects,
+    /// Where the kernel differed from it when it was last read, and could not be put right.
+    deviations: BTreeMap<Key, String>,
+    /// True once a look ended with an empty second diff, until something says otherwise.
+    trusted: bool,
+    status: Status,
+    next_look: Instant,
+    last_look: Instant,
+    tidy_at: Option<Instant>,
+}
+
+/// Why a look happens: decides whether what it puts right counts as a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Something was told to us: a membership, a pod, a setting.
+    Told,
+    /// The kernel may have drifted.
+    Drift,
+}
+
+impl<K: Kernel> Engine<K> {
+    /// A loop over `kernel` that has seen nothing yet; `pods` are those attached before it started.
+    pub fn new(setup: Setup, kernel: K, out: Outputs, pods: Vec<Pod>, findings: Findings) -> Self {
+        let now = Instant::now();
+        Self {
+            setup,
+            kernel,
+            out,
+            findings,
+            view: View::new(),
+            controller: None,
+            local: None,
+            ids: NexthopIds::new(),
+            pods: pods.into_iter().map(|pod| (pod.link, pod)).collect(),
+            desired: Objects::new(),
+            deviations: BTreeMap::new(),
+            trusted: false,
+            status: Status::default(),
+            next_look: now,
+            last_look: now,
+            tidy_at: None,
+        }
+    }
+
+    /// Starts from the disk, then runs until the senders of requests are gone. The kernel stays as it is then.
+    pub async fn run(mut self, mut inputs: Inputs) -> anyhow::Result<()> {
+        let mut events = self.kernel.events()?;
+        self.start_from_disk();
+        let mut cause = Cause::Told;
+        loop {
+            let tidy = self.tidy_at.unwrap_or(self.next_look + FULL_LOOK);
+            tokio::select! {
+                biased;
+                update = inputs.updates.recv() => match update {
+                    Some(update) => self.update(update).await,
+                    None => return Ok(()),
+                },
+                request = inputs.requests.recv() => match request {
+                    Some(request) => self.request(request).await,
+                    None => return Ok(()),
+                },
+                () = sleep_until(self.next_look) => {
+                    self.look(cause).await;
+                    cause = Cause::Drift;
+                }
+                event = events.recv() => match event {
+                    Some(event) => self.event(&event),
+                    None => anyhow::bail!("the kernel's events have ended; the agent cannot see drift and stops"),
+                },
+                Ok(()) = inputs.controller.changed() => {
+                    self.controller = *inputs.controller.borrow_and_update();
+                    self.look_within(Duration::ZERO);
+                }
+                () = inputs.findings.changed() => self.publish(),
+                () = sleep_until(tidy) => self.tidy(),
+            }
+        }
+    }
+
+    /// Removes every object of ours, for `weft-agent cleanup`.
+    pub async fn remove_everything(mut self) -> anyhow::Result<usize> {
+        self.clear().await
+    }
+
+    fn start_from_disk(&mut self) {
+        let snapshot = match self.setup.last_good.load() {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => return,
+            Err(error) => return warn!("{error}"),
+        };
+        let (revision, members) = (snapshot.revision, snapshot.members.len());
+        match self.view.apply_snapshot(snapshot) {
+            Ok(()) => {
+                info!(%revision, members, "starting from the last good membership");
+                self.membership_changed();
+            }
+            Err(error) => warn!("the last good membership cannot be used: {error}"),
+        }
+    }
+
+    /// Decides whether an event is news. What we hold already was most likely our own doing.
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Object(key, value) if self.desired.get(key) == value.as_ref() => {}
+            Event::Object(key, _) => {
+                tracing::debug!("{key} was changed by somebody");
+                self.look_within(SETTLE);
+            }
+            Event::Look | Event::Underlay | Event::Overflow => self.look_within(SETTLE),
+        }
+    }
+
+    /// Brings the next look forward, but leaves a pause while somebody fights us.
+    fn look_within(&mut self, delay: Duration) {
+        let pause = if self.status.is_fought_over() { FIGHT_PAUSE } else { Duration::ZERO };
+        let earliest = (Instant::now() + delay).max(self.last_look + pause);
+        self.next_look = self.next_look.min(earliest);
+    }
+
+    fn membership_changed(&mut self) {
+        let (revision, digest) = (Some(self.view.revision()), Some(self.view.digest()));
+        self.out.held.send_modify(|held| *held = Held { revision, digest, ..held.clone() });
+        self.tidy_at.get_or_insert(Instant::now() + TIDY);
+    }
+
+    /// Work that may wait a little: the disk and the prober.
+    fn tidy(&mut self) {
+        self.tidy_at = None;
+        self.renew_targets();
+        let Some(snapshot) = self.view.snapshot() else { return };
+        let last_good = self.setup.last_good.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = last_good.save(&snapshot) {
+                warn!("the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one");
+            }
+        });
+    }
+
+    fn renew_targets(&self) {
+        let Some(me) = self.view.member(&self.setup.node) else { return };
+        let mut targets = Targets::default();
+        targets.sources.v4 = me.pod_cidrs.v4.map(|cidr| cidr.vtep());
+        targets.sources.v6 = me.pod_cidrs.v6.map(|cidr| cidr.vtep());
+        let peers = self.view.members().filter(|member| member.name != me.name);
+        targets.peers = peers
+            .flat_map(|peer| peer.pod_cidrs.iter().map(|cidr| (peer.name.clone(), cidr.vtep())).collect::<Vec<_>>())
+            .collect();
+        self.out.targets.send_replace(Arc::new(targets));
+    }
+}

@@ -1,0 +1,141 @@
+//! What the controller says: a change of few members costs work for these few only.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::{debug, info, warn};
+use weft_core::{
+    desired::{self, Local},
+    diff::diff_keys,
+    kernel::{Key, Observed, Value},
+    membership::{Delta, Member, Snapshot, Touched},
+    settings::Settings,
+};
+
+use super::{Cause, Engine};
+use crate::{
+    controller::Update,
+    kernel::{Kernel, Scope},
+};
+
+/// With more members than this a full look is cheaper.
+const FEW: usize = 256;
+
+impl<K: Kernel> Engine<K> {
+    pub(super) async fn update(&mut self, update: Update) {
+        match update {
+            Update::Snapshot(snapshot, digest) => self.snapshot(snapshot, &digest).await,
+            Update::Delta(delta) => self.delta(&delta).await,
+            Update::Current(revision) => match self.view.adopt(revision) {
+                Ok(()) => {
+                    self.membership_changed();
+                    self.publish();
+                }
+                Err(error) => self.resync(&error.to_string()),
+            },
+        }
+    }
+
+    async fn snapshot(&mut self, snapshot: Snapshot, digest: &[u8]) {
+        if snapshot.digest().octets() != digest {
+            return self.resync("the snapshot's digest is not that of its members");
+        }
+        info!(revision = %snapshot.revision, members = snapshot.members.len(), "membership received");
+        match self.view.apply_snapshot(snapshot) {
+            Ok(()) => {
+                self.membership_changed();
+                self.look(Cause::Told).await;
+            }
+            Err(error) => self.resync(&error.to_string()),
+        }
+    }
+
+    async fn delta(&mut self, delta: &Delta) {
+        let touched = match self.view.apply_delta(delta) {
+            Ok(touched) => touched,
+            Err(error) => return self.resync(&error.to_string()),
+        };
+        debug!(revision = %delta.to, touched = touched.len(), "membership changed");
+        self.membership_changed();
+        if touched.is_empty() || self.change(&touched).await {
+            self.publish();
+        } else {
+            self.look(Cause::Told).await;
+        }
+    }
+
+    /// The stream starts anew with what is held; the kernel stays as it is.
+    fn resync(&mut self, reason: &str) {
+        warn!("the controller's message cannot be used: {reason}; asking again");
+        let (revision, digest) = (self.view.revision(), self.view.digest());
+        self.out.held.send_modify(|held| {
+            held.revision = Some(revision);
+            held.digest = Some(digest);
+            held.resyncs += 1;
+        });
+    }
+
+    /// What desired states are made of, once all of it is known.
+    pub(super) fn context(&self) -> Option<(Arc<Settings>, Arc<Member>, Local)> {
+        Some((self.view.settings()?.clone(), self.view.member(&self.setup.node)?, self.local.clone()?))
+    }
+
+    /// Carries out a change of a few peers. False where only a full look will do.
+    async fn change(&mut self, touched: &[Touched]) -> bool {
+        let Some((settings, me, local)) = self.context() else { return false };
+        if !self.trusted || touched.len() > FEW {
+            return false;
+        }
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for touch in touched {
+            match touch {
+                Touched::Member { name, old: was, new: is } if *name != me.name => {
+                    old.extend(was.as_deref());
+                    new.extend(is.as_deref());
+                }
+                _ => return false,
+            }
+        }
+        let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, &mut self.ids);
+        // Trusted: what was desired so far is what the kernel was read back to hold.
+        let mut believed = Observed::default();
+        for key in &keys {
+            if let Some(value) = self.desired.remove(key) {
+                believed.ours.insert(*key, value);
+            }
+        }
+        self.desired.extend(objects);
+        self.settle(believed, &keys, &local).await
+    }
+
+    /// From what is believed to what is desired for a few keys, read back. False where that failed.
+    pub(super) async fn settle(
+        &mut self,
+        believed: Observed,
+        keys: &std::collections::BTreeSet<Key>,
+        local: &Local,
+    ) -> bool {
+        let held = |_: &Key| false;
+        let Some(plan) = diff_keys(&believed, &self.desired, keys, &held, local.device) else { return false };
+        if plan.ops.is_empty() {
+            return plan.conflicts.is_empty();
+        }
+        if !self.kernel.apply(&plan.ops).await.is_empty() {
+            return false;
+        }
+        let listed: Vec<Key> = keys.iter().copied().collect();
+        let Ok(observed) = self.kernel.read(Scope::Keys(&listed)).await else { return false };
+        let after = diff_keys(&observed, &self.desired, keys, &held, local.device);
+        after.is_some_and(|plan| plan.is_empty())
+    }
+
+    /// True where the kernel holds `value` for `key` as far as it was last read.
+    pub(super) fn is_held(&self, key: &Key, value: &Value) -> bool {
+        self.desired.get(key) == Some(value) && !self.deviations.contains_key(key)
+    }
+
+    /// A full look very soon, because a small one did not do.
+    pub(super) fn distrust(&mut self) {
+        self.trusted = false;
+        self.look_within(Duration::ZERO);
+    }
+}

@@ -1,0 +1,65 @@
+//! How the rest of the agent asks the loop.
+
+use tokio::sync::{mpsc, oneshot};
+use weft_core::{desired::Pod, types::LinkName};
+use weft_proto::v1;
+
+/// A question or an order to the loop, with where the answer goes.
+#[derive(Debug)]
+pub enum Request {
+    /// Program the host's side of a pod and read it back.
+    EnsurePod(Pod, oneshot::Sender<Result<(), String>>),
+    /// Remove the host's side of a pod.
+    RemovePod(LinkName, oneshot::Sender<Result<(), String>>),
+    /// What is wrong with the host's side of a pod, read now.
+    CheckPod(LinkName, oneshot::Sender<Vec<String>>),
+    /// The peer list, read now.
+    Peers(oneshot::Sender<Result<Vec<v1::Peer>, String>>),
+    /// Tunnel packets dropped: from pods, from strangers.
+    Dropped(oneshot::Sender<(u64, u64)>),
+}
+
+/// Asks the loop.
+#[derive(Debug, Clone)]
+pub struct Handle(mpsc::Sender<Request>);
+
+const OVER: &str = "the agent is stopping; try again";
+
+impl Handle {
+    /// A handle with the receiver that the loop reads.
+    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, receiver) = mpsc::channel(64);
+        (Self(sender), receiver)
+    }
+
+    /// Programs the host's side of `pod`; returns once it was read back.
+    pub async fn ensure_pod(&self, pod: Pod) -> Result<(), String> {
+        self.ask(|answer| Request::EnsurePod(pod, answer)).await?
+    }
+
+    /// Removes the host's side of the pod behind `link`.
+    pub async fn remove_pod(&self, link: LinkName) -> Result<(), String> {
+        self.ask(|answer| Request::RemovePod(link, answer)).await?
+    }
+
+    /// What is wrong with the host's side of the pod behind `link`.
+    pub async fn check_pod(&self, link: LinkName) -> Result<Vec<String>, String> {
+        self.ask(|answer| Request::CheckPod(link, answer)).await
+    }
+
+    /// The peer list as the kernel holds it now.
+    pub async fn peers(&self) -> Result<Vec<v1::Peer>, String> {
+        self.ask(Request::Peers).await?
+    }
+
+    /// Tunnel packets dropped so far: from pods, from strangers.
+    pub async fn dropped(&self) -> Result<(u64, u64), String> {
+        self.ask(Request::Dropped).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(request(sender)).await.map_err(|_| OVER.to_owned())?;
+        receiver.await.map_err(|_| OVER.to_owned())
+    }
+}

@@ -1,0 +1,186 @@
+//! The full pass: everything is read, compared, put right and read again.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use weft_core::{
+    desired::{self, Local, Pod},
+    diff::{Op, Plan, diff},
+    kernel::{Key, Objects, Observed},
+    membership::Member,
+    types::Family,
+};
+use weft_proto::convert::Facts;
+
+use super::{Cause, Engine, FULL_LOOK, Problem, RETRY};
+use crate::kernel::{Failure, Kernel, KernelError, Scope, UnderlayQuery};
+
+/// So many times a pass reads and applies before it calls the rest a failure.
+const ROUNDS: usize = 3;
+/// At most so many objects are named in a message.
+const NAMED: usize = 5;
+
+impl<K: Kernel> Engine<K> {
+    /// Looks at everything, puts it right, and says how it stands.
+    pub(super) async fn look(&mut self, cause: Cause) {
+        let problem = self.pass(cause).await.err();
+        self.trusted = problem.is_none() && self.deviations.is_empty();
+        self.status.problem = problem.or_else(|| self.deviation_problem());
+        self.last_look = Instant::now();
+        // Jitter keeps the nodes of a cluster, and what their looks cost, apart.
+        let pause = if self.status.problem.is_some() { RETRY } else { FULL_LOOK };
+        self.next_look = self.last_look + pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.publish();
+    }
+
+    async fn pass(&mut self, cause: Cause) -> Result<(), Problem> {
+        self.find_underlay().await?;
+        let problem = |error: KernelError| Problem::new("KernelUnreadable", error.to_string());
+        let Some(settings) = self.view.settings().cloned() else {
+            return Err(Problem::new("NoMembership", "no membership yet: waiting for the first answer of a controller"));
+        };
+        let Some(me) = self.view.member(&self.setup.node) else {
+            let message = "this node is not in the membership; its kernel is left as it is until it is again";
+            return Err(Problem::new("NotMember", message));
+        };
+        let local = self.local.clone().ok_or_else(|| Problem::new("NoUnderlay", "no underlay was found yet"))?;
+        if self.desired.is_empty() {
+            // The first pass: ids in use stay in use, so that a restart changes no route.
+            let wanted = Objects::new();
+            let observed = self.kernel.read(Scope::All { wanted: &wanted }).await.map_err(problem)?;
+            self.ids.adopt(&observed.ours);
+        }
+        let peers: Vec<_> = self.view.members().collect();
+        let pods: Vec<Pod> = self.pods.values().cloned().collect();
+        let peers = peers.iter().map(AsRef::<Member>::as_ref);
+        let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
+        let before = std::mem::replace(&mut self.desired, desired);
+        self.converge(&before, &local, cause).await.map_err(problem)
+    }
+
+    /// Reads and applies until a reading agrees, a few times at most.
+    async fn converge(&mut self, before: &Objects, local: &Local, cause: Cause) -> Result<(), KernelError> {
+        let began = Instant::now();
+        let mut failures = Vec::new();
+        let mut changed = 0;
+        for round in 0..=ROUNDS {
+            let observed = self.kernel.read(Scope::All { wanted: &self.desired }).await?;
+            self.forget_pods_without_link(&observed);
+            let held = |key: &Key| before.contains_key(key) && !self.deviations.contains_key(key);
+            let plan = diff(&observed, &self.desired, &held, local.device);
+            if plan.ops.is_empty() || round == ROUNDS {
+                self.deviations = deviations(&plan, &failures);
+                if changed > 0 {
+                    debug!(changed, ms = began.elapsed().as_millis(), "the kernel was put right");
+                }
+                return Ok(());
+            }
+            if round == 0 && cause == Cause::Drift && *before == self.desired {
+                self.note_repair(&plan.ops);
+            }
+            changed += plan.ops.len();
+            failures = self.kernel.apply(&plan.ops).await;
+            for failure in &failures {
+                debug!("{}: {}", failure.key, failure.error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the underlay, and tells facts that are new.
+    async fn find_underlay(&mut self) -> Result<(), Problem> {
+        let outer = self.view.settings().map(|settings| settings.outer);
+        let families = outer.map_or_else(|| Family::ALL.to_vec(), |outer| vec![outer]);
+        let mut error = None;
+        for outer in families {
+            let query = UnderlayQuery { interface: self.setup.interface, controller: self.controller, outer };
+            match self.kernel.underlay(&query).await {
+                Ok(underlay) => {
+                    let facts = Facts {
+                        underlay: underlay.addresses,
+                        underlay_mtu: underlay.mtu,
+                        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                    };
+                    if self.local.as_ref().is_some_and(|local| local.underlay != underlay) {
+                        info!(link = %underlay.link, mtu = underlay.mtu, "the underlay changed");
+                    }
+                    self.local = Some(Local { device: self.setup.device, underlay });
+                    self.out.facts.send_if_modified(|told| {
+                        let changed = told.as_ref() != Some(&facts);
+                        *told = Some(facts);
+                        changed
+                    });
+                    return Ok(());
+                }
+                Err(failed) => error = Some(failed),
+            }
+        }
+        // What is programmed stays: the link may be back in a moment, and the kernel does what it can until then.
+        let message = error.map(|error| error.to_string()).unwrap_or_default();
+        Err(Problem::new("NoUnderlay", message))
+    }
+
+    /// A pod whose link is gone is the runtime's to delete; until it does, there is nothing to program.
+    fn forget_pods_without_link(&mut self, observed: &Observed) {
+        let gone: BTreeSet<_> = self.pods.keys().filter(|link| !observed.links.contains(link)).copied().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let Some((settings, me, local)) = self.context() else { return };
+        for link in &gone {
+            for key in desired::pod(&settings, &me, &local, &self.pods[link]).into_keys() {
+                self.desired.remove(&key);
+            }
+        }
+    }
+
+    fn note_repair(&mut self, ops: &[Op]) {
+        let names: Vec<_> = ops.iter().take(NAMED).map(|op| op.key().to_string()).collect();
+        let more = ops.len().saturating_sub(NAMED);
+        warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");
+        self.status.note_repair(ops.len(), SystemTime::now());
+    }
+
+    fn deviation_problem(&self) -> Option<Problem> {
+        let (key, reason) = self.deviations.first_key_value()?;
+        let more = match self.deviations.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(Problem::new("KernelDiffers", format!("{key}: {reason}{more}")))
+    }
+
+    /// Removes every object of ours.
+    pub(super) async fn clear(&mut self) -> anyhow::Result<usize> {
+        let nothing = Objects::new();
+        let mut removed = 0;
+        for _ in 0..=ROUNDS {
+            let observed = self.kernel.read(Scope::All { wanted: &nothing }).await?;
+            let plan = diff(&observed, &nothing, &|_| false, self.setup.device);
+            if plan.ops.is_empty() {
+                return Ok(removed);
+            }
+            removed += plan.ops.len();
+            for Failure { key, error } in self.kernel.apply(&plan.ops).await {
+                warn!("{key} was not removed: {error}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("some objects are still there; see the messages above")
+    }
+}
+
+/// What could not be put right, with the kernel's reason where it gave one.
+fn deviations(plan: &Plan, failures: &[Failure]) -> std::collections::BTreeMap<Key, String> {
+    let reason = |key: &Key| {
+        let failure = failures.iter().find(|failure| failure.key == *key);
+        failure.map_or_else(|| "is not as it should be".to_owned(), |failure| failure.error.to_string())
+    };
+    let conflict = "its place is held by an object that is not ours; remove that one, or move it to another metric or name";
+    let ops = plan.ops.iter().map(|op| (*op.key(), reason(op.key())));
+    ops.chain(plan.conflicts.iter().map(|key| (*key, conflict.to_owned()))).collect()
+}

@@ -1,0 +1,161 @@
+//! How this node stands, for the controller, the local API, metrics and CNI.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use weft_core::{
+    desired::Underlay,
+    settings::Settings,
+    types::{PerFamily, PodCidr, Revision},
+};
+use weft_proto::v1;
+
+use super::Engine;
+use crate::{controller::Standing, kernel::Kernel};
+
+/// At most so many peers with problems are named in a report; their number is always told.
+const NAMED_PEERS: usize = 64;
+/// So many repairs within [`FIGHT_SPAN`] mean that somebody works against us.
+const FIGHT: usize = 20;
+const FIGHT_SPAN: Duration = Duration::from_secs(10);
+
+/// Why a node is not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// How this node stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// What is wrong; none where the kernel was read back to hold everything.
+    pub problem: Option<Problem>,
+    /// True where a pass has ended without a problem since the start; false again while there is one.
+    pub ready: bool,
+    /// The newest revision that the kernel was read back to hold.
+    pub applied: Option<Revision>,
+    /// The underlay in use.
+    pub underlay: Option<Underlay>,
+    /// This node's pod CIDRs.
+    pub pod_cidrs: PerFamily<Option<PodCidr>>,
+    /// MTU for pods in bytes, once known.
+    pub pod_mtu: Option<u32>,
+    /// Kernel objects held.
+    pub objects: usize,
+    /// Members of the cluster.
+    pub members: usize,
+    /// Pods whose host side is programmed.
+    pub pods: usize,
+    /// Objects put back since the start.
+    pub repairs: u64,
+    /// When the last was put back.
+    pub last_repair: Option<SystemTime>,
+    recent: VecDeque<SystemTime>,
+}
+
+impl Status {
+    pub(super) fn note_repair(&mut self, objects: usize, now: SystemTime) {
+        self.repairs += objects as u64;
+        self.last_repair = Some(now);
+        self.recent.push_back(now);
+        if self.recent.len() > FIGHT {
+            self.recent.pop_front();
+        }
+    }
+
+    /// True while repairs come so often that somebody must be undoing them.
+    pub(super) fn is_fought_over(&self) -> bool {
+        let old = self.recent.front().and_then(|first| first.elapsed().ok());
+        self.recent.len() >= FIGHT && old.is_some_and(|age| age < FIGHT_SPAN)
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// Tells everybody how this node stands, if that changed.
+    pub(super) fn publish(&mut self) {
+        self.refresh_status();
+        let status = &self.status;
+        self.out.status.send_if_modified(|told| {
+            let changed = told != status;
+            if changed {
+                told.clone_from(status);
+            }
+            changed
+        });
+        let standing = Standing { applied: self.status.applied, health: self.health() };
+        self.out.standing.send_if_modified(|told| {
+            let changed = *told != standing;
+            *told = standing;
+            changed
+        });
+    }
+
+    fn refresh_status(&mut self) {
+        let me = self.view.member(&self.setup.node);
+        self.status.ready = self.status.problem.is_none() && self.view.settings().is_some();
+        if self.status.ready {
+            self.status.applied = Some(self.view.revision());
+        }
+        self.status.underlay = self.local.as_ref().map(|local| local.underlay.clone());
+        self.status.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
+        let settings = self.view.settings();
+        self.status.pod_mtu = settings.and_then(|settings| self.pod_mtu(settings));
+        self.status.objects = self.desired.len() - self.deviations.len().min(self.desired.len());
+        self.status.members = self.view.len();
+    }
+
+    /// What fits into the tunnel; where nothing is ever encapsulated, what fits the underlay.
+    fn pod_mtu(&self, settings: &Settings) -> Option<u32> {
+        use weft_core::{kernel::Key, kernel::Value, settings::Mode};
+        match (self.desired.get(&Key::Device), settings.mode) {
+            (Some(Value::Device(device)), _) => Some(device.mtu),
+            (_, Mode::Never) => self.local.as_ref().map(|local| local.underlay.mtu),
+            _ => None,
+        }
+    }
+
+    fn health(&self) -> v1::Health {
+        let (mut problems, mut count, mut healthy) = (Vec::new(), 0, 0);
+        self.findings.with(|table| {
+            healthy = table.answering();
+            for (name, family, since) in table.lost_peers() {
+                count += 1;
+                if problems.len() < NAMED_PEERS {
+                    problems.push(v1::PeerProblem {
+                        node: name.to_string(),
+                        reason: "ProbeLost".to_owned(),
+                        message: format!("no answer to {family} probes"),
+                        since_unix_ms: unix_ms(since),
+                    });
+                }
+            }
+        });
+        problems.sort_by(|a, b| (&a.node, &a.message).cmp(&(&b.node, &b.message)));
+        let problem = self.status.problem.as_ref();
+        v1::Health {
+            reason: problem.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
+            message: problem.map(|problem| problem.message.clone()).unwrap_or_default(),
+            problems,
+            problem_count: count,
+            healthy_count: u32::try_from(healthy).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Unix time in milliseconds, as the wire has it.
+pub(crate) fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,92 @@
+//! Health and Prometheus metrics over HTTP, on loopback unless told otherwise.
+//!
+//! Owns the names of the metrics. Must never be a way to change anything.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use prometheus_client::{encoding::text::encode, metrics::gauge::Gauge, registry::Registry};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    controller::ConnectionStatus,
+    engine::{Handle, Status},
+    probe::Findings,
+};
+
+/// What is shown.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The engine.
+    pub engine: Handle,
+    /// How the node stands.
+    pub status: watch::Receiver<Status>,
+    /// How the connection stands.
+    pub connection: watch::Receiver<ConnectionStatus>,
+    /// What probes found.
+    pub findings: Findings,
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(address: SocketAddr, sources: Sources) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("metrics address {address}: cannot be bound; choose another --metrics-listen or `off`"))?;
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(sources));
+    axum::serve(listener, router).await.context("metrics stopped")
+}
+
+async fn readyz(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    let status = sources.status.borrow();
+    match &status.problem {
+        None if status.ready => (StatusCode::OK, "ready\n".to_owned()),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {}\n", problem.reason, problem.message)),
+    }
+}
+
+async fn metrics(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    let dropped = sources.engine.dropped().await.unwrap_or_default();
+    let mut text = String::new();
+    match encode(&mut text, &registry(&sources, dropped)) {
+        Ok(()) => (StatusCode::OK, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// The registry is made anew for each scrape: all figures have an owner elsewhere.
+fn registry(sources: &Sources, (from_pods, from_strangers): (u64, u64)) -> Registry {
+    let mut registry = Registry::with_prefix("weft_agent");
+    let mut gauge = |name: &str, help: &str, value: i64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    };
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let total = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let status = sources.status.borrow().clone();
+    let (answering, lost) = sources.findings.with(|table| (table.answering(), table.lost_peers().count()));
+    gauge("ready", "1 where the kernel was read back to hold the whole membership", status.ready.into());
+    gauge("controller_connected", "1 while a controller answers", sources.connection.borrow().connected.into());
+    gauge("members", "Members of the cluster, this node included", count(status.members));
+    gauge("kernel_objects", "Kernel objects held", count(status.objects));
+    gauge("repaired_objects", "Objects put back since the start", total(status.repairs));
+    gauge("pods", "Pods attached", count(status.pods));
+    gauge("peers_answering", "Peers that answered their last probe", count(answering));
+    gauge("peers_lost", "Peers and families whose probes are lost", count(lost));
+    gauge("dropped_tunnel_packets_from_pods", "Tunnel packets dropped because a pod sent them", total(from_pods));
+    gauge(
+        "dropped_tunnel_packets_from_strangers",
+        "Tunnel packets dropped because no member has their source",
+        total(from_strangers),
+    );
+    let applied = status.applied.unwrap_or_default();
+    gauge("applied_epoch", "Epoch of the revision held", total(applied.epoch));
+    gauge("applied_sequence", "Sequence of the revision held", total(applied.sequence));
+    registry
+}

@@ -1,0 +1,276 @@
+//! Wires the agent's parts together and runs them.
+//!
+//! Owns start and stop. The engine runs on this thread beside everything else; it ends when SIGTERM or SIGINT comes, and the
+//! kernel stays as it is.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::{error, info, warn};
+use weft_core::{desired::Pod, types::LinkName};
+
+use crate::{
+    api::{self, Api},
+    cni::install,
+    config::{CniPaths, Config},
+    controller::{Client, ConnectionStatus, Held, Links, Standing},
+    engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
+    kernel::Netlink,
+    last_good::LastGood,
+    metrics,
+    pods::{DirDisk, HostSide, NodeState, PodService, PodStore, Released},
+    preflight::{self, Finding, Severity},
+    probe::{Findings, Prober, Targets},
+};
+
+/// Runs the agent until it is told to stop.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    make_dir(&config.state_dir)?;
+    let findings = check_host(&config).await?;
+    let listener = api::bind(&config.socket)?;
+    let pods_dir = config.state_dir.join("pods");
+    let disk = DirDisk::open(&pods_dir).with_context(|| format!("pods directory {}", pods_dir.display()))?;
+    let opened = PodStore::open(disk)?;
+    opened.damage.iter().for_each(|damage| warn!("{damage}"));
+    let pods: Vec<Pod> = opened.store.records().values().map(|record| record.host_side()).collect();
+
+    let (updates_in, updates) = mpsc::channel(16);
+    let (engine, requests) = Handle::new();
+    let (held_in, held) = watch::channel(Held::default());
+    let (facts_in, facts) = watch::channel(None);
+    let (standing_in, standing) = watch::channel(Standing::default());
+    let (status_in, status) = watch::channel(Status::default());
+    let (targets_in, targets) = watch::channel(Arc::new(Targets::default()));
+    let (connection_in, connection) = watch::channel(ConnectionStatus::default());
+    let (controller_in, controller) = watch::channel(None);
+    let (prober, probes) = Prober::new(targets);
+
+    let links = Links { updates: updates_in, held, facts, standing, status: connection_in };
+    let client =
+        Client::new(config.node.clone(), config.controllers.clone(), config.token_file.clone(), &config.state_dir, links)?;
+    let out = Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
+    let last_good = LastGood::in_dir(&config.state_dir);
+    let setup =
+        Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
+    let loop_ = Engine::new(setup, Netlink::open().await?, out, pods, probes.clone());
+    let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
+
+    let service = Arc::new(PodService::new(
+        opened.store,
+        engine.clone(),
+        node_state(status.clone()),
+        Released::beside(&config.socket),
+    ));
+    let api = Api {
+        node: config.node.clone(),
+        pods: service.clone(),
+        engine: engine.clone(),
+        status: status.clone(),
+        connection: connection.clone(),
+        findings: watch::channel(findings).1,
+    };
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(client.run());
+    tokio::spawn(prober.run());
+    tokio::spawn(tell_address(connection.clone(), controller_in));
+    tokio::spawn(collect_noted(service));
+    tokio::spawn(install_cni(config.cni.clone(), config.socket.clone(), status.clone()));
+    serve_metrics(&config, engine, status, connection, probes);
+    let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
+    info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), "started");
+
+    let result = tokio::select! {
+        result = loop_.run(inputs) => result,
+        result = told_to_stop() => result,
+    };
+    info!("stopping; the kernel stays as it is");
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), serving).await;
+    let _ = fs::remove_file(&config.socket);
+    result
+}
+
+/// Checks the configuration and the host and prints what it finds.
+pub async fn check(config: &Config) -> anyhow::Result<()> {
+    check_host(config).await.map(|_| ())
+}
+
+/// Removes everything of ours from this host.
+pub async fn cleanup(config: Config) -> anyhow::Result<()> {
+    if std::os::unix::net::UnixStream::connect(&config.socket).is_ok() {
+        anyhow::bail!("socket {}: an agent is running; stop it first", config.socket.display());
+    }
+    if let Some(cni) = &config.cni {
+        install::remove(&cni.bin_dir, &cni.conf_dir).context("the CNI files cannot be removed")?;
+    }
+    let removed = remove_kernel_objects(&config).await?;
+    for dir in ["identity", "pods"] {
+        remove_dir(&config.state_dir.join(dir))?;
+    }
+    LastGood::in_dir(&config.state_dir).remove().context("the last good membership cannot be removed")?;
+    info!(objects = removed, "removed what Weft made on this host");
+    Ok(())
+}
+
+async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
+    let (_, targets) = watch::channel(Arc::new(Targets::default()));
+    let (_, probes) = Prober::new(targets);
+    let out = Outputs {
+        held: watch::channel(Held::default()).0,
+        facts: watch::channel(None).0,
+        standing: watch::channel(Standing::default()).0,
+        status: watch::channel(Status::default()).0,
+        targets: watch::channel(Arc::new(Targets::default())).0,
+    };
+    let last_good = LastGood::in_dir(&config.state_dir);
+    let setup =
+        Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
+    Engine::new(setup, Netlink::open().await?, out, Vec::new(), probes).remove_everything().await
+}
+
+/// Every finding is printed; an error among them ends the start.
+async fn check_host(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let input = preflight::Input { device: config.device, interface: config.interface, ..Default::default() };
+    let findings = preflight::preflight(&input).await;
+    for finding in &findings {
+        match finding.severity {
+            Severity::Error => error!(code = finding.code, "{}", finding.message),
+            Severity::Warning => warn!(code = finding.code, "{}", finding.message),
+        }
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    anyhow::ensure!(errors == 0, "this host cannot run Weft yet: {errors} error(s), listed above");
+    Ok(findings)
+}
+
+fn make_dir(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("state directory {}: cannot be made; choose another --state-dir", path.display()))
+}
+
+fn remove_dir(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl HostSide for Handle {
+    async fn ensure(&self, pod: Pod) -> Result<(), String> {
+        self.ensure_pod(pod).await
+    }
+
+    async fn remove(&self, link: LinkName) -> Result<(), String> {
+        self.remove_pod(link).await
+    }
+
+    async fn check(&self, link: LinkName) -> Vec<String> {
+        self.check_pod(link).await.unwrap_or_else(|error| vec![error])
+    }
+}
+
+/// What pods need to know of the node, kept current.
+fn node_state(mut status: watch::Receiver<Status>) -> watch::Receiver<NodeState> {
+    let read = |status: &Status| NodeState {
+        pod_cidrs: status.pod_cidrs,
+        pod_mtu: status.pod_mtu.unwrap_or_default(),
+        ready: match (&status.problem, status.pod_mtu) {
+            (None, Some(_)) if status.ready => Ok(()),
+            (Some(problem), _) => Err(problem.message.clone()),
+            _ => Err("the agent is starting".to_owned()),
+        },
+    };
+    let (sender, receiver) = watch::channel(read(&status.borrow()));
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let state = read(&status.borrow_and_update());
+            sender.send_if_modified(|told| {
+                let changed = *told != state;
+                *told = state;
+                changed
+            });
+        }
+    });
+    receiver
+}
+
+/// The controller's address names the underlay.
+async fn tell_address(mut connection: watch::Receiver<ConnectionStatus>, sender: watch::Sender<Option<std::net::IpAddr>>) {
+    while connection.changed().await.is_ok() {
+        let address = connection.borrow_and_update().address;
+        sender.send_if_modified(|told| {
+            let changed = *told != address;
+            *told = address;
+            changed
+        });
+    }
+}
+
+/// Releases that plugins noted while no agent answered: at start, and now and then in case a note came late.
+async fn collect_noted(pods: Arc<PodService<Handle>>) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(30));
+    loop {
+        ticks.tick().await;
+        for problem in pods.take_noted_releases().await {
+            warn!("{problem}");
+        }
+    }
+}
+
+/// Installs the plugin once the data plane was read back complete: a configuration in place is what tells the runtime that
+/// pods can come.
+async fn install_cni(cni: Option<CniPaths>, socket: std::path::PathBuf, mut status: watch::Receiver<Status>) {
+    let Some(cni) = cni else { return };
+    let complete = |status: &Status| status.ready && status.pod_mtu.is_some() && !status.pod_cidrs.is_empty();
+    if status.wait_for(complete).await.is_err() {
+        return;
+    }
+    let installing = tokio::task::spawn_blocking(move || install::install(&cni.bin_dir, &cni.conf_dir, &cni.binary, &socket));
+    match installing.await {
+        Ok(Ok(warnings)) => {
+            warnings.iter().for_each(|warning| warn!("{warning}"));
+            info!("the CNI plugin is installed: pods can come");
+        }
+        Ok(Err(error)) => error!("the CNI plugin cannot be installed: {error:#}"),
+        Err(error) => error!("the CNI plugin cannot be installed: {error}"),
+    }
+}
+
+fn serve_metrics(
+    config: &Config,
+    engine: Handle,
+    status: watch::Receiver<Status>,
+    connection: watch::Receiver<ConnectionStatus>,
+    findings: Findings,
+) {
+    let Some(address) = config.metrics_listen else { return };
+    let sources = metrics::Sources { engine, status, connection, findings };
+    tokio::spawn(async move {
+        if let Err(error) = metrics::serve(address, sources).await {
+            error!("{error:#}");
+        }
+    });
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
