@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Look at and operate a Weft overlay network.
+///
+/// Asks a controller (--controller with --identity), or the agent of the node it runs on (--socket).
+#[derive(Debug, Parser)]
+#[command(name = "weft", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The controller as HOST:PORT.
+    #[arg(long, env = "WEFT_CONTROLLER", global = true, conflicts_with = "socket")]
+    pub(crate) controller: Option<String>,
+    /// Directory with ca.crt, operator.crt and operator.key, as `weft-controller init` wrote it.
+    #[arg(long, env = "WEFT_IDENTITY", global = true)]
+    pub(crate) identity: Option<PathBuf>,
+    /// The agent's Unix socket on this node [default: /run/weft/agent.sock where no controller is given].
+    #[arg(long, env = "WEFT_SOCKET", global = true)]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the peers: who they are, how each is reached, whether it works, and if not, why.
+    Peers(PeersArgs),
+    /// How the controller, or this node's agent, stands.
+    Status(StatusArgs),
+    /// Join tokens.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Nodes.
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Print a completion script, such as `weft completion bash > /etc/bash_completion.d/weft`.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// Where to, such as /usr/local/share/man/man1.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Go on after every change, until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token with which one node may join once; it is printed and stored nowhere in clear.
+    Create(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// How long the token can be used: a number with s, m, h or d, from 1m to 7d.
+    #[arg(long, default_value = "1h", value_parser = lifetime)]
+    pub(crate) lifetime: u64,
+    /// Form of the output; a table is the bare token.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// End a node's membership: its pod CIDRs are freed and its certificates refused.
+    Delete(NodeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// Form of the output.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people.
+    Table,
+    /// More columns.
+    Wide,
+    /// One JSON document; one a line with --watch.
+    Json,
+    /// YAML; documents separated by `---` with --watch.
+    Yaml,
+}
+
+/// Seconds from a text such as `90m`.
+fn lifetime(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no lifetime: give a number with s, m, h or d, from 1m to 7d");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let unit = match &text[at..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let seconds = text[..at].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.filter(|seconds| (60..=604_800).contains(seconds)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lifetimes_have_a_unit_and_bounds() {
+        assert_eq!(lifetime("90m"), Ok(5_400));
+        assert_eq!(lifetime("7d"), Ok(604_800));
+        for wrong in ["", "90", "59s", "8d", "h", "1w", "99999999999999999999d", "-1h"] {
+            assert!(lifetime(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+}

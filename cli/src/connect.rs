@@ -1,0 +1,73 @@
+//! Whom to ask, and the channel there.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tonic::transport::Channel;
+use weft_proto::{
+    connect::{self, for_http2, tls_builder},
+    v1::{agent_service_client::AgentServiceClient, operator_service_client::OperatorServiceClient},
+};
+
+use crate::args::Target;
+
+const DEFAULT_SOCKET: &str = "/run/weft/agent.sock";
+/// The peer list of 10,000 nodes has about 3 MB.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Who answers.
+pub(crate) enum Answerer {
+    /// A controller.
+    Controller(OperatorServiceClient<Channel>),
+    /// The agent of this node.
+    Agent(AgentServiceClient<Channel>),
+}
+
+/// Whoever was named.
+pub(crate) async fn any(target: &Target) -> anyhow::Result<Answerer> {
+    match &target.controller {
+        Some(_) => Ok(Answerer::Controller(controller(target).await?)),
+        None => {
+            let socket = target.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
+            let hint = "give --controller and --identity to ask a controller, or --socket for an agent elsewhere";
+            let channel = connect::agent(&socket).await.context(hint)?;
+            Ok(Answerer::Agent(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
+        }
+    }
+}
+
+/// The controller: for what only a controller can do.
+pub(crate) async fn controller(target: &Target) -> anyhow::Result<OperatorServiceClient<Channel>> {
+    let controller = target.controller.as_deref().context("this needs a controller: give --controller HOST:PORT")?;
+    let identity = target.identity.as_deref().context(
+        "no operator identity: give --identity DIR, the directory `operator` that `weft-controller init` wrote",
+    )?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&identity.join("ca.crt"))?).context("ca.crt cannot be used")?;
+    let key_path = identity.join("operator.key");
+    let key = PrivateKeyDer::from_pem_file(&key_path)
+        .map_err(|error| anyhow::anyhow!("operator key {}: {error}", key_path.display()))?;
+    let config = tls_builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate(&identity.join("operator.crt"))?], key)
+        .context("operator.crt and operator.key do not belong together")?;
+    let address = connect::resolve(controller).await?;
+    let channel = connect::controller(address, for_http2(config)).await?;
+    Ok(OperatorServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
+    CertificateDer::from_pem_file(path).map_err(|error| anyhow::anyhow!("certificate {}: {error}", path.display()))
+}
+
+/// The sentence of a refusal.
+pub(crate) fn refusal(status: &tonic::Status) -> anyhow::Error {
+    match status.code() {
+        tonic::Code::Unimplemented => anyhow::anyhow!("the other side is of another version: {}", status.message()),
+        _ => anyhow::anyhow!("{}", status.message()),
+    }
+}

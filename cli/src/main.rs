@@ -1,0 +1,46 @@
+//! `weft`: the operators' command.
+//!
+//! Owns how things look to people and to scripts; must never decide anything: it asks a controller, or a node's agent.
+
+mod args;
+mod connect;
+mod generate;
+mod node;
+mod output;
+mod peers;
+mod status;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command, NodeCommand, TokenCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("weft: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Peers(args) => peers::run(&cli.target, &args).await,
+        Command::Status(args) => status::run(&cli.target, args.output).await,
+        Command::Token { command: TokenCommand::Create(args) } => token::create(&cli.target, &args).await,
+        Command::Node { command: NodeCommand::Delete(args) } => node::delete(&cli.target, &args).await,
+        Command::Completion { shell } => generate::completion(shell),
+        Command::Man { directory } => generate::man(&directory),
+    }
+}

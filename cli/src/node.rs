@@ -1,0 +1,35 @@
+//! `weft node`.
+
+use serde::Serialize;
+use weft_core::types::NodeName;
+use weft_proto::v1;
+
+use crate::{
+    args::{NodeArgs, Output, Target},
+    connect::{self, refusal},
+    output,
+};
+
+#[derive(Serialize)]
+struct Deleted {
+    node: String,
+    revision: Option<String>,
+}
+
+/// Ends a node's membership.
+pub(crate) async fn delete(target: &Target, args: &NodeArgs) -> anyhow::Result<()> {
+    let node = NodeName::new(&args.node)?;
+    let mut client = connect::controller(target).await?;
+    let request = v1::DeleteNodeRequest { node: node.to_string() };
+    let answer = client.delete_node(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let revision = answer.revision.map(|revision| format!("{}.{}", revision.epoch, revision.sequence));
+    let deleted = Deleted { node: node.to_string(), revision };
+    match args.output {
+        Output::Json => output::json(&deleted, false),
+        Output::Yaml => output::yaml(&deleted),
+        Output::Table | Output::Wide => {
+            println!("node {} deleted", deleted.node);
+            Ok(())
+        }
+    }
+}

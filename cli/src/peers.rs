@@ -1,0 +1,78 @@
+//! `weft peers`.
+
+mod row;
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use weft_proto::v1;
+
+use self::row::Row;
+use crate::{
+    args::{Output, PeersArgs, Target},
+    connect::{self, Answerer, refusal},
+    output,
+};
+
+/// How often an agent is asked again with --watch; its answer is read from the kernel each time.
+const AGENT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Prints the peer list, once or after every change.
+pub(crate) async fn run(target: &Target, args: &PeersArgs) -> anyhow::Result<()> {
+    match (connect::any(target).await?, args.watch) {
+        (Answerer::Controller(mut client), false) => {
+            let answer = client.list_peers(v1::ListPeersRequest {}).await.map_err(|status| refusal(&status))?;
+            print(&rows(&answer.into_inner().peers)?, args)
+        }
+        (Answerer::Controller(mut client), true) => {
+            let stream = client.watch_peers(v1::WatchPeersRequest {}).await.map_err(|status| refusal(&status))?;
+            let mut stream = stream.into_inner();
+            while let Some(list) = stream.message().await.map_err(|status| refusal(&status))? {
+                print(&rows(&list.peers)?, args)?;
+            }
+            anyhow::bail!("the controller has closed the stream")
+        }
+        (Answerer::Agent(mut client), watch) => {
+            let mut before = Vec::new();
+            loop {
+                let answer = client.list_local_peers(v1::ListLocalPeersRequest {}).await;
+                let rows = rows(&answer.map_err(|status| refusal(&status))?.into_inner().peers)?;
+                if rows != before {
+                    print(&rows, args)?;
+                }
+                if !watch {
+                    return Ok(());
+                }
+                before = rows;
+                tokio::time::sleep(AGENT_PERIOD).await;
+            }
+        }
+    }
+}
+
+fn rows(peers: &[v1::Peer]) -> anyhow::Result<Vec<Row>> {
+    peers.iter().map(Row::new).collect::<Result<_, _>>().context("the answer cannot be read")
+}
+
+fn print(rows: &[Row], args: &PeersArgs) -> anyhow::Result<()> {
+    match args.output {
+        Output::Json => output::json(&rows, args.watch),
+        Output::Yaml => {
+            if args.watch {
+                println!("---");
+            }
+            output::yaml(&rows)
+        }
+        Output::Table | Output::Wide => {
+            let wide = args.output == Output::Wide;
+            let mut table = output::table(&row::header(wide));
+            let now = SystemTime::now();
+            table.add_rows(rows.iter().map(|row| row.cells(wide, now)));
+            output::print(&table);
+            if args.watch {
+                println!();
+            }
+            Ok(())
+        }
+    }
+}
