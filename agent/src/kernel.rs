@@ -4,10 +4,12 @@
 //! implementations, the real one over netlink and a fake one that fails on demand, and one contract test runs
 //! against both.
 
+mod netlink;
 pub mod nft;
 
 use std::{future::Future, net::IpAddr};
 
+pub use netlink::Netlink;
 use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,

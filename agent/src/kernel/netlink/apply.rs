@@ -1,0 +1,298 @@
+//! Carrying out operations, in their order, many to a batch.
+//!
+//! Owns the translation of an operation into messages, and the judgement of the kernel's answers. Must never retry or
+//! skip: what failed is told, and only a reading says what became of it.
+
+use std::collections::BTreeSet;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rustix::io::Errno;
+use weft_core::{
+    diff::Op,
+    kernel::{Device, Key, Value, Via},
+    types::LinkName,
+};
+
+use super::{
+    Netlink, address,
+    connection::{BATCH, Outcomes, acknowledged, refused},
+    fdb::{self, ELSEWHERE},
+    link, neighbour,
+    nexthop::{self, OTHER_KIND},
+    request::Request,
+    route, sysctl,
+    wire::Refusal,
+};
+use crate::kernel::{Failure, KernelError};
+
+/// Most messages that one operation becomes.
+const LONGEST: usize = 8;
+
+/// What an operation becomes.
+type Messages = Vec<(u16, Request)>;
+
+/// An application under way.
+struct Progress<'a> {
+    ops: &'a [Op],
+    /// For each message of the batch its operation.
+    owners: Vec<usize>,
+    failures: Vec<Failure>,
+    nft_done: bool,
+}
+
+impl Netlink {
+    pub(super) async fn carry_out(&mut self, ops: &[Op]) -> Vec<Failure> {
+        let mut progress = Progress { ops, owners: Vec::new(), failures: Vec::new(), nft_done: false };
+        self.batch.clear();
+        self.resolve_links(ops).await;
+        for index in 0..ops.len() {
+            self.step(index, &mut progress).await;
+        }
+        self.flush(&mut progress).await;
+        if !progress.failures.is_empty() {
+            // Whatever failed may have failed because a link is not the one it was.
+            self.links.clear();
+        }
+        progress.failures
+    }
+
+    async fn step(&mut self, index: usize, progress: &mut Progress<'_>) {
+        let op = &progress.ops[index];
+        match op.key() {
+            Key::Device => self.step_device(index, progress).await,
+            Key::Sysctl(sysctl) => {
+                self.flush(progress).await;
+                if let Op::Put { value: Value::Sysctl(value), .. } = op {
+                    progress.failures.extend(sysctl::write(sysctl, *value).err());
+                }
+            }
+            Key::Ruleset | Key::Element(..) => self.step_nft(progress).await,
+            _ => match self.messages(op) {
+                Ok(messages) => self.push(index, messages, progress).await,
+                Err(error) => progress.failures.push(Failure { key: *op.key(), error }),
+            },
+        }
+    }
+
+    async fn push(&mut self, index: usize, messages: Messages, progress: &mut Progress<'_>) {
+        if self.batch.len() + LONGEST > BATCH {
+            self.flush(progress).await;
+        }
+        for (flags, message) in messages {
+            self.batch.push(acknowledged(flags), &message);
+            progress.owners.push(index);
+        }
+        self.expect_echo(&progress.ops[index]);
+    }
+
+    /// The device's messages travel alone: what follows needs the link's index.
+    async fn step_device(&mut self, index: usize, progress: &mut Progress<'_>) {
+        self.flush(progress).await;
+        match &progress.ops[index] {
+            Op::Put { value: Value::Device(new), old: Some(Value::Device(old)), .. } => {
+                link::change(&mut self.batch, old, new);
+            }
+            Op::Put { value: Value::Device(new), .. } => link::create(&mut self.batch, new, has_ipv6()),
+            Op::Delete { value: Value::Device(Device { name, .. }), .. } => {
+                self.batch.push(acknowledged(0), &link::delete(*name));
+            }
+            _ => return,
+        }
+        progress.owners = vec![index; self.batch.len()];
+        self.flush(progress).await;
+        if let Err(error) = self.look_at_links(&BTreeSet::from([self.device])).await {
+            progress.failures.push(Failure { key: Key::Device, error });
+        }
+        self.batch.clear();
+    }
+
+    /// All nftables operations are one transaction, where the first of them stands.
+    async fn step_nft(&mut self, progress: &mut Progress<'_>) {
+        if std::mem::replace(&mut progress.nft_done, true) {
+            return;
+        }
+        self.flush(progress).await;
+        let of_nft = |op: &&Op| matches!(op.key(), Key::Ruleset | Key::Element(..));
+        let ops: Vec<&Op> = progress.ops.iter().filter(of_nft).collect();
+        progress.failures.extend(self.nft.apply(&ops).await);
+    }
+
+    async fn flush(&mut self, progress: &mut Progress<'_>) {
+        if !self.batch.is_empty() {
+            let owners = std::mem::take(&mut progress.owners);
+            let answers = self.connection.exchange(&mut self.batch, "a batch of changes", |_, _| {}).await;
+            match answers {
+                Ok(outcomes) => self.judge(&owners, outcomes, progress),
+                Err(error) => progress.lose(&owners, &error),
+            }
+            self.batch.clear();
+        }
+    }
+
+    /// Of an operation's messages the first refused one tells.
+    fn judge(&mut self, owners: &[usize], outcomes: Outcomes, progress: &mut Progress<'_>) {
+        let mut told = None;
+        for (owner, refusal) in owners.iter().zip(outcomes) {
+            let Some(refusal) = refusal else { continue };
+            if told == Some(*owner) {
+                continue;
+            }
+            let op = &progress.ops[*owner];
+            if self.is_for_the_reading(op, &refusal) {
+                continue;
+            }
+            told = Some(*owner);
+            let error = refused(&op.key().to_string(), refusal);
+            progress.failures.push(Failure { key: *op.key(), error });
+        }
+    }
+
+    /// EEXIST on creation and "not there" on deletion are no failures; the reading that follows says whether they are
+    /// success. A device is another matter: its EEXIST may mean another device with its VNI and port.
+    fn is_for_the_reading(&mut self, op: &Op, refusal: &Refusal) -> bool {
+        match op {
+            Op::Put { key, .. } if refusal.says_exists() && *key != Key::Device => {
+                self.contested.insert(*key);
+                true
+            }
+            Op::Put { value, old: Some(old), .. } => refusal.says_absent() && is_removed_first(old, value),
+            Op::Put { .. } => false,
+            Op::Delete { .. } => refusal.says_absent(),
+        }
+    }
+
+    /// Tells the monitor of an FDB change that comes back without a sender's port.
+    fn expect_echo(&self, op: &Op) {
+        let Some(echoes) = &self.echoes else { return };
+        match op {
+            Op::Put { key: Key::Fdb(mac), value: Value::Fdb(remote), .. } => echoes.expect(*mac, Some(*remote)),
+            Op::Delete { key: Key::Fdb(mac), .. } => echoes.expect(*mac, None),
+            _ => {}
+        }
+    }
+
+    /// Learns the indexes of links that operations name and nobody has read yet.
+    async fn resolve_links(&mut self, ops: &[Op]) {
+        let unknown = |name: &LinkName| self.links.named(*name).is_none();
+        let mut names: BTreeSet<LinkName> = ops.iter().filter_map(names_link).filter(unknown).collect();
+        if unknown(&self.device) {
+            names.insert(self.device);
+        }
+        // A link that cannot be found fails its operations, each by name.
+        let _ = self.look_at_links(&names).await;
+        self.batch.clear();
+    }
+
+    fn messages(&self, op: &Op) -> Result<Messages, KernelError> {
+        match op {
+            Op::Put { key, value, old, replace } => self.put(key, value, old.as_ref(), *replace),
+            Op::Delete { key, value } => self.delete(key, value),
+        }
+    }
+
+    fn put(&self, key: &Key, value: &Value, old: Option<&Value>, replace: bool) -> Result<Messages, KernelError> {
+        let over = NLM_F_CREATE | NLM_F_REPLACE;
+        let place = if old.is_none() && !replace { NLM_F_CREATE | NLM_F_EXCL } else { over };
+        let removed = old.is_some_and(|old| is_removed_first(old, value));
+        let mut messages = if removed { self.delete(key, value)? } else { Messages::new() };
+        let (flags, request) = match (key, value) {
+            (Key::Address(address), Value::Present) => (over, address::put(self.device_index(key)?, *address).into()),
+            // What else is on our own device, such as a neighbour the kernel could not resolve, is nobody's to keep.
+            (Key::Fdb(mac), Value::Fdb(remote)) => (over, fdb::put(self.device_index(key)?, *mac, *remote).into()),
+            (Key::Neighbour(link, address), Value::Neighbour(mac)) => {
+                (over, neighbour::put(self.index(key, *link)?, *address, *mac).into())
+            }
+            (Key::Nexthop(id), Value::Nexthop(gateway)) => {
+                let link = self.device_index(key)?;
+                (place, nexthop::Request::New { id: *id, link, gateway: *gateway }.into())
+            }
+            (Key::Route(to, metric), Value::Route(route)) => {
+                let link = match route.via {
+                    Via::Gateway(_, link) | Via::Link(link) => self.index(key, link)?,
+                    Via::Nexthop(_) | Via::Unreachable => 0,
+                };
+                (place, route::put(*to, *metric, route, link).into())
+            }
+            _ => return Err(mismatch(key)),
+        };
+        messages.push((flags, request));
+        Ok(messages)
+    }
+
+    fn delete(&self, key: &Key, value: &Value) -> Result<Messages, KernelError> {
+        let link = match key {
+            Key::Address(_) | Key::Fdb(_) => self.links.device(self.device),
+            Key::Neighbour(link, _) => self.links.named(*link),
+            _ => None,
+        };
+        let request: Request = match (key, value, link) {
+            (Key::Address(address), _, Some(link)) => address::delete(link.index, *address).into(),
+            (Key::Fdb(mac), _, Some(link)) => fdb::delete(link.index, *mac).into(),
+            (Key::Neighbour(_, address), _, Some(link)) => neighbour::delete(link.index, *address).into(),
+            // It went with its link.
+            (Key::Address(_) | Key::Fdb(_) | Key::Neighbour(..), _, None) => return Ok(Messages::new()),
+            (Key::Nexthop(id), ..) => nexthop::Request::Delete(*id).into(),
+            (Key::Route(to, metric), Value::Route(route), _) => route::delete(*to, *metric, route).into(),
+            _ => return Err(mismatch(key)),
+        };
+        Ok(vec![(0, request)])
+    }
+
+    fn device_index(&self, key: &Key) -> Result<u32, KernelError> {
+        let device = self.links.device(self.device).map(|link| link.index);
+        device.ok_or_else(|| no_link(key, self.device))
+    }
+
+    fn index(&self, key: &Key, name: LinkName) -> Result<u32, KernelError> {
+        self.links.named(name).map(|link| link.index).ok_or_else(|| no_link(key, name))
+    }
+}
+
+impl Progress<'_> {
+    /// Nothing is known of a batch whose answers did not come.
+    fn lose(&mut self, owners: &[usize], error: &KernelError) {
+        let mut owners = owners.to_vec();
+        owners.dedup();
+        self.failures.extend(owners.into_iter().map(|owner| {
+            let key = *self.ops[owner].key();
+            let error = KernelError::Incomplete { object: key.to_string(), message: error.to_string() };
+            Failure { key, error }
+        }));
+    }
+}
+
+/// True where the kernel cannot change `old` into the new value in place.
+fn is_removed_first(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Fdb(old), Value::Fdb(_)) => *old == ELSEWHERE,
+        (Value::Nexthop(old), Value::Nexthop(_)) => *old == OTHER_KIND,
+        _ => false,
+    }
+}
+
+/// The link an operation names.
+fn names_link(op: &Op) -> Option<LinkName> {
+    match op {
+        Op::Put { key: Key::Neighbour(link, _), .. } | Op::Delete { key: Key::Neighbour(link, _), .. } => Some(*link),
+        Op::Put { value: Value::Route(route), .. } => match route.via {
+            Via::Gateway(_, link) | Via::Link(link) => Some(link),
+            Via::Nexthop(_) | Via::Unreachable => None,
+        },
+        _ => None,
+    }
+}
+
+/// False where the kernel was started without IPv6.
+fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").exists()
+}
+
+fn no_link(key: &Key, name: LinkName) -> KernelError {
+    let message = format!("link {name} is not there; it is tried again once it is");
+    KernelError::Refused { object: key.to_string(), message, errno: Errno::NODEV.raw_os_error() }
+}
+
+fn mismatch(key: &Key) -> KernelError {
+    let message = "the value does not belong to this kind of object; this is a defect of Weft".to_owned();
+    KernelError::Refused { object: key.to_string(), message, errno: Errno::INVAL.raw_os_error() }
+}

@@ -1,0 +1,95 @@
+//! Forwarding entries of the VXLAN device as messages (AF_BRIDGE neighbours, drivers/net/vxlan/vxlan_core.c).
+//!
+//! Must never set or remove one of another device.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage as Message,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+};
+use weft_core::types::Mac;
+
+use super::wire::{attributes, ip, mac, u16_at, u32_at};
+
+/// Length of `struct ndmsg`.
+pub(super) const HEADER: usize = 12;
+pub(super) const NDA_DST: u16 = 1;
+pub(super) const NDA_LLADDR: u16 = 2;
+pub(super) const NUD_PERMANENT: u16 = 0x80;
+const NUD_NOARP: u16 = 0x40;
+
+/// What is told of an entry that leads elsewhere than to one underlay address: no desired value equals it, so it is put
+/// right, and that by deletion first, because the kernel replaces only the first of several remotes.
+pub(super) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// An entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) link: u32,
+    pub(super) mac: Mac,
+    pub(super) remote: IpAddr,
+}
+
+impl Entry {
+    /// Reads RTM_NEWNEIGH or RTM_DELNEIGH of family AF_BRIDGE. None for entries that no MAC of a VTEP has.
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        let link = u32_at(payload, 4)?;
+        let state = u16_at(payload, 8)?;
+        let (mut address, mut remote, mut more) = (None, None, false);
+        for (kind, value) in attributes(payload, HEADER) {
+            match kind {
+                NDA_LLADDR => address = mac(value),
+                NDA_DST => remote = ip(value),
+                NDA_PORT | NDA_VNI | NDA_IFINDEX | NDA_NH_ID => more = true,
+                _ => {}
+            }
+        }
+        let permanent = state & (NUD_PERMANENT | NUD_NOARP) != 0;
+        let remote = remote.filter(|_| permanent && !more).unwrap_or(ELSEWHERE);
+        Some(Self { link, mac: address?, remote })
+    }
+}
+
+/// The kernel tells these only where they differ from the device's own (`vxlan_fdb_info`).
+const NDA_PORT: u16 = 6;
+const NDA_VNI: u16 = 7;
+const NDA_IFINDEX: u16 = 8;
+const NDA_NH_ID: u16 = 13;
+
+fn message(link: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = link;
+    message
+}
+
+fn entry(link: u32, mac: Mac) -> NeighbourMessage {
+    let mut message = message(link);
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    message
+}
+
+/// All entries of a device; strict checking makes the kernel heed the index.
+pub(super) fn dump(link: u32) -> Message {
+    Message::GetNeighbour(message(link))
+}
+
+/// One entry.
+pub(super) fn get(link: u32, mac: Mac) -> Message {
+    Message::GetNeighbour(entry(link, mac))
+}
+
+/// Leads a MAC to an underlay address.
+pub(super) fn put(link: u32, mac: Mac, remote: IpAddr) -> Message {
+    let mut message = entry(link, mac);
+    message.header.state = NeighbourState::Other(NUD_PERMANENT | NUD_NOARP);
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(remote)));
+    Message::NewNeighbour(message)
+}
+
+/// Removes an entry with all its remotes.
+pub(super) fn delete(link: u32, mac: Mac) -> Message {
+    Message::DelNeighbour(entry(link, mac))
+}

@@ -1,0 +1,149 @@
+//! Links: the VXLAN device as messages, and what Weft needs to know of every other link.
+//!
+//! Owns the mark on the device (alias and kind); must never take a link for ours that lacks it.
+
+mod decode;
+mod encode;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+pub(super) use encode::{by_name, change, create, delete, dump};
+use weft_core::{
+    kernel::{Device, POD_LINK_PREFIX},
+    types::{LinkName, Mac, Vni},
+};
+
+/// A link as far as it concerns us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Its index.
+    pub(super) index: u32,
+    /// Its name.
+    pub(super) name: LinkName,
+    /// IFLA_IFALIAS is ours.
+    pub(super) marked: bool,
+    /// Its Ethernet address, where it has a usable one.
+    pub(super) mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub(super) mtu: u32,
+    /// IFF_UP.
+    pub(super) up: bool,
+    /// IFF_LOWER_UP: there is a carrier.
+    pub(super) carrier: bool,
+    /// IFF_LOOPBACK.
+    pub(super) loopback: bool,
+    /// What makes it a VXLAN device.
+    pub(super) vxlan: Option<Vxlan>,
+}
+
+/// A VXLAN device's own attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Vxlan {
+    pub(super) vni: Option<Vni>,
+    pub(super) port: u16,
+    pub(super) local: Option<IpAddr>,
+    /// See [`Device::sound`].
+    pub(super) sound: bool,
+}
+
+impl Link {
+    /// Reads RTM_NEWLINK or RTM_DELLINK without its netlink header. None for a link whose name we cannot write.
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        decode::link(payload)
+    }
+
+    /// As the VXLAN device, where it is one of ours. A local address that is absent is told as unspecified, and a VNI of
+    /// none (collect-metadata) makes the device unsound.
+    pub(super) fn device(&self) -> Option<Device> {
+        let vxlan = self.vxlan.as_ref().filter(|_| self.marked)?;
+        let least = Vni::new(1).expect("1 is a VNI");
+        let unspecified = IpAddr::from([0, 0, 0, 0]);
+        Some(Device {
+            name: self.name,
+            mac: self.mac.unwrap_or(Mac::local([0; 6])),
+            vni: vxlan.vni.unwrap_or(least),
+            port: vxlan.port,
+            local: vxlan.local.unwrap_or(unspecified),
+            mtu: self.mtu,
+            up: self.up,
+            sound: vxlan.sound && vxlan.vni.is_some() && vxlan.local.is_some(),
+        })
+    }
+
+    /// True for the host's end of a pod's veth.
+    pub(super) fn is_pod(&self) -> bool {
+        self.marked && self.vxlan.is_none() && self.name.as_str().starts_with(POD_LINK_PREFIX)
+    }
+}
+
+/// The links present, by index and by name.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    by_index: BTreeMap<u32, Link>,
+    by_name: BTreeMap<LinkName, u32>,
+}
+
+impl Links {
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.by_index.clear();
+        self.by_name.clear();
+    }
+
+    /// Adds a link, or what it is now; returns what it was.
+    pub(super) fn insert(&mut self, link: Link) -> Option<Link> {
+        let (index, name) = (link.index, link.name);
+        let before = self.by_index.insert(index, link);
+        if let Some(before) = &before
+            && before.name != name
+        {
+            self.forget_name(before.name, index);
+        }
+        self.by_name.insert(name, index);
+        before
+    }
+
+    /// Removes a link.
+    pub(super) fn remove(&mut self, index: u32) -> Option<Link> {
+        let link = self.by_index.remove(&index)?;
+        self.forget_name(link.name, index);
+        Some(link)
+    }
+
+    fn forget_name(&mut self, name: LinkName, index: u32) {
+        if self.by_name.get(&name) == Some(&index) {
+            self.by_name.remove(&name);
+        }
+    }
+
+    /// The link of that name.
+    pub(super) fn named(&self, name: LinkName) -> Option<&Link> {
+        self.by_name.get(&name).and_then(|index| self.by_index.get(index))
+    }
+
+    /// The link of that index.
+    pub(super) fn get(&self, index: u32) -> Option<&Link> {
+        self.by_index.get(&index)
+    }
+
+    /// The name of that index.
+    pub(super) fn name(&self, index: u32) -> Option<LinkName> {
+        self.get(index).map(|link| link.name)
+    }
+
+    /// All names.
+    pub(super) fn names(&self) -> impl Iterator<Item = LinkName> {
+        self.by_name.keys().copied()
+    }
+
+    /// All links.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.by_index.values()
+    }
+
+    /// Our device: the one of that name, else another that carries our marks (the configured name has changed).
+    pub(super) fn device(&self, name: LinkName) -> Option<&Link> {
+        let ours = |link: &&Link| link.device().is_some();
+        self.named(name).filter(ours).or_else(|| self.iter().find(ours))
+    }
+}

@@ -1,0 +1,147 @@
+//! From a message of the kernel to what it means for us.
+
+use weft_core::{
+    kernel::{Key, METRIC_V4, METRIC_V6, NEXTHOP_IDS, UNREACHABLE_METRIC, Value},
+    types::Family,
+};
+
+use super::Monitor;
+use crate::kernel::{
+    Event,
+    netlink::{
+        address::Address,
+        fdb::{ELSEWHERE, Entry},
+        link::Link,
+        neighbour::Neighbour,
+        nexthop::{Nexthop, RTM_DELNEXTHOP, RTM_NEWNEXTHOP},
+        route::Found,
+        wire::{Frame, attributes, number},
+    },
+};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWNETCONF: u16 = 80;
+const AF_UNSPEC: u8 = 0;
+const AF_BRIDGE: u8 = 7;
+/// Length of `struct netconfmsg`, padded.
+const NETCONF_HEADER: usize = 4;
+const NETCONFA_IFINDEX: u16 = 1;
+/// `NETCONFA_IFINDEX_ALL`.
+const ALL: u32 = u32::MAX;
+
+impl Monitor {
+    /// The events that a message means; `own` where this agent caused it.
+    pub(super) fn classify(&mut self, frame: &Frame<'_>, own: bool) -> Vec<Event> {
+        let family = frame.payload.first().copied().unwrap_or_default();
+        let event = match frame.kind {
+            // Bridges report their ports with little more than an index.
+            RTM_NEWLINK | RTM_DELLINK if family != AF_UNSPEC => None,
+            RTM_NEWLINK => self.link(frame.payload),
+            RTM_DELLINK => self.link_gone(frame.payload),
+            RTM_NEWADDR | RTM_DELADDR => self.address(frame.payload, frame.kind == RTM_NEWADDR, own),
+            RTM_NEWNEIGH | RTM_DELNEIGH if family == AF_BRIDGE => self.fdb(frame.payload, frame.kind == RTM_NEWNEIGH),
+            RTM_NEWNEIGH | RTM_DELNEIGH if !own => self.neighbour(frame.payload, frame.kind == RTM_NEWNEIGH),
+            RTM_NEWROUTE | RTM_DELROUTE if !own => self.route(frame.payload, frame.kind == RTM_NEWROUTE),
+            RTM_NEWNETCONF => self.setting(frame.payload),
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP if !own => {
+                return self.nexthop(frame.payload, frame.kind == RTM_NEWNEXTHOP);
+            }
+            _ => None,
+        };
+        event.into_iter().collect()
+    }
+
+    fn is_ours(&self, link: &Link) -> bool {
+        link.name == self.device || link.device().is_some() || link.is_pod()
+    }
+
+    fn index(&self) -> Option<u32> {
+        self.links.device(self.device).map(|link| link.index)
+    }
+
+    /// A link going down takes routes and nexthops with it that nobody reports: every change of ours means a look.
+    fn link(&mut self, payload: &[u8]) -> Option<Event> {
+        let link = Link::read(payload)?;
+        let before = self.links.insert(link.clone());
+        if before.as_ref() == Some(&link) {
+            return None;
+        }
+        let ours = self.is_ours(&link) || before.is_some_and(|before| self.is_ours(&before));
+        Some(if ours { Event::Look } else { Event::Underlay })
+    }
+
+    fn link_gone(&mut self, payload: &[u8]) -> Option<Event> {
+        let link = Link::read(payload)?;
+        let ours = self.is_ours(&link);
+        self.links.remove(link.index);
+        Some(if ours { Event::Look } else { Event::Underlay })
+    }
+
+    fn address(&self, payload: &[u8], present: bool, own: bool) -> Option<Event> {
+        let address = Address::read(payload)?;
+        if Some(address.link) == self.index() {
+            let value = (present && address.is_host()).then_some(Value::Present);
+            return (!own).then_some(Event::Object(Key::Address(address.address), value));
+        }
+        let pod = self.links.get(address.link).is_some_and(Link::is_pod);
+        (!pod).then_some(Event::Underlay)
+    }
+
+    /// A foreign entry may be a second remote beside ours, which only a dump tells.
+    fn fdb(&self, payload: &[u8], present: bool) -> Option<Event> {
+        let entry = Entry::read(payload).filter(|entry| Some(entry.link) == self.index())?;
+        let remote = present.then_some(entry.remote);
+        if self.echoes.take(entry.mac, remote) {
+            return None;
+        }
+        Some(match remote {
+            Some(ELSEWHERE) | None => Event::Object(Key::Fdb(entry.mac), remote.map(Value::Fdb)),
+            Some(_) => Event::Look,
+        })
+    }
+
+    fn neighbour(&self, payload: &[u8], present: bool) -> Option<Event> {
+        let neighbour = Neighbour::read(payload)?;
+        let link = self.links.get(neighbour.link).filter(|link| self.is_ours(link))?;
+        let value = neighbour.mac.filter(|_| present).map(Value::Neighbour);
+        Some(Event::Object(Key::Neighbour(link.name, neighbour.address), value))
+    }
+
+    fn route(&self, payload: &[u8], present: bool) -> Option<Event> {
+        let route = Found::read(payload).filter(|route| route.in_main)?;
+        if !route.marked() && route.names_underlay() {
+            return Some(Event::Underlay);
+        }
+        let ordinary = if Family::of(route.to.ip()) == Family::V4 { METRIC_V4 } else { METRIC_V6 };
+        if route.metric != ordinary && route.metric != UNREACHABLE_METRIC {
+            return None;
+        }
+        let value = (present && route.marked()).then(|| Value::Route(route.value(|index| self.links.name(index))));
+        Some(Event::Object(Key::Route(route.to, route.metric), value))
+    }
+
+    /// With a nexthop go its routes, those of IPv4 without a word.
+    fn nexthop(&self, payload: &[u8], present: bool) -> Vec<Event> {
+        let Some(nexthop) = Nexthop::read(payload).filter(|nexthop| NEXTHOP_IDS.contains(&nexthop.id)) else {
+            return Vec::new();
+        };
+        let value = (present && nexthop.marked).then(|| Value::Nexthop(nexthop.value(self.index())));
+        let object = Event::Object(Key::Nexthop(nexthop.id), value);
+        if present { vec![object] } else { vec![object, Event::Look] }
+    }
+
+    /// Forwarding and rp_filter: of all links, or of one of ours.
+    fn setting(&self, payload: &[u8]) -> Option<Event> {
+        let mut of = attributes(payload, NETCONF_HEADER).filter(|(kind, _)| *kind == NETCONFA_IFINDEX);
+        let index = of.next().and_then(|(_, value)| number(value))?;
+        let ours = self.links.get(index).is_some_and(|link| self.is_ours(link));
+        (index == ALL || ours).then_some(Event::Look)
+    }
+}

@@ -1,0 +1,43 @@
+//! FDB changes that the agent made and the kernel will report without saying who made them.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use weft_core::types::Mac;
+
+/// What is expected for each MAC: its new underlay address, or none for its removal. Only the latest counts.
+#[derive(Debug, Clone, Default)]
+pub(in crate::kernel::netlink) struct Echoes(Arc<Mutex<HashMap<Mac, Option<IpAddr>>>>);
+
+impl Echoes {
+    /// Expects a change; before it is sent.
+    pub(in crate::kernel::netlink) fn expect(&self, mac: Mac, remote: Option<IpAddr>) {
+        self.expected().insert(mac, remote);
+    }
+
+    /// True where exactly this was expected; it is then no longer.
+    pub(super) fn take(&self, mac: Mac, remote: Option<IpAddr>) -> bool {
+        let mut expected = self.expected();
+        let matches = expected.get(&mac) == Some(&remote);
+        if matches {
+            expected.remove(&mac);
+            if expected.is_empty() {
+                expected.shrink_to_fit();
+            }
+        }
+        matches
+    }
+
+    /// Expects nothing any more: reports were lost.
+    pub(super) fn forget(&self) {
+        *self.expected() = HashMap::new();
+    }
+
+    fn expected(&self) -> MutexGuard<'_, HashMap<Mac, Option<IpAddr>>> {
+        // A map is whole after any panic between these few calls.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,234 @@
+//! Routes as messages (rtnetlink(7)).
+//!
+//! Owns the mark on them: protocol 87 in table main. Must never replace or remove one that lacks it.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::{
+    RouteNetlinkMessage as Message,
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+        RouteType,
+    },
+};
+use weft_core::{
+    kernel::{PROTOCOL, Route, Via},
+    types::{Family, LinkName},
+};
+
+use super::{
+    family,
+    wire::{attributes, ip, nested, number},
+};
+
+/// Length of `struct rtmsg`.
+const HEADER: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_FLOW: u16 = 11;
+const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTA_ENCAP: u16 = 22;
+const RTA_NH_ID: u16 = 30;
+const RTAX_MTU: u16 = 2;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_UNREACHABLE: u8 = 7;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// RTPROT_KERNEL.
+const KERNEL: u8 = 2;
+/// RTPROT_RA: learnt from a router advertisement.
+const RA: u8 = 9;
+/// RT_TABLE_MAIN.
+const MAIN: u32 = 254;
+
+/// What is told of a route of ours that says more, or other things, than a [`Route`] can: no nexthop has id 0, so it
+/// differs from every desired route and is replaced.
+pub(super) const ALTERED: Route = Route { via: Via::Nexthop(0), mtu: 0, src: None };
+
+/// A route as far as it concerns us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) to: IpNetwork,
+    pub(super) metric: u32,
+    /// In table main, of no particular type of service: it is where ours could be.
+    pub(super) in_main: bool,
+    protocol: u8,
+    kind: u8,
+    pub(super) link: Option<u32>,
+    pub(super) gateway: Option<IpAddr>,
+    nexthop: Option<u32>,
+    mtu: u32,
+    pub(super) source: Option<IpAddr>,
+    altered: bool,
+}
+
+impl Found {
+    /// Reads RTM_NEWROUTE or RTM_DELROUTE. None for families other than IPv4 and IPv6.
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        let [family, prefix, source_prefix, tos, table, protocol, _, kind, ..] = *payload else { return None };
+        let mut to: IpAddr = match family {
+            AF_INET => [0; 4].into(),
+            AF_INET6 => [0; 16].into(),
+            _ => return None,
+        };
+        let (mut table, mut metric, mut mtu) = (u32::from(table), 0, 0);
+        let (mut link, mut gateway, mut nexthop, mut source, mut altered) =
+            (None, None, None, None, source_prefix != 0);
+        for (kind, value) in attributes(payload, HEADER) {
+            match kind {
+                RTA_DST => to = ip(value)?,
+                RTA_OIF => link = number(value),
+                RTA_GATEWAY => gateway = ip(value),
+                RTA_PRIORITY => metric = number(value)?,
+                RTA_PREFSRC => source = ip(value),
+                RTA_TABLE => table = number(value)?,
+                RTA_NH_ID => nexthop = number(value),
+                RTA_METRICS => altered |= metrics(value, &mut mtu),
+                RTA_MULTIPATH | RTA_FLOW | RTA_VIA | RTA_ENCAP => altered = true,
+                _ => {}
+            }
+        }
+        let to = IpNetwork::new(to, prefix).ok()?;
+        let in_main = table == MAIN && tos == 0;
+        Some(Self { to, metric, in_main, protocol, kind, link, gateway, nexthop, mtu, source, altered })
+    }
+
+    /// It carries our protocol.
+    pub(super) const fn marked(&self) -> bool {
+        self.protocol == PROTOCOL
+    }
+
+    /// Its destination is this host.
+    pub(super) const fn is_local(&self) -> bool {
+        self.kind == RTN_LOCAL
+    }
+
+    /// It leads somewhere.
+    pub(super) const fn is_unicast(&self) -> bool {
+        self.kind == RTN_UNICAST
+    }
+
+    /// The kernel made it from a router advertisement, or someone did on the kernel's behalf.
+    pub(super) const fn by_router_advertisement(&self) -> bool {
+        self.protocol == RA
+    }
+
+    /// A default route, or the prefix of an address: where the underlay may be told from.
+    pub(super) fn names_underlay(&self) -> bool {
+        self.to.prefix() == 0 || self.protocol == KERNEL || self.protocol == RA
+    }
+
+    /// As a value; `name` names links.
+    pub(super) fn value(&self, name: impl Fn(u32) -> Option<LinkName>) -> Route {
+        let link = self.link.and_then(name);
+        let via = match (self.kind, self.nexthop, self.gateway, link) {
+            (RTN_UNREACHABLE, None, None, _) => Via::Unreachable,
+            (RTN_UNICAST, Some(id), ..) => Via::Nexthop(id),
+            (RTN_UNICAST, None, Some(gateway), Some(link)) => Via::Gateway(gateway, link),
+            (RTN_UNICAST, None, None, Some(link)) => Via::Link(link),
+            _ => return ALTERED,
+        };
+        if self.altered { ALTERED } else { Route { via, mtu: self.mtu, src: self.source } }
+    }
+}
+
+/// Reads RTA_METRICS; true where there is another than the MTU.
+fn metrics(value: &[u8], mtu: &mut u32) -> bool {
+    let mut more = false;
+    for (kind, value) in nested(value) {
+        match kind {
+            RTAX_MTU => *mtu = number(value).unwrap_or_default(),
+            _ => more = true,
+        }
+    }
+    more
+}
+
+/// Our routes of a family, or with `protocol` none all of table main; strict checking makes the kernel heed both.
+pub(super) fn dump(of: Family, protocol: Option<u8>) -> Message {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(of);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
+    Message::GetRoute(message)
+}
+
+/// Routes learnt from router advertisements that lead to a link.
+pub(super) fn dump_advertised(link: u32) -> Message {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(Family::V6);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Ra;
+    message.attributes = vec![RouteAttribute::Oif(link)];
+    Message::GetRoute(message)
+}
+
+/// Which way packets to an address take.
+pub(super) fn lookup(to: IpAddr) -> Message {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(Family::of(to));
+    message.header.destination_prefix_length = Family::of(to).bits();
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
+    Message::GetRoute(message)
+}
+
+/// Which entry of which table says so.
+pub(super) fn lookup_entry(to: IpAddr) -> Message {
+    let Message::GetRoute(mut message) = lookup(to) else { unreachable!("made just above") };
+    message.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+    Message::GetRoute(message)
+}
+
+fn route(to: IpNetwork, metric: u32, via: Via) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: family(Family::of(to.ip())),
+        destination_prefix_length: to.prefix(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Other(PROTOCOL),
+        scope: if matches!(via, Via::Link(_)) { RouteScope::Link } else { RouteScope::Universe },
+        // Also on deletion: an IPv4 metric of 0 there means "any".
+        kind: if via == Via::Unreachable { RouteType::Unreachable } else { RouteType::Unicast },
+        ..RouteHeader::default()
+    };
+    message.attributes =
+        vec![RouteAttribute::Destination(RouteAddress::from(to.ip())), RouteAttribute::Priority(metric)];
+    message
+}
+
+/// Sets a route; `link` is the index of the link it names.
+pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32) -> Message {
+    let mut message = route(to, metric, value.via);
+    match value.via {
+        Via::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
+        Via::Gateway(gateway, _) => {
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
+            message.attributes.push(RouteAttribute::Oif(link));
+        }
+        Via::Link(_) => message.attributes.push(RouteAttribute::Oif(link)),
+        Via::Unreachable => {}
+    }
+    if value.mtu != 0 {
+        message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(value.mtu)]));
+    }
+    message.attributes.extend(value.src.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
+    Message::NewRoute(message)
+}
+
+/// Removes a route of ours.
+pub(super) fn delete(to: IpNetwork, metric: u32, value: &Route) -> Message {
+    let mut message = route(to, metric, value.via);
+    message.header.scope = RouteScope::NoWhere;
+    if *value == ALTERED {
+        message.header.kind = RouteType::Unspec;
+    }
+    Message::DelRoute(message)
+}

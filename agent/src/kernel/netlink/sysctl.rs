@@ -1,0 +1,49 @@
+//! Sysctls as files below /proc/sys/net.
+//!
+//! The kernel resolves that folder by the network namespace of the thread that opens a file in it (`net_ctl_root` in
+//! net/sysctl_net.c), whoever mounted /proc: what is read and written here is always that of the agent's own namespace.
+//! Must never write one that was not asked for.
+
+use std::{fs, io, path::PathBuf};
+
+use weft_core::kernel::{Key, Sysctl};
+
+use crate::kernel::{Failure, KernelError};
+
+fn file(sysctl: &Sysctl) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(sysctl.path())
+}
+
+/// Reads a sysctl; none where there is no such file: the link is not there, or the host has no IPv6.
+pub(super) fn read(sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
+    let failed = |source| KernelError::Io { object: Key::Sysctl(*sysctl).to_string(), source };
+    match fs::read_to_string(file(sysctl)) {
+        Ok(text) => {
+            let number = text.trim().parse();
+            Ok(Some(number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?))
+        }
+        // Reading a file of a link that is just going fails with EINVAL or ENODEV.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Writes a sysctl.
+pub(super) fn write(sysctl: &Sysctl, value: i32) -> Result<(), Failure> {
+    fs::write(file(sysctl), value.to_string()).map_err(|source| failure(sysctl, value, &source))
+}
+
+fn failure(sysctl: &Sysctl, value: i32, source: &io::Error) -> Failure {
+    let remedy = match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "/proc/sys is read-only here: run the agent privileged, or mount /proc/sys/net writable into its container"
+        }
+        io::ErrorKind::PermissionDenied => "the agent needs CAP_NET_ADMIN in the user namespace of its network",
+        io::ErrorKind::NotFound => "there is no such file: the link is gone, or the kernel was started without IPv6",
+        _ => "the kernel did not take the value",
+    };
+    let key = Key::Sysctl(*sysctl);
+    let text = format!("cannot be set to {value} ({source}): {remedy}");
+    let error = KernelError::Io { object: key.to_string(), source: io::Error::new(source.kind(), text) };
+    Failure { key, error }
+}

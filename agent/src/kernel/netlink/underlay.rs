@@ -1,0 +1,251 @@
+//! Finding the underlay: the link towards the other nodes, its MTU and its addresses.
+//!
+//! Must never choose the VXLAN device or a pod's link: the tunnel would run through itself.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::address::AddressFlags;
+use weft_core::{
+    desired::Underlay,
+    kernel::Sysctl,
+    types::{Family, LinkName, PerFamily, UnderlayAddress},
+};
+
+use super::{
+    Netlink,
+    address::{self, Address},
+    connection::{Part, refused},
+    link::Link,
+    request::{Request, no_such_table},
+    route::{self, Found},
+    sysctl,
+};
+use crate::kernel::{KernelError, UnderlayQuery};
+
+/// Addresses that no network has (RFC 5737, RFC 3849): packets to them take the default route.
+const NOWHERE_V4: [[u8; 4]; 3] = [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1]];
+const NOWHERE_V6: [u16; 8] = [0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 1];
+
+/// The link and how it was found.
+struct Choice {
+    link: Link,
+    how: String,
+    /// The kernel's choice of source address towards where the link was found.
+    source: Option<IpAddr>,
+}
+
+impl Netlink {
+    pub(super) async fn find_underlay(&mut self, query: &UnderlayQuery) -> Result<Underlay, KernelError> {
+        self.refresh_links().await?;
+        let mut choice = match query.interface {
+            Some(name) => self.named_link(name)?,
+            None => self.routed_link(query).await?,
+        };
+        if choice.source.is_none_or(|source| Family::of(source) != query.outer) {
+            choice.source = self.source_by_default(query.outer, choice.link.index).await?;
+        }
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            found.extend(self.link_addresses(family, choice.link.index).await?);
+        }
+        let addresses =
+            PerFamily { v4: best(&found, Family::V4, choice.source), v6: best(&found, Family::V6, choice.source) };
+        if addresses.get(query.outer).is_none() {
+            return Err(no_address(&choice, query.outer));
+        }
+        let by_router_advertisement = self.is_advertised(&choice.link, &found).await?;
+        Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, by_router_advertisement })
+    }
+
+    fn named_link(&self, name: LinkName) -> Result<Choice, KernelError> {
+        let link = self.links.named(name).filter(|link| self.can_carry(link)).cloned();
+        let how = "named in the configuration".to_owned();
+        link.map(|link| Choice { link, how, source: None }).ok_or_else(|| {
+            let text = format!("link {name} is not there, or is Weft's own: name the link to the other nodes");
+            KernelError::NoUnderlay(text)
+        })
+    }
+
+    fn can_carry(&self, link: &Link) -> bool {
+        link.name != self.device && link.device().is_none() && !link.is_pod() && !link.loopback
+    }
+
+    /// The link by the route to the controller, else by the default route.
+    async fn routed_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
+        if let Some(controller) = query.controller
+            && let Some(choice) = self.link_towards(controller, false).await?
+        {
+            return Ok(choice);
+        }
+        let other = if query.outer == Family::V4 { Family::V6 } else { Family::V4 };
+        // First by a default route proper; a host with 0.0.0.0/1 and 128.0.0.0/1 instead is asked again.
+        for only_default in [true, false] {
+            for family in [query.outer, other] {
+                for nowhere in nowheres(family) {
+                    if let Some(choice) = self.link_towards(nowhere, only_default).await? {
+                        return Ok(Choice { how: format!("found by the {family} default route"), ..choice });
+                    }
+                }
+            }
+        }
+        let controller = query.controller.map(|controller| format!(" to the controller {controller} and"));
+        Err(KernelError::NoUnderlay(format!(
+            "there is no route{} to the outside by a link that could carry the tunnel: bring up the link to the other \
+             nodes, or name it (--interface)",
+            controller.unwrap_or_default()
+        )))
+    }
+
+    async fn link_towards(&mut self, to: IpAddr, only_default: bool) -> Result<Option<Choice>, KernelError> {
+        if only_default {
+            let entry = self.ask_route(route::lookup_entry(to).into()).await?;
+            if entry.is_none_or(|entry| entry.to.prefix() != 0) {
+                return Ok(None);
+            }
+        }
+        let Some(found) = self.ask_route(route::lookup(to).into()).await? else { return Ok(None) };
+        let link = found.link.filter(|_| found.is_unicast() && !found.is_local());
+        let link = link.and_then(|index| self.links.get(index)).filter(|link| self.can_carry(link)).cloned();
+        let how = format!("found by the route to the controller {to}");
+        Ok(link.map(|link| Choice { link, how, source: found.source }))
+    }
+
+    /// The source address that packets to nowhere in particular would have, where they leave by `link`.
+    async fn source_by_default(&mut self, family: Family, link: u32) -> Result<Option<IpAddr>, KernelError> {
+        for nowhere in nowheres(family) {
+            if let Some(found) = self.ask_route(route::lookup(nowhere).into()).await?
+                && found.link == Some(link)
+            {
+                return Ok(found.source);
+            }
+        }
+        Ok(None)
+    }
+
+    /// One lookup; none where the kernel says that there is no way.
+    async fn ask_route(&mut self, request: Request) -> Result<Option<Found>, KernelError> {
+        let mut found = None;
+        let refusals = self.ask(&[request], "route", |_, payload| found = Found::read(payload)).await?;
+        match refusals.into_iter().flatten().next() {
+            Some(refusal) if !refusal.says_unreachable() && !refusal.says_absent() => {
+                Err(refused("route to the controller", refusal))
+            }
+            Some(_) => Ok(None),
+            None => Ok(found),
+        }
+    }
+
+    async fn link_addresses(&mut self, family: Family, link: u32) -> Result<Vec<Address>, KernelError> {
+        let mut found: Vec<Address> = Vec::new();
+        let sink = |part: Part<'_>| match part {
+            Part::Object(payload) => {
+                let address = Address::read(payload).filter(|a| a.link == link && Family::of(a.address) == family);
+                found.extend(address);
+            }
+            Part::Again => found.clear(),
+        };
+        self.connection.dump(&address::dump(family, link), "addresses of the underlay link", sink).await?;
+        Ok(found)
+    }
+
+    /// True where the kernel configures the link by router advertisements. Where accept_ra is 0 somebody else does
+    /// (systemd-networkd, NetworkManager), and switching the kernel's own handling on would disturb them.
+    async fn is_advertised(&mut self, link: &Link, addresses: &[Address]) -> Result<bool, KernelError> {
+        if sysctl::read(&Sysctl::AcceptRa(link.name))?.is_none_or(|value| value == 0) {
+            return Ok(false);
+        }
+        if addresses.iter().any(|address| address.by_router_advertisement) {
+            return Ok(true);
+        }
+        let mut found = false;
+        let sink = |part: Part<'_>| match part {
+            Part::Object(payload) => {
+                found |=
+                    Found::read(payload).is_some_and(|r| r.by_router_advertisement() && r.link == Some(link.index));
+            }
+            Part::Again => found = false,
+        };
+        match self.connection.dump(&route::dump_advertised(link.index), "routes by advertisement", sink).await {
+            Err(error) if no_such_table(&error) => {}
+            other => other?,
+        }
+        Ok(found)
+    }
+}
+
+fn nowheres(family: Family) -> Vec<IpAddr> {
+    match family {
+        Family::V4 => NOWHERE_V4.map(IpAddr::from).into(),
+        Family::V6 => vec![IpAddr::from(NOWHERE_V6)],
+    }
+}
+
+/// The address that peers shall know: the kernel's own choice where it has one, else a lasting one, else the first.
+fn best(addresses: &[Address], family: Family, source: Option<IpAddr>) -> Option<UnderlayAddress> {
+    let mut usable: Vec<_> = addresses
+        .iter()
+        .filter(|address| Family::of(address.address) == family && is_usable(address))
+        .filter_map(|address| Some((address, UnderlayAddress::new(address.address, address.prefix).ok()?)))
+        .collect();
+    usable.sort_by_key(|(address, _)| {
+        let chosen = source == Some(address.address);
+        (!chosen, address.flags.contains(AddressFlags::Secondary), !address.flags.contains(AddressFlags::Permanent))
+    });
+    usable.first().map(|(_, underlay)| *underlay)
+}
+
+/// An address that stays and that others may use. DHCP's and router advertisements' are not "permanent" to the kernel, yet
+/// stay. The bit that says "temporary" in IPv6 says "secondary" in IPv4.
+fn is_usable(address: &Address) -> bool {
+    let mut unfit = AddressFlags::Deprecated | AddressFlags::Tentative | AddressFlags::Dadfailed;
+    if address.address.is_ipv6() {
+        unfit |= AddressFlags::Secondary;
+    }
+    address.global && !address.flags.intersects(unfit)
+}
+
+fn no_address(choice: &Choice, outer: Family) -> KernelError {
+    KernelError::NoUnderlay(format!(
+        "link {} ({}) has no lasting {outer} address, and outer packets are {outer}: add one, or name another link \
+         (--interface)",
+        choice.link.name, choice.how
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str, flags: AddressFlags) -> Address {
+        let at: UnderlayAddress = text.parse().expect(text);
+        let (address, prefix) = (at.address(), at.prefix());
+        Address { link: 2, address, prefix, flags, global: true, by_router_advertisement: false }
+    }
+
+    #[test]
+    fn the_kernels_choice_comes_first_then_what_lasts() {
+        let none = AddressFlags::empty();
+        let all = [
+            address("10.0.0.9/24", AddressFlags::Secondary | AddressFlags::Permanent),
+            address("10.0.0.1/24", none),
+            address("10.0.0.2/24", AddressFlags::Permanent),
+        ];
+        let best_of = |source: Option<&str>| {
+            best(&all, Family::V4, source.map(|s| s.parse().expect(s))).map(|best| best.to_string())
+        };
+        assert_eq!(best_of(None).as_deref(), Some("10.0.0.2/24"));
+        assert_eq!(best_of(Some("10.0.0.9")).as_deref(), Some("10.0.0.9/24"));
+    }
+
+    #[test]
+    fn addresses_that_pass_are_never_announced() {
+        for flags in [
+            AddressFlags::Deprecated,
+            AddressFlags::Tentative,
+            AddressFlags::Dadfailed,
+            AddressFlags::Secondary, // temporary, for IPv6
+        ] {
+            assert_eq!(best(&[address("2001:db8::7/64", flags)], Family::V6, None), None, "{flags:?}");
+        }
+    }
+}
