@@ -54,7 +54,8 @@ pub struct Pod {
     pub addresses: PerFamily<Option<IpAddr>>,
 }
 
-/// The whole desired state. `peers` may hold the node itself, which is skipped.
+/// The whole desired state. `peers` may hold the node itself, which is skipped. Ids that no nexthop
+/// of it needs are given back.
 pub fn all<'a>(
     settings: &Settings,
     me: &Member,
@@ -70,11 +71,12 @@ pub fn all<'a>(
     for member in peers {
         objects.extend(peer(settings, me, local, member, ids));
     }
+    ids.keep_used(&objects);
     objects
 }
 
 /// What a change of some peers concerns: every key that one of them owned or owns, and the desired objects among them.
-/// Ids of gateways that no longer exist are given back. Not for a change of the node itself or of the settings: those
+/// Ids that none of these needs any more are given back. Not for a change of the node itself or of the settings: those
 /// concern everything.
 pub fn changed(
     settings: &Settings,
@@ -94,9 +96,10 @@ pub fn changed(
     let own = node(settings, me, local);
     keys.retain(|key| !own.contains_key(key));
     objects.retain(|key, _| !own.contains_key(key));
-    let kept: BTreeSet<IpAddr> = new.iter().flat_map(|member| peer::gateways(member)).collect();
-    for gateway in old.iter().flat_map(|member| peer::gateways(member)).filter(|gateway| !kept.contains(gateway)) {
-        ids.release(gateway);
+    for gateway in old.iter().chain(new).flat_map(|member| peer::gateways(member)) {
+        if ids.get(gateway).is_some_and(|id| !objects.contains_key(&Key::Nexthop(id))) {
+            ids.release(gateway);
+        }
     }
     (keys, objects)
 }

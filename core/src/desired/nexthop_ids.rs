@@ -11,7 +11,7 @@ use std::{
 use crate::kernel::{Key, NEXTHOP_IDS, Objects, Value};
 
 /// Nexthop ids by gateway address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NexthopIds {
     ids: BTreeMap<IpAddr, u32>,
     taken: BTreeSet<u32>,
@@ -79,6 +79,18 @@ impl NexthopIds {
         if let Some(id) = self.ids.remove(&gateway) {
             self.taken.remove(&id);
         }
+    }
+
+    /// Gives the ids back that a whole desired state does not use.
+    pub(super) fn keep_used(&mut self, desired: &Objects) {
+        let taken = &mut self.taken;
+        self.ids.retain(|_, id| {
+            let used = desired.contains_key(&Key::Nexthop(*id));
+            if !used {
+                taken.remove(id);
+            }
+            used
+        });
     }
 
     /// The first free id from the last one handed out on, around the end of the range.

@@ -54,7 +54,9 @@ proptest! {
             prop_assert!(objects.keys().all(|key| keys.contains(key)));
             state.retain(|key, _| !keys.contains(key));
             state.extend(objects);
-            prop_assert_eq!(&state, &everything(&view, &me, &local, &mut ids.clone()));
+            let mut whole = ids.clone();
+            prop_assert_eq!(&state, &everything(&view, &me, &local, &mut whole));
+            prop_assert_eq!(&ids, &whole, "an id is held for a gateway that no peer has");
         }
     }
 
