@@ -1,0 +1,65 @@
+//! ADD: allocate, wire, have the host's side programmed, answer. A failure takes back all that was made.
+
+use std::path::Path;
+
+use super::{CniError, agent::Agent, config::Config, fault, netlink::Netlink, netns::Netns, plan::Plan, wire};
+use crate::pods::{AttachmentKey, Released};
+
+/// Attaches a pod; returns the result's JSON.
+pub(super) fn add(config: Config, key: &AttachmentKey, netns: &Path, pod: String) -> Result<String, CniError> {
+    let netns = Netns::open(netns)?;
+    let mut agent = Agent::connect(&config.socket)?;
+    let answer = agent.allocate(key, netns.path(), pod)?;
+    fault::point("after-allocate");
+    let mut made = Made { agent: &mut agent, config: &config, key, wired: false };
+    match Plan::read(key, &answer).and_then(|plan| made.wire(&plan, &netns).map(|()| plan)) {
+        Ok(plan) => {
+            let result = plan.result(&netns.path().display().to_string());
+            Ok(config.previous.clone().unwrap_or_default().followed_by(result).to_json(config.version))
+        }
+        Err(error) => Err(made.take_back(error)),
+    }
+}
+
+/// What this ADD made so far.
+struct Made<'a> {
+    agent: &'a mut Agent,
+    config: &'a Config,
+    key: &'a AttachmentKey,
+    /// True once the pair is ours to delete.
+    wired: bool,
+}
+
+impl Made<'_> {
+    fn wire(&mut self, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
+        let mut host = Netlink::open().map_err(wire::kernel)?;
+        self.wired = true;
+        wire::create(&mut host, plan, netns)?;
+        fault::point("after-host");
+        wire::configure_pod(plan, netns)?;
+        fault::point("after-pod");
+        self.agent.attach(self.key)?;
+        fault::point("after-attach");
+        Ok(())
+    }
+
+    /// Removes interface and allocation; what cannot be removed is added to the error. A link of the same name that is
+    /// not ours stays.
+    fn take_back(&mut self, mut error: CniError) -> CniError {
+        if self.wired {
+            let deleted = Netlink::open()
+                .map_err(wire::kernel)
+                .and_then(|mut host| wire::delete(&mut host, self.key.link(), self.key.host_mac()));
+            if let Err(other) = deleted {
+                error = error.because(format!("rolling back the interface: {other}"));
+            }
+        }
+        if let Err(other) = self.agent.release(self.key) {
+            error = error.because(format!("rolling back the allocation: {other}"));
+            if let Err(io) = Released::beside(&self.config.socket).note(self.key) {
+                error = error.because(format!("noting the release for later: {io}"));
+            }
+        }
+        error
+    }
+}

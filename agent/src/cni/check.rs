@@ -1,0 +1,154 @@
+//! CHECK: what the runtime was told, what the agent holds, and what both ends of the pair really are.
+//!
+//! Finds every difference, not the first one; must never repair: a runtime that hears of one re-creates the pod.
+
+mod pod;
+
+use std::path::Path;
+
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use weft_core::types::Mac;
+use weft_proto::v1::AllocatePodResponse;
+
+use super::{
+    CniError, Code, agent::Agent, config::Config, netlink::Netlink, netns::Netns, plan::Plan, result::CniResult, wire,
+};
+use crate::pods::AttachmentKey;
+
+/// Differences, as sentences.
+type Problems = Vec<String>;
+
+/// Compares; code 103 with all differences in the details.
+pub(super) fn check(config: Config, key: &AttachmentKey, netns: &Path) -> Result<(), CniError> {
+    let previous = config.previous.ok_or_else(|| {
+        CniError::new(Code::InvalidConfig, "prevResult is missing: CHECK needs what the ADD answered")
+    })?;
+    let netns = Netns::open(netns)?;
+    let answer = Agent::connect(&config.socket)?.check(key)?;
+    let mut problems = answer.problems;
+    let plan = Plan::read(key, &answer.allocation.unwrap_or_else(AllocatePodResponse::default))?;
+    problems.extend(against_result(&plan, &previous));
+    let mut host = Netlink::open().map_err(wire::kernel)?;
+    problems.extend(host_end(&mut host, &plan)?);
+    problems.extend(netns.inside(|| pod::check(&plan, expected_mtu(&plan, &previous)))?);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{key}: {} of its parts are not as they should be; re-create the pod", problems.len());
+    Err(problems.iter().fold(CniError::new(Code::CheckFailed, text), CniError::because))
+}
+
+/// The result of the ADD, which plugins behind us in the chain may have added to.
+fn against_result(plan: &Plan, previous: &CniResult) -> Problems {
+    let mut problems = Vec::new();
+    for (name, mac, in_pod) in [(plan.link, plan.host_mac, false), (plan.interface, plan.pod_mac, true)] {
+        let named = |interface: &&super::result::Interface| {
+            interface.name == name.as_str()
+                && interface.sandbox.as_deref().is_some_and(|path| !path.is_empty()) == in_pod
+        };
+        match previous.interfaces.iter().find(named) {
+            None => problems.push(format!("prevResult has no interface {name}")),
+            Some(interface)
+                if interface.mac.as_ref().is_some_and(|given| !given.eq_ignore_ascii_case(&mac.to_string())) =>
+            {
+                let given = interface.mac.clone().unwrap_or_default();
+                problems.push(format!("prevResult has MAC {given} for {name}, allocated is {mac}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for address in plan.addresses.iter() {
+        if !previous.ips.iter().any(|ip| ip.address.ip() == *address) {
+            problems.push(format!("prevResult lacks {address}, which is allocated"));
+        }
+    }
+    let on_ours = |ip: &&super::result::Ip| {
+        let interface = ip.interface.and_then(|at| previous.interfaces.get(at));
+        interface.is_some_and(|interface| interface.name == plan.interface.as_str())
+    };
+    for ip in previous.ips.iter().filter(on_ours) {
+        if !plan.addresses.iter().any(|address| ip.address.ip() == *address) {
+            problems.push(format!("prevResult has {} on {}, which is not allocated to it", ip.address, plan.interface));
+        }
+    }
+    problems
+}
+
+/// A plugin behind us may have lowered the MTU, and a result of 1.1.0 says so.
+fn expected_mtu(plan: &Plan, previous: &CniResult) -> u32 {
+    let named = previous.interfaces.iter().find(|interface| interface.name == plan.interface.as_str());
+    named.and_then(|interface| interface.mtu).map_or(plan.mtu, |mtu| mtu.min(plan.mtu))
+}
+
+fn host_end(host: &mut Netlink, plan: &Plan) -> Result<Problems, CniError> {
+    let Some(link) = host.link(plan.link.as_str()).map_err(wire::kernel)? else {
+        return Ok(vec![format!("interface {} is missing on the host", plan.link)]);
+    };
+    if !wire::is_ours(&link, plan.host_mac) {
+        return Ok(vec![format!("interface {} on the host is not Weft's", plan.link)]);
+    }
+    Ok(end(&link, &format!("interface {} on the host", plan.link), plan.host_mac, plan.mtu))
+}
+
+/// State, MAC and MTU of one end.
+fn end(link: &LinkMessage, what: &str, mac: Mac, mtu: u32) -> Problems {
+    let mut problems = Vec::new();
+    if !link.header.flags.contains(LinkFlags::Up) {
+        problems.push(format!("{what} is down"));
+    }
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::Address(octets) if *octets != mac.octets() => {
+                let found =
+                    Mac::try_from(octets.as_slice()).map_or_else(|error| error.to_string(), |mac| mac.to_string());
+                problems.push(format!("{what} has MAC {found} instead of {mac}"));
+            }
+            LinkAttribute::Mtu(found) if *found != mtu => {
+                problems.push(format!("{what} has MTU {found} instead of {mtu}"));
+            }
+            _ => {}
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let key = AttachmentKey::new("a", "eth0").expect("valid");
+        Plan {
+            link: key.link(),
+            interface: key.interface(),
+            host_mac: key.host_mac(),
+            pod_mac: key.pod_mac(),
+            addresses: weft_core::types::PerFamily { v4: Some([10, 1, 0, 5].into()), v6: None },
+            mtu: 1450,
+        }
+    }
+
+    #[test]
+    fn every_difference_of_the_result_is_named() {
+        let good = plan().result("/x");
+        assert_eq!(against_result(&plan(), &good), Problems::new());
+        let mut bad = good.clone();
+        bad.interfaces.remove(0);
+        assert!(against_result(&plan(), &bad).iter().any(|text| text.contains("no interface wpod")));
+        let mut bad = good.clone();
+        bad.interfaces[1].mac = Some("02:00:00:00:00:01".to_owned());
+        assert!(against_result(&plan(), &bad)[0].contains("02:00:00:00:00:01"));
+        let mut bad = good;
+        bad.ips[0].address = "10.1.0.6/32".parse().expect("an address");
+        assert_eq!(against_result(&plan(), &bad).len(), 2, "the missing and the surplus address");
+    }
+
+    #[test]
+    fn a_lower_mtu_of_the_chain_counts() {
+        let mut previous = plan().result("/x");
+        previous.interfaces[1].mtu = Some(1400);
+        assert_eq!(expected_mtu(&plan(), &previous), 1400);
+        previous.interfaces[1].mtu = None;
+        assert_eq!(expected_mtu(&plan(), &previous), 1450);
+    }
+}

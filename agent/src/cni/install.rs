@@ -1,0 +1,161 @@
+//! The agent's side: binary and network configuration put where the container runtime looks.
+//!
+//! Owns two files, the plugin's binary and [`CONFLIST`]. A runtime takes the first configuration it finds as the sign
+//! that the node is ready for pods: the agent calls [`install`] only once the data plane was read back complete. Must
+//! never remove what it did not write.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::Version;
+
+/// File name of the network configuration list; runtimes take the first in the order of bytes.
+pub const CONFLIST: &str = "10-weft.conflist";
+/// The plugin's file name, which is its `type` in configurations.
+pub const BINARY: &str = "weft-cni";
+
+/// What an installation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// Files written; those that were as they should be already are not among them.
+    pub written: Vec<PathBuf>,
+    /// Sentences for the operator.
+    pub warnings: Vec<String>,
+}
+
+/// Puts the binary, then the network configuration in place; each appears whole or not at all, and what is as it
+/// should be stays.
+pub fn install(bin_dir: &Path, conf_dir: &Path, binary: &Path, socket: &Path) -> Result<Installed> {
+    let mut installed = Installed::default();
+    let target = bin_dir.join(BINARY);
+    if !same_content(binary, &target)? {
+        let bytes = fs::read(binary).with_context(|| format!("read the plugin's binary {}", binary.display()))?;
+        put(&target, &bytes, 0o755)?;
+        installed.written.push(target);
+    }
+    let target = conf_dir.join(CONFLIST);
+    let conflist = conflist(socket);
+    if fs::read(&target).ok().as_deref() != Some(conflist.as_bytes()) {
+        put(&target, conflist.as_bytes(), 0o644)?;
+        installed.written.push(target);
+    }
+    installed.warnings = earlier(conf_dir)?;
+    Ok(installed)
+}
+
+/// Removes the network configuration, then the binary; what is there under these names without being ours stays, with
+/// a warning. Nothing there is a success.
+pub fn remove(bin_dir: &Path, conf_dir: &Path) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let conflist = conf_dir.join(CONFLIST);
+    match fs::read(&conflist) {
+        Ok(bytes) if is_our_conflist(&bytes) => delete(&conflist)?,
+        Ok(_) => warnings.push(format!("{} was changed by somebody and stays: remove it", conflist.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("read {}", conflist.display())),
+    }
+    delete(&bin_dir.join(BINARY))?;
+    Ok(warnings)
+}
+
+/// The network configuration list. `cniVersion` 1.0.0 is what the runtimes of today speak; `cniVersions` lets newer
+/// ones choose.
+fn conflist(socket: &Path) -> String {
+    let list = json!({
+        "cniVersion": Version::V1_0_0.as_str(),
+        "cniVersions": Version::ALL.map(Version::as_str),
+        "name": "weft",
+        "plugins": [{"type": BINARY, "socket": socket}],
+    });
+    format!("{}\n", serde_json::to_string_pretty(&list).expect("texts only"))
+}
+
+/// Ours: the network's name, and the first plugin is ours. Plugins that an operator chained behind it make it theirs.
+fn is_our_conflist(bytes: &[u8]) -> bool {
+    let Ok(list) = serde_json::from_slice::<Value>(bytes) else { return false };
+    let plugins = list["plugins"].as_array();
+    list["name"] == "weft" && plugins.is_some_and(|all| all.len() == 1 && all[0]["type"] == BINARY)
+}
+
+/// Configurations that runtimes take before ours.
+fn earlier(conf_dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(conf_dir).with_context(|| format!("list {}", conf_dir.display()))?;
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.as_str() < CONFLIST && is_configuration(name));
+    names.sort();
+    let warn = |name| {
+        let shown = conf_dir.join(name);
+        format!("{} sorts before {CONFLIST}: the runtime uses that network, remove it or move it away", shown.display())
+    };
+    Ok(names.iter().map(warn).collect())
+}
+
+fn is_configuration(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    !name.starts_with('.') && matches!(extension, Some("conf" | "conflist" | "json"))
+}
+
+/// Writes beside the target, then renames: readers see the old or the new, and a running binary is not "text busy".
+fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let directory = target.parent().context("the target has a directory")?;
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    let name = target.file_name().context("the target has a name")?.to_string_lossy();
+    // Begins with a dot and ends in no extension of configurations: no runtime takes it for one.
+    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
+    let written = write(&temporary, bytes, mode)
+        .and_then(|()| fs::rename(&temporary, target))
+        .and_then(|()| File::open(directory)?.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.with_context(|| format!("write {}: check its directory's permissions and space", target.display()))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    // The umask must not decide whether the runtime may read it.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    file.sync_all()
+}
+
+fn delete(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True where both files hold the same; false where the second is missing.
+fn same_content(a: &Path, b: &Path) -> Result<bool> {
+    let shown = || format!("read the plugin's binary {}: is it built and beside weft-agent?", a.display());
+    let mut one = File::open(a).with_context(shown)?;
+    let Ok(mut other) = File::open(b) else { return Ok(false) };
+    if one.metadata().with_context(shown)?.len() != other.metadata().map_or(u64::MAX, |metadata| metadata.len()) {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let read = one.read(&mut left).with_context(shown)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if other.read_exact(&mut right[..read]).is_err() || left[..read] != right[..read] {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

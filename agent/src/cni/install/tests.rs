@@ -1,0 +1,114 @@
+//! Installation in a directory of its own.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::*;
+
+/// A directory that goes with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("weft-install-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let place = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(&place.0).expect("create");
+        fs::write(place.binary(), b"#!/bin/sh\nexit 0\n").expect("write");
+        place
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.0.join("built")
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.0.join("bin")
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.0.join("net.d")
+    }
+
+    fn install(&self) -> Result<Installed> {
+        install(&self.bin(), &self.conf(), &self.binary(), Path::new("/run/weft/agent.sock"))
+    }
+
+    fn files(&self, directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("list").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn installs_what_a_runtime_takes_and_leaves_no_temporary_file() {
+    let place = Place::new();
+    assert_eq!(place.install().expect("install").written.len(), 2);
+    assert_eq!(place.files(&place.bin()), [BINARY]);
+    assert_eq!(place.files(&place.conf()), [CONFLIST]);
+    let mode = fs::metadata(place.bin().join(BINARY)).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    let list: Value = serde_json::from_slice(&fs::read(place.conf().join(CONFLIST)).expect("read")).expect("JSON");
+    assert_eq!((&list["cniVersion"], &list["name"]), (&json!("1.0.0"), &json!("weft")));
+    assert_eq!(list["plugins"], json!([{"type": "weft-cni", "socket": "/run/weft/agent.sock"}]));
+    assert_eq!(place.install().expect("again").written, Vec::<PathBuf>::new(), "nothing had changed");
+}
+
+#[test]
+fn replaces_a_binary_that_runs() {
+    let place = Place::new();
+    fs::create_dir_all(place.bin()).expect("create");
+    let target = place.bin().join(BINARY);
+    fs::copy("/bin/sleep", &target).expect("copy");
+    let mut running = std::process::Command::new(&target).arg("60").spawn().expect("run it");
+    let installed = place.install();
+    running.kill().expect("end it");
+    running.wait().expect("wait");
+    assert_eq!(installed.expect("no \"text file busy\"").written[0], target);
+    assert_eq!(fs::read(&target).expect("read"), fs::read(place.binary()).expect("read"));
+}
+
+#[test]
+fn warns_of_configurations_that_win() {
+    let place = Place::new();
+    fs::create_dir_all(place.conf()).expect("create");
+    for name in ["05-other.conf", "00-notes.txt", ".00-hidden.conf", "87-podman.conflist"] {
+        fs::write(place.conf().join(name), b"{}").expect("write");
+    }
+    let warnings = place.install().expect("install").warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("05-other.conf"), "{warnings:?}");
+}
+
+#[test]
+fn a_missing_binary_is_named() {
+    let place = Place::new();
+    fs::remove_file(place.binary()).expect("remove");
+    let error = format!("{:#}", place.install().expect_err("missing"));
+    assert!(error.contains("built"), "{error}");
+    assert!(!place.conf().exists(), "a configuration without a binary makes every pod fail");
+}
+
+#[test]
+fn removes_ours_and_only_ours() {
+    let place = Place::new();
+    place.install().expect("install");
+    fs::write(place.conf().join("20-other.conflist"), b"{}").expect("write");
+    assert_eq!(remove(&place.bin(), &place.conf()).expect("remove"), Vec::<String>::new());
+    assert_eq!(place.files(&place.conf()), ["20-other.conflist"]);
+    assert!(place.files(&place.bin()).is_empty());
+    assert_eq!(remove(&place.bin(), &place.conf()).expect("nothing there"), Vec::<String>::new());
+
+    place.install().expect("install");
+    fs::write(place.conf().join(CONFLIST), br#"{"name":"weft","plugins":[{"type":"weft-cni"},{"type":"portmap"}]}"#)
+        .expect("an operator chains a plugin");
+    assert_eq!(remove(&place.bin(), &place.conf()).expect("remove").len(), 1);
+    assert_eq!(place.files(&place.conf()).len(), 2);
+}

@@ -1,0 +1,160 @@
+//! The messages that wire a pod.
+
+use std::{net::IpAddr, os::fd::RawFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
+    neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use weft_core::{kernel::ALIAS, types::Mac};
+
+use super::{super::plan::Plan, Request};
+
+/// A link message that names its link.
+pub(in super::super) fn named(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+}
+
+/// The veth pair, with the pod's end directly in the pod's namespace. One queue each: a pod's traffic is spread by
+/// flow on the host, and a queue for each processor costs memory for each pod.
+pub(in super::super) fn create_veth(plan: &Plan, netns: RawFd) -> Request {
+    let end = |name: &str, mac: Mac| {
+        let mut message = named(name);
+        message.attributes.extend([
+            LinkAttribute::Address(mac.octets().to_vec()),
+            LinkAttribute::Mtu(plan.mtu),
+            LinkAttribute::NumTxQueues(1),
+            LinkAttribute::NumRxQueues(1),
+        ]);
+        message
+    };
+    let mut pod = end(plan.interface.as_str(), plan.pod_mac);
+    pod.attributes.push(LinkAttribute::NetNsFd(netns));
+    let mut host = end(plan.link.as_str(), plan.host_mac);
+    host.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(pod))),
+    ]));
+    Request {
+        what: format!("create veth pair {} and, in the pod, {}", plan.link, plan.interface),
+        message: RouteNetlinkMessage::NewLink(host),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+    }
+}
+
+/// Marks the host's end as ours and sets it up. It gets no link-local address: it needs none, since the pod's
+/// neighbours are permanent, and none means no service of the host listens towards the pod through it.
+pub(in super::super) fn host_up(plan: &Plan, ipv6: bool) -> Request {
+    let mut message = named(plan.link.as_str());
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
+    if ipv6 {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    }
+    Request { what: format!("set {} up", plan.link), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+}
+
+/// Deletes a link; of a pair both ends go.
+pub(in super::super) fn delete(name: &str) -> Request {
+    Request { what: format!("delete {name}"), message: RouteNetlinkMessage::DelLink(named(name)), flags: 0 }
+}
+
+/// Sets a link up.
+pub(in super::super) fn up(name: &str) -> Request {
+    let mut message = named(name);
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    Request { what: format!("set {name} up"), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+}
+
+/// An address as a whole host; IPv6 without duplicate address detection, so that it is usable at once.
+pub(in super::super) fn address(index: u32, address: IpAddr) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = bits(address);
+    message.header.index = index;
+    message.header.scope = AddressScope::Universe;
+    message.attributes.extend([AddressAttribute::Local(address), AddressAttribute::Address(address)]);
+    if address.is_ipv6() {
+        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+        message.attributes.push(AddressAttribute::Flags(flags));
+    }
+    Request {
+        what: format!("add address {address}"),
+        message: RouteNetlinkMessage::NewAddress(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+/// The gateway as a permanent neighbour.
+pub(in super::super) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family(address);
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.extend([
+        NeighbourAttribute::Destination(address.into()),
+        NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()),
+    ]);
+    Request {
+        what: format!("add neighbour {address}"),
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+/// The route to the gateway itself, on the link.
+pub(in super::super) fn gateway_route(index: u32, gateway: IpAddr) -> Request {
+    let mut message = route(index, gateway);
+    message.header.destination_prefix_length = bits(gateway);
+    message.header.scope = RouteScope::Link;
+    message.attributes.push(RouteAttribute::Destination(gateway.into()));
+    added_route(format!("add route to gateway {gateway}"), message)
+}
+
+/// The default route.
+pub(in super::super) fn default_route(index: u32, gateway: IpAddr) -> Request {
+    let mut message = route(index, gateway);
+    message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    added_route(format!("add default route via {gateway}"), message)
+}
+
+fn route(index: u32, of: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(of);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
+fn added_route(what: String, message: RouteMessage) -> Request {
+    Request { what, message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
+/// The family's number.
+pub(in super::super) const fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+const fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}

@@ -1,0 +1,227 @@
+//! The pod part of `weft.v1.AgentService`.
+//!
+//! Owns the order between disk and kernel: an allocation is durable before it is answered, the host's side is read
+//! back before an attachment is; a release takes the host's side away before it frees the address, so that a route
+//! never outlives the allocation it belongs to. Must never touch the kernel itself.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ipnetwork::IpNetwork;
+use tokio::sync::{Mutex, watch};
+use tonic::Status;
+use weft_core::{
+    desired::Pod,
+    kernel::{GATEWAY_V4, GATEWAY_V6},
+    types::{LinkName, PerFamily, PodCidr},
+};
+use weft_proto::{convert, v1};
+
+use super::{AttachmentKey, PodStore, Record, Released, StoreError, ledger::Wish, usable};
+
+/// The host's side of pods; the reconcile loop implements it.
+pub trait HostSide: Send + Sync + 'static {
+    /// Makes the host's side of a pod desired, and returns once the kernel was read back to hold it; an error says
+    /// what is missing. The interface exists already.
+    fn ensure(&self, pod: Pod) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Makes it undesired, and returns once the kernel was read back not to hold it. Unknown links are a success.
+    fn remove(&self, link: LinkName) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Reads the host's side back: differences as sentences, none where all is well.
+    fn check(&self, link: LinkName) -> impl Future<Output = Vec<String>> + Send;
+}
+
+/// What the pods' side needs to know of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// The node's pod CIDRs.
+    pub pod_cidrs: PerFamily<Option<PodCidr>>,
+    /// MTU for pods' interfaces in bytes.
+    pub pod_mtu: u32,
+    /// Whether pods can be attached, or why not yet.
+    pub ready: Result<(), String>,
+}
+
+/// Pods of this node.
+pub struct PodService<H> {
+    store: PodStore,
+    host: H,
+    node: watch::Receiver<NodeState>,
+    released: Released,
+    /// Held while a noted release is looked up or carried out, so that none meets a later ADD of the same attachment.
+    noted: Mutex<()>,
+}
+
+impl<H: HostSide> PodService<H> {
+    /// A service over an opened store.
+    pub fn new(store: PodStore, host: H, node: watch::Receiver<NodeState>, released: Released) -> Self {
+        Self { store, host, node, released, noted: Mutex::new(()) }
+    }
+
+    /// Reserves addresses, durably.
+    pub async fn allocate(&self, request: v1::AllocatePodRequest) -> Result<v1::AllocatePodResponse, Status> {
+        let key = key(request.attachment)?;
+        self.finish_noted_release(&key).await?;
+        let node = self.node.borrow().clone();
+        node.ready.map_err(|why| Status::unavailable(format!("this node takes no pods yet: {why}")))?;
+        if node.pod_cidrs.is_empty() {
+            return Err(Status::unavailable("this node has no pod CIDR yet: the controller has not given it one"));
+        }
+        let wish = Wish { key, cidrs: node.pod_cidrs, netns: request.netns, pod: request.pod, now: unix_seconds() };
+        let record = self.store.allocate(wish).await.map_err(status)?;
+        Ok(answer(&record, node.pod_mtu))
+    }
+
+    /// Programs the host's side of an allocated pod whose interface exists.
+    pub async fn attach(&self, request: v1::AttachPodRequest) -> Result<v1::AttachPodResponse, Status> {
+        let key = key(request.attachment)?;
+        let record = self.find(&key)?;
+        let refused = |why| Status::internal(format!("the host's side of {key} ({}): {why}", record.link));
+        self.host.ensure(record.host_side()).await.map_err(refused)?;
+        // A DEL that overtook this ADD has freed the address: leave no route to it.
+        if self.find(&key).is_err() {
+            self.host.remove(record.link).await.map_err(refused)?;
+            return Err(Status::aborted(format!("{key} was released while it was attached")));
+        }
+        Ok(v1::AttachPodResponse {})
+    }
+
+    /// Ends an attachment.
+    pub async fn release(&self, request: v1::ReleasePodRequest) -> Result<v1::ReleasePodResponse, Status> {
+        let key = key(request.attachment)?;
+        let _noted = self.noted.lock().await;
+        self.end(&key).await?;
+        Ok(v1::ReleasePodResponse {})
+    }
+
+    /// What is held for an attachment, and what is wrong with it.
+    pub async fn check(&self, request: v1::CheckPodRequest) -> Result<v1::CheckPodResponse, Status> {
+        let key = key(request.attachment)?;
+        let record = self.find(&key)?;
+        let node = self.node.borrow().clone();
+        let mut problems = self.host.check(record.link).await;
+        if let Some(address) = record.outside(&node.pod_cidrs) {
+            problems.push(StoreError::Outside { key, address }.to_string());
+        }
+        Ok(v1::CheckPodResponse { allocation: Some(answer(&record, node.pod_mtu)), problems })
+    }
+
+    /// Ends all attachments but the valid ones.
+    pub async fn collect(&self, request: v1::CollectPodsRequest) -> Result<v1::CollectPodsResponse, Status> {
+        let valid = request.valid.into_iter().map(|one| key(Some(one))).collect::<Result<Vec<_>, _>>()?;
+        let _noted = self.noted.lock().await;
+        let mut released = Vec::new();
+        for key in self.store.records().keys().filter(|key| !valid.contains(key)) {
+            self.end(key).await?;
+            tracing::info!(attachment = %key, "the runtime no longer has this attachment: released");
+            let (container_id, interface) = (key.container().to_owned(), key.interface().to_string());
+            released.push(v1::Attachment { container_id, interface });
+        }
+        Ok(v1::CollectPodsResponse { released })
+    }
+
+    /// Carries out the releases that plugins noted while no agent answered; to be called after the socket listens, and
+    /// now and then. Returns a sentence for each that failed.
+    pub async fn take_noted_releases(&self) -> Vec<String> {
+        let (keys, mut problems) = self.released.list();
+        for key in keys {
+            if let Err(status) = self.finish_noted_release(&key).await {
+                problems.push(format!("release of {key}: {}", status.message()));
+            }
+        }
+        problems
+    }
+
+    /// The host's sides of all pods whose addresses are in the node's present pod CIDRs.
+    pub fn host_sides(&self) -> Vec<Pod> {
+        let cidrs = self.node.borrow().pod_cidrs;
+        let records = self.store.records();
+        records.values().filter(|record| record.outside(&cidrs).is_none()).map(Record::host_side).collect()
+    }
+
+    /// Allocations outside the node's present pod CIDRs: those pods have lost their addresses.
+    pub fn outside(&self) -> Vec<Record> {
+        let cidrs = self.node.borrow().pod_cidrs;
+        let records = self.store.records();
+        records.values().filter(|record| record.outside(&cidrs).is_some()).cloned().collect()
+    }
+
+    /// Per present pod CIDR: addresses held, addresses usable.
+    pub fn usage(&self) -> Vec<(PodCidr, u128, u128)> {
+        let cidrs = self.node.borrow().pod_cidrs;
+        let records = self.store.records();
+        let held = |cidr: &PodCidr| {
+            let inside = |address: &&IpAddr| cidr.contains(**address);
+            records.values().flat_map(|record| record.addresses.iter()).filter(inside).count() as u128
+        };
+        cidrs.iter().map(|cidr| (*cidr, held(cidr), usable(cidr))).collect()
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &PodStore {
+        &self.store
+    }
+
+    async fn finish_noted_release(&self, key: &AttachmentKey) -> Result<(), Status> {
+        let _noted = self.noted.lock().await;
+        if !self.released.is_noted(key) {
+            return Ok(());
+        }
+        self.end(key).await?;
+        tracing::info!(attachment = %key, "released: its DEL came while no agent answered");
+        self.released.clear(key).map_err(|error| Status::internal(format!("note of the release of {key}: {error}")))
+    }
+
+    /// Takes the host's side away, then frees the addresses.
+    async fn end(&self, key: &AttachmentKey) -> Result<(), Status> {
+        let link = key.link();
+        let refused = |why| Status::internal(format!("the host's side of {key} ({link}) is not gone: {why}"));
+        self.host.remove(link).await.map_err(refused)?;
+        self.store.release(key).await.map_err(status)?;
+        Ok(())
+    }
+
+    fn find(&self, key: &AttachmentKey) -> Result<Record, Status> {
+        let unknown = || Status::not_found(format!("no allocation for {key}: it was never added, or was deleted"));
+        self.store.records().get(key).cloned().ok_or_else(unknown)
+    }
+}
+
+fn key(attachment: Option<v1::Attachment>) -> Result<AttachmentKey, Status> {
+    let attachment = attachment.ok_or_else(|| Status::invalid_argument("attachment: missing"))?;
+    AttachmentKey::new(&attachment.container_id, &attachment.interface)
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn answer(record: &Record, mtu: u32) -> v1::AllocatePodResponse {
+    let gateway = |address: &IpAddr| match address {
+        IpAddr::V4(_) => GATEWAY_V4.octets().to_vec(),
+        IpAddr::V6(_) => GATEWAY_V6.octets().to_vec(),
+    };
+    v1::AllocatePodResponse {
+        addresses: record.addresses.iter().map(|address| convert::to_cidr(IpNetwork::from(*address))).collect(),
+        gateways: record.addresses.iter().map(gateway).collect(),
+        mtu,
+        host_interface: record.link.to_string(),
+        host_mac: record.host_mac.octets().to_vec(),
+        pod_mac: record.pod_mac.octets().to_vec(),
+    }
+}
+
+fn status(error: StoreError) -> Status {
+    let text = error.to_string();
+    match error {
+        StoreError::Exhausted(_) => Status::resource_exhausted(text),
+        StoreError::Outside { .. } => Status::failed_precondition(text),
+        StoreError::Disk { .. } => Status::internal(text),
+        StoreError::Stopped => Status::unavailable(text),
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
