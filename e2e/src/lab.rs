@@ -17,6 +17,7 @@ pub mod raw;
 pub mod sandbox;
 mod spec;
 mod stream;
+pub mod throughput;
 pub mod wait;
 mod wire;
 

@@ -143,7 +143,10 @@ impl Host {
 
     /// Loses all kernel state, as a machine that boots: a new namespace in the old one's place, same addresses, same
     /// directory. Everything that still runs in the old one is cut off.
-    pub(super) async fn reboot(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub async fn reboot(&self) -> Result<()> {
         self.router.wire().delete_link(&self.port()).await?;
         let old = self.net();
         // The name has to be free before the new namespace can have it.

@@ -32,6 +32,12 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
+/// True where `environment`, as /proc/PID/environ shows it, is that of a process inside a sandbox.
+pub fn is_marked(environment: &[u8]) -> bool {
+    let mark = format!("{INSIDE}=1");
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+}
+
 /// A command that runs `program` as the first process of a new sandbox. It dies with the thread that spawns it.
 #[allow(unsafe_code)]
 pub fn command<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Command {

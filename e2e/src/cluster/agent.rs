@@ -1,0 +1,144 @@
+//! An agent on its node.
+//!
+//! Owns its directories and its process. Everything it keeps is below the host's directory, which outlives a reboot.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{process::Command, sync::Mutex};
+
+use super::weft::Weft;
+use crate::lab::{Host, Process, binaries, wait};
+
+/// An agent that was installed on a host.
+#[derive(Debug)]
+pub struct Agent {
+    host: Arc<Host>,
+    controller: String,
+    directory: PathBuf,
+    process: Mutex<Option<Process>>,
+}
+
+impl Agent {
+    /// Puts the token on the host; starts nothing.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn install(host: Arc<Host>, controller: &str, token: &str) -> Result<Self> {
+        let directory = host.directory().join("agent");
+        for part in ["state", "cni-bin", "cni-conf"] {
+            fs::create_dir_all(directory.join(part)).with_context(|| format!("{}: no {part}", host.name()))?;
+        }
+        let path = directory.join("token");
+        let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path)?;
+        writeln!(file, "{token}").with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { host, controller: controller.to_owned(), directory, process: Mutex::default() })
+    }
+
+    /// Its host.
+    pub const fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
+    }
+
+    /// Where it puts the CNI configuration.
+    pub fn cni_configuration(&self) -> PathBuf {
+        self.directory.join("cni-conf")
+    }
+
+    /// Where it puts the CNI plugin.
+    pub fn cni_programs(&self) -> PathBuf {
+        self.directory.join("cni-bin")
+    }
+
+    /// The `weft` command on this node, over the agent's socket.
+    pub fn weft(&self) -> Weft {
+        let socket = self.socket().to_string_lossy().into_owned();
+        Weft::new(Arc::clone(&self.host), vec!["--socket".to_owned(), socket])
+    }
+
+    /// Starts it. Does not wait for it.
+    ///
+    /// # Errors
+    /// Where it runs already or cannot be started.
+    pub async fn start(&self) -> Result<()> {
+        let mut process = self.process.lock().await;
+        if process.is_some() {
+            bail!("the agent of {} runs already", self.host.name());
+        }
+        *process = Some(self.host.spawn("weft-agent", self.command()?)?);
+        Ok(())
+    }
+
+    /// Waits until its kernel was read back to hold the membership.
+    ///
+    /// # Errors
+    /// When it ends, or takes too long, with what it says of itself.
+    pub async fn ready(&self) -> Result<()> {
+        let what = format!("the agent of {} to be ready", self.host.name());
+        wait::until(&what, wait::PATIENCE, async || {
+            self.alive().await?;
+            let status = self.weft().status().await?;
+            if status.ready { Ok(()) } else { bail!("{}: {}", status.reason, status.message) }
+        })
+        .await
+    }
+
+    /// SIGTERM and its end.
+    ///
+    /// # Errors
+    /// Where it does not run, or does not end well.
+    pub async fn stop(&self) -> Result<()> {
+        self.take().await?.stop().await
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn kill(&self) -> Result<()> {
+        self.take().await?.kill().await
+    }
+
+    /// Fails where it does not run.
+    ///
+    /// # Errors
+    /// As said.
+    pub async fn alive(&self) -> Result<()> {
+        let mut process = self.process.lock().await;
+        let running = process.as_mut().with_context(|| format!("the agent of {} was stopped", self.host.name()))?;
+        if let Some(status) = running.ended()? {
+            bail!("the agent of {} ended with {status}, see {}", self.host.name(), running.log().display());
+        }
+        Ok(())
+    }
+
+    async fn take(&self) -> Result<Process> {
+        self.process.lock().await.take().with_context(|| format!("the agent of {} does not run", self.host.name()))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binaries::find("weft-agent")?);
+        command.args(["run", "--node", self.host.name(), "--controller", &self.controller]);
+        command.arg("--token-file").arg(self.directory.join("token"));
+        command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
+        command.arg("--cni-bin-dir").arg(self.cni_programs()).arg("--cni-conf-dir").arg(self.cni_configuration());
+        command.arg("--cni-binary").arg(binaries::find("weft-cni")?);
+        Ok(command)
+    }
+}
