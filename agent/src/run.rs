@@ -56,7 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let last_good = LastGood::in_dir(&config.state_dir);
     let setup =
         Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
-    let loop_ = Engine::new(setup, Netlink::open().await?, out, pods, probes.clone());
+    let loop_ = Engine::new(setup, Netlink::open(config.device)?, out, pods, probes.clone());
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
     let service = Arc::new(PodService::new(
@@ -129,7 +129,7 @@ async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
     let last_good = LastGood::in_dir(&config.state_dir);
     let setup =
         Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
-    Engine::new(setup, Netlink::open().await?, out, Vec::new(), probes).remove_everything().await
+    Engine::new(setup, Netlink::open(config.device)?, out, Vec::new(), probes).remove_everything().await
 }
 
 /// Every finding is printed; an error among them ends the start.
@@ -236,8 +236,8 @@ async fn install_cni(cni: Option<CniPaths>, socket: std::path::PathBuf, mut stat
     }
     let installing = tokio::task::spawn_blocking(move || install::install(&cni.bin_dir, &cni.conf_dir, &cni.binary, &socket));
     match installing.await {
-        Ok(Ok(warnings)) => {
-            warnings.iter().for_each(|warning| warn!("{warning}"));
+        Ok(Ok(installed)) => {
+            installed.warnings.iter().for_each(|warning| warn!("{warning}"));
             info!("the CNI plugin is installed: pods can come");
         }
         Ok(Err(error)) => error!("the CNI plugin cannot be installed: {error:#}"),

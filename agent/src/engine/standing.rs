@@ -6,8 +6,7 @@ use std::{
 };
 
 use weft_core::{
-    desired::Underlay,
-    settings::Settings,
+    desired::{self, Underlay},
     types::{PerFamily, PodCidr, Revision},
 };
 use weft_proto::v1;
@@ -110,20 +109,9 @@ impl<K: Kernel> Engine<K> {
         }
         self.status.underlay = self.local.as_ref().map(|local| local.underlay.clone());
         self.status.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
-        let settings = self.view.settings();
-        self.status.pod_mtu = settings.and_then(|settings| self.pod_mtu(settings));
+        self.status.pod_mtu = self.context().map(|(settings, me, local)| desired::pod_mtu(&settings, &me, &local));
         self.status.objects = self.desired.len() - self.deviations.len().min(self.desired.len());
         self.status.members = self.view.len();
-    }
-
-    /// What fits into the tunnel; where nothing is ever encapsulated, what fits the underlay.
-    fn pod_mtu(&self, settings: &Settings) -> Option<u32> {
-        use weft_core::{kernel::Key, kernel::Value, settings::Mode};
-        match (self.desired.get(&Key::Device), settings.mode) {
-            (Some(Value::Device(device)), _) => Some(device.mtu),
-            (_, Mode::Never) => self.local.as_ref().map(|local| local.underlay.mtu),
-            _ => None,
-        }
     }
 
     fn health(&self) -> v1::Health {
