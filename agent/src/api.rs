@@ -137,7 +137,18 @@ impl<H: HostSide> AgentService for Api<H> {
     }
 }
 
-impl<H> Api<H> {
+impl<H: HostSide> Api<H> {
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            self.findings.borrow().iter().map(|finding| finding.message.clone()).collect();
+        warnings.extend(self.pods.outside().iter().map(|record| {
+            let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
+            let (pod, addresses) = (&record.pod, addresses.join(", "));
+            format!("pod {pod} has {addresses}, outside this node's present pod CIDRs: delete the pod, so that it is made anew")
+        }));
+        warnings
+    }
+
     fn status_answer(&self) -> v1::GetAgentStatusResponse {
         let status = self.status.borrow().clone();
         let connection = self.connection.borrow().clone();
@@ -165,7 +176,7 @@ impl<H> Api<H> {
             repairs: status.repairs,
             pods: count(status.pods),
             last_repair_unix_ms: status.last_repair.map(crate::engine::unix_ms).unwrap_or_default(),
-            warnings: self.findings.borrow().iter().map(|finding| finding.message.clone()).collect(),
+            warnings: self.warnings(),
             ..Default::default()
         }
     }

@@ -44,7 +44,7 @@ const FULL_LOOK: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(10);
 /// Between two looks while somebody keeps changing our objects back.
 const FIGHT_PAUSE: Duration = Duration::from_secs(1);
-/// Between a failed look and the next.
+/// Between a failed look and the next, doubled with each that follows.
 const RETRY: Duration = Duration::from_millis(500);
 /// Changes of membership are written to disk, and probe targets renewed, at most so often.
 const TIDY: Duration = Duration::from_millis(500);
@@ -108,6 +108,7 @@ pub struct Engine<K> {
     /// True once a look ended with an empty second diff, until something says otherwise.
     trusted: bool,
     status: Status,
+    failed_looks: u32,
     next_look: Instant,
     last_look: Instant,
     tidy_at: Option<Instant>,
@@ -140,6 +141,7 @@ impl<K: Kernel> Engine<K> {
             deviations: BTreeMap::new(),
             trusted: false,
             status: Status::default(),
+            failed_looks: 0,
             next_look: now,
             last_look: now,
             tidy_at: None,

@@ -31,14 +31,19 @@ impl<K: Kernel> Engine<K> {
         self.trusted = problem.is_none() && self.deviations.is_empty();
         self.status.problem = problem.or_else(|| self.deviation_problem());
         self.last_look = Instant::now();
+        self.failed_looks = if self.status.problem.is_some() { self.failed_looks.saturating_add(1) } else { 0 };
         // Jitter keeps the nodes of a cluster, and what their looks cost, apart.
-        let pause = if self.status.problem.is_some() { RETRY } else { FULL_LOOK };
+        let pause = match self.failed_looks {
+            0 => FULL_LOOK,
+            failed => RETRY.saturating_mul(1 << failed.min(8)).min(FULL_LOOK),
+        };
         self.next_look = self.last_look + pause.mul_f64(0.8 + 0.4 * fastrand::f64());
         self.publish();
     }
 
     async fn pass(&mut self, cause: Cause) -> Result<(), Problem> {
-        self.find_underlay().await?;
+        // Without an underlay what is known of the last one still holds for everything else.
+        let without_underlay = self.find_underlay().await.err();
         let problem = |error: KernelError| Problem::new("KernelUnreadable", error.to_string());
         let Some(settings) = self.view.settings().cloned() else {
             return Err(Problem::new("NoMembership", "no membership yet: waiting for the first answer of a controller"));
@@ -47,7 +52,9 @@ impl<K: Kernel> Engine<K> {
             let message = "this node is not in the membership; its kernel is left as it is until it is again";
             return Err(Problem::new("NotMember", message));
         };
-        let local = self.local.clone().ok_or_else(|| Problem::new("NoUnderlay", "no underlay was found yet"))?;
+        let Some(local) = self.local.clone() else {
+            return Err(without_underlay.unwrap_or_else(|| Problem::new("NoUnderlay", "no underlay was found yet")));
+        };
         if self.desired.is_empty() {
             // The first pass: ids in use stay in use, so that a restart changes no route.
             let wanted = Objects::new();
@@ -59,7 +66,8 @@ impl<K: Kernel> Engine<K> {
         let peers = peers.iter().map(AsRef::<Member>::as_ref);
         let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
         let before = std::mem::replace(&mut self.desired, desired);
-        self.converge(&before, &local, cause).await.map_err(problem)
+        self.converge(&before, &local, cause).await.map_err(problem)?;
+        without_underlay.map_or(Ok(()), Err)
     }
 
     /// Reads and applies until a reading agrees, a few times at most.
