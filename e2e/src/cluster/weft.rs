@@ -3,7 +3,7 @@
 //! Owns the reading of `weft peers` and `weft status` with `--output json`. Unknown fields are left alone; missing ones
 //! are an error: they are what users' scripts rely on.
 
-use std::sync::Arc;
+use std::{process::Output, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -19,36 +19,36 @@ pub struct Weft {
 }
 
 /// A row of `weft peers`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
     /// The node's name.
     pub node: String,
-    /// How it stands.
+    /// Its pod CIDRs.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
+    /// Its underlay addresses with their prefixes.
+    pub underlay_addresses: Vec<String>,
+    /// How each family is reached.
+    pub paths: Vec<FamilyPath>,
+    /// How it stands, such as `Ready`.
     pub state: String,
     /// One word why it is not ready.
-    #[serde(default)]
     pub reason: String,
     /// The same as a sentence.
-    #[serde(default)]
     pub message: String,
-    /// How each family is reached.
-    #[serde(default)]
-    pub paths: Vec<FamilyPath>,
-    /// Its pod CIDRs.
-    #[serde(default)]
-    pub pod_cidrs: Vec<String>,
+    /// Since when, as RFC 3339.
+    pub since: Option<String>,
 }
 
 /// How one family is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FamilyPath {
-    /// `IPv4` or `IPv6`.
-    pub family: String,
-    /// `vxlan`, `direct`, `local` or `none`.
-    #[serde(default)]
-    pub path: String,
+    /// 4 or 6.
+    pub family: u8,
+    /// `vxlan`, `direct`, `local` or `none`; none from a controller, which counts nodes instead.
+    pub path: Option<String>,
 }
 
 /// `weft status` of an agent, as far as the lab asks.
@@ -58,20 +58,19 @@ pub struct AgentStatus {
     /// True where the kernel holds the membership.
     pub ready: bool,
     /// One word why not.
-    #[serde(default)]
     pub reason: String,
     /// The same as a sentence.
-    #[serde(default)]
     pub message: String,
+    /// The revision the kernel holds.
+    pub revision: Option<String>,
+    /// Whether a controller is connected now.
+    pub controller_connected: bool,
     /// Objects put back so far.
-    #[serde(default)]
-    pub repairs: u64,
+    pub repaired_objects: u64,
     /// Tunnel packets of pods that were dropped.
-    #[serde(default)]
-    pub dropped_from_pods: u64,
+    pub dropped_tunnel_packets_from_pods: u64,
     /// Tunnel packets of strangers that were dropped.
-    #[serde(default)]
-    pub dropped_from_strangers: u64,
+    pub dropped_tunnel_packets_from_strangers: u64,
 }
 
 impl Peer {
@@ -91,22 +90,25 @@ impl Weft {
     /// # Errors
     /// Where it fails, with what it says.
     pub async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(binaries::find("weft")?);
-        command.args(&self.arguments).args(arguments);
-        let done = self.host.output(command, &[]).await?;
+        let done = self.output(arguments).await?;
         if !done.status.success() {
             bail!("weft {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
         }
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
-    /// Runs it with `--output json`.
+    /// Runs it with `--output json`. Its exit code does not count where it prints an answer: `weft status` fails for an
+    /// agent that is not ready, and says why.
     ///
     /// # Errors
-    /// Where it fails, or prints something else.
+    /// Where it prints nothing or something else.
     pub async fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
-        let printed = self.run(&[arguments, &["--output", "json"]].concat()).await?;
-        serde_json::from_str(&printed).with_context(|| format!("weft {} printed {printed}", arguments.join(" ")))
+        let done = self.output(&[arguments, &["--output", "json"]].concat()).await?;
+        if done.stdout.is_empty() {
+            bail!("weft {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr).trim());
+        }
+        let printed = || format!("weft {} printed {}", arguments.join(" "), String::from_utf8_lossy(&done.stdout));
+        serde_json::from_slice(&done.stdout).with_context(printed)
     }
 
     /// The peer list.
@@ -117,11 +119,26 @@ impl Weft {
         self.json(&["peers"]).await
     }
 
+    /// One peer.
+    ///
+    /// # Errors
+    /// As [`Self::json`], and where it is not in the list.
+    pub async fn peer(&self, node: &str) -> Result<Peer> {
+        let mut peers = self.peers().await?.into_iter();
+        peers.find(|peer| peer.node == node).with_context(|| format!("{node} is not in the peer list"))
+    }
+
     /// How the agent stands.
     ///
     /// # Errors
     /// As [`Self::json`].
     pub async fn status(&self) -> Result<AgentStatus> {
         self.json(&["status"]).await
+    }
+
+    async fn output(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(binaries::find("weft")?);
+        command.args(&self.arguments).args(arguments);
+        self.host.output(command, &[]).await
     }
 }
