@@ -1,1 +1,24 @@
+//! Weft's controller: it gives every node its pod CIDRs and tells every node about every other.
+//!
+//! Owns the store, the certificate authority, the membership and the streams to the agents. Must never carry a packet or
+//! touch a kernel: when it is gone, the data plane goes on.
 
+mod clock;
+mod cluster;
+mod config;
+mod fanout;
+mod http;
+mod init;
+mod logging;
+mod metrics;
+pub mod pki;
+mod rpc;
+mod run;
+pub mod store;
+mod tls;
+
+pub use cluster::Refusal;
+pub use config::{Config, ConfigError, LogFormat, Options, StoreLocation};
+pub use init::{InitOptions, OperatorOptions, init, issue_operator};
+pub use logging::init as init_logging;
+pub use run::{Running, run, start};

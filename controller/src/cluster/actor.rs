@@ -1,0 +1,196 @@
+//! The task that owns the cluster's state.
+//!
+//! Owns the order of things: commands that wait together are carried out together, their writes go to the store in one
+//! batch, and only after it confirmed are streams and askers told. Must never hold anything that is not either in the
+//! store or about live streams.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
+use weft_core::{
+    membership::Log,
+    types::{NodeName, PodCidr, Revision},
+};
+
+use super::{
+    Cluster, Command, Refusal, Rules, StartError,
+    peers::PeerTable,
+    registry::{Changed, Registry},
+    sessions::Sessions,
+};
+use crate::{
+    clock,
+    fanout::Fanout,
+    metrics::Metrics,
+    store::{Store, StoreError, Write},
+};
+
+/// Commands carried out together at most.
+const BATCH: usize = 256;
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What happens once the store has answered.
+pub(super) type Done = Box<dyn FnOnce(&mut Actor, Result<(), Refusal>) + Send>;
+
+/// What several commands together ask of the store.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) writes: Vec<Write>,
+    pub(super) touched: BTreeSet<NodeName>,
+    pub(super) departed: Vec<(NodeName, Vec<PodCidr>)>,
+    pub(super) done: Vec<Done>,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, changed: Changed) {
+        self.writes.extend(changed.writes);
+        self.touched.extend(changed.touched);
+    }
+
+    pub(super) fn then(&mut self, done: impl FnOnce(&mut Actor, Result<(), Refusal>) + Send + 'static) {
+        self.done.push(Box::new(done));
+    }
+}
+
+/// The state.
+pub(super) struct Actor {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) rules: Rules,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) registry: Registry,
+    pub(super) sessions: Sessions,
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) epoch: u64,
+    pub(super) peers: PeerTable,
+    /// When in this term the departure of a quarantined CIDR's owner was announced.
+    pub(super) released: HashMap<PodCidr, u64>,
+    pub(super) started: Instant,
+    pub(super) started_unix_ms: i64,
+    pub(super) last_publish: Option<Instant>,
+    pub(super) publish_at: Option<Instant>,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+/// Takes a new term and begins to own the cluster. The task ends with an error where the store can neither be written
+/// nor read any more.
+pub(crate) async fn start(
+    store: Arc<dyn Store>,
+    rules: Rules,
+    metrics: Arc<Metrics>,
+) -> Result<(Cluster, JoinHandle<Result<(), StoreError>>), StartError> {
+    let stored = store.load().await?;
+    let started_unix_ms = clock::unix_ms();
+    // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
+    let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
+    let mut registry = Registry::new(stored, &rules.pools, |_| Revision::new(epoch, 0))?;
+    let mut writes = vec![Write::Epoch(epoch), Write::Settings(rules.settings.clone())];
+    writes.extend(registry.complete());
+    store.commit(writes).await?;
+    let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());
+    let fanout = Arc::new(Fanout::new(log));
+    tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
+
+    let (sender, commands) = mpsc::channel(4096);
+    let (version, peers_version) = watch::channel(0);
+    let cluster =
+        Cluster { commands: sender, fanout: Arc::clone(&fanout), peers_version, next_session: Arc::default() };
+    let actor = Actor {
+        store,
+        rules,
+        metrics,
+        registry,
+        sessions: Sessions::default(),
+        fanout,
+        epoch,
+        peers: PeerTable::new(version),
+        released: HashMap::new(),
+        started: Instant::now(),
+        started_unix_ms,
+        last_publish: None,
+        publish_at: None,
+        stopping: None,
+    };
+    Ok((cluster, tokio::spawn(actor.run(commands))))
+}
+
+impl Actor {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting = Vec::with_capacity(BATCH);
+        while self.stopping.is_none() {
+            let publish_at = self.publish_at;
+            tokio::select! {
+                count = commands.recv_many(&mut waiting, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.carry_out(waiting.drain(..)).await?;
+                }
+                () = at(publish_at) => self.publish(),
+                _ = tick.tick() => self.tick().await?,
+            }
+        }
+        self.sessions.close_all(&Refusal::Stopping);
+        if let Some(stopped) = self.stopping {
+            let _asker_is_gone = stopped.send(());
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, commands: impl Iterator<Item = Command>) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for command in commands {
+            self.handle(command, &mut batch);
+        }
+        self.finish(batch).await
+    }
+
+    fn handle(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            Command::Join(ask, reply) => self.join(&ask, reply, batch),
+            Command::Renewing(identity, reply) => {
+                let _gone = reply.send(self.registry.check(&identity, clock::unix_seconds()));
+            }
+            Command::Renewed(name, incarnation, ends_unix) => {
+                if let Some(live) = self.sessions.of_life(&name, incarnation) {
+                    live.identity.ends_unix = live.identity.ends_unix.max(ends_unix);
+                }
+            }
+            Command::Connect(ask, id, reply) => self.connect(ask, id, reply, batch),
+            Command::Report(node, id, report, source) => self.report(&node, id, report, source, batch),
+            Command::Disconnect(node, id) => self.disconnect(&node, id),
+            Command::AddToken(token, reply) => self.add_token(token, reply, batch),
+            Command::DeleteNode(name, reply) => self.delete_node(&name, reply, batch),
+            Command::Peers(reply) => drop(reply.send(Ok(self.peer_list()))),
+            Command::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Command::Stop(stopped) => self.stopping = Some(stopped),
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), StoreError> {
+        self.close_overdue();
+        let mut batch = Batch::default();
+        self.end_quarantine(&mut batch);
+        self.finish(batch).await?;
+        self.refresh_peers();
+        Ok(())
+    }
+}
+
+/// Waits for an instant, or for ever.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,129 @@
+//! Persist, then announce.
+//!
+//! Owns the step from a confirmed batch to the streams, and the way back where a batch was not confirmed: everything is
+//! read from the store again, since nobody knows which half happened. Must never announce first.
+
+use tokio::time::Instant;
+use weft_core::types::{NodeName, Revision};
+
+use super::{
+    Refusal,
+    actor::{Actor, Batch},
+    registry::Registry,
+};
+use crate::{clock, store::StoreError};
+
+impl Actor {
+    /// Writes a batch, then tells everybody. Fails only where the store cannot even be read after a failed write.
+    pub(super) async fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let Batch { writes, touched, departed, done } = batch;
+        let outcome = if writes.is_empty() { Ok(()) } else { self.store.commit(writes).await };
+        let answer = match outcome {
+            Ok(()) => {
+                for name in &touched {
+                    self.announce(name);
+                }
+                for (name, cidrs) in departed {
+                    let revision = self.fanout.revision();
+                    for cidr in cidrs {
+                        self.registry.released(cidr, &name, revision);
+                        self.released.insert(cidr, revision.sequence);
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!("{error}; reading the store again");
+                self.metrics.store_failed();
+                self.reload().await?;
+                Err(Refusal::Store(error.to_string()))
+            }
+        };
+        for done in done {
+            done(self, answer.clone());
+        }
+        self.publish_soon();
+        Ok(())
+    }
+
+    fn announce(&mut self, name: &NodeName) {
+        match self.registry.nodes.get(name).filter(|node| node.has_reported()) {
+            Some(node) => drop(self.fanout.upsert(node.member.clone())),
+            None => drop(self.fanout.remove(name)),
+        }
+        self.peers.touch();
+    }
+
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let stored = self.store.load().await?;
+        let present =
+            |name: &NodeName| stored.nodes.iter().any(|node| node.member.name == *name && node.has_reported());
+        for name in self.fanout.names().iter().filter(|name| !present(name)) {
+            self.fanout.remove(name);
+        }
+        for node in stored.nodes.iter().filter(|node| node.has_reported()) {
+            self.fanout.upsert(node.member.clone());
+        }
+        let now = self.fanout.revision();
+        let released = |cidr: &_| self.released.get(cidr).map_or(now, |sequence| Revision::new(self.epoch, *sequence));
+        let rebuilt = Registry::new(stored, &self.rules.pools, released);
+        self.registry =
+            rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
+        self.close_strangers();
+        self.peers.touch();
+        Ok(())
+    }
+
+    /// Closes the streams of those that are no members any more.
+    fn close_strangers(&mut self) {
+        let now = clock::unix_seconds();
+        let strangers: Vec<(NodeName, Refusal)> = self
+            .sessions
+            .iter()
+            .filter_map(|(node, live)| Some((node.clone(), self.registry.check(&live.identity, now).err()?)))
+            .collect();
+        for (node, refusal) in strangers {
+            tracing::info!(%node, "stream closed: {refusal}");
+            self.sessions.close(&node, || refusal);
+            self.peers.touch();
+        }
+    }
+
+    /// Publishes at once where nothing was published of late, otherwise at the end of the window.
+    fn publish_soon(&mut self) {
+        if self.fanout.revision().sequence == self.fanout.published() {
+            return;
+        }
+        // Every publication costs each stream a wake-up and a frame, so the window grows with their number.
+        let streams = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
+        let window = self.rules.coalesce + std::time::Duration::from_micros(10) * streams;
+        match self.last_publish.map(|last| last + window).filter(|due| *due > Instant::now()) {
+            Some(due) => self.publish_at = Some(due),
+            None => self.publish(),
+        }
+    }
+
+    /// Tells the streams of everything up to now.
+    pub(super) fn publish(&mut self) {
+        let now = Instant::now();
+        self.publish_at = None;
+        self.last_publish = Some(now);
+        self.sessions.announced(self.fanout.revision().sequence, now, clock::unix_ms());
+        self.fanout.publish();
+        self.peers.touch();
+    }
+
+    /// Closes the streams of those who are late with an acknowledgement, and of those whose certificate has ended.
+    pub(super) fn close_overdue(&mut self) {
+        self.close_strangers();
+        let sequence = self.fanout.published();
+        for node in self.sessions.overdue(Instant::now(), self.rules.acknowledge_timeout) {
+            if self.sessions.get(&node).is_some_and(|live| live.is_degraded()) {
+                continue;
+            }
+            tracing::warn!(%node, sequence, "no acknowledgement in time: stream closed");
+            self.sessions.close(&node, || Refusal::NotAcknowledged { node: node.clone(), sequence });
+            self.peers.touch();
+        }
+    }
+}

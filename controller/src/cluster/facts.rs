@@ -1,0 +1,109 @@
+//! Facts that agents report.
+//!
+//! Owns the check of underlay addresses: each belongs to one node. One that another member reports over a live stream
+//! is refused; one of a disconnected member moves to a claimant that connects from it, so that neither a lost machine
+//! blocks its address nor a node that was taken over collects those of its neighbours. Must never trust a node about
+//! anybody but itself.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use weft_core::types::{Family, NodeName, PerFamily, UnderlayAddress};
+use weft_proto::convert::Facts;
+
+use super::{
+    Refusal,
+    registry::{Changed, Registry, overlaps},
+};
+use crate::store::Write;
+
+impl Registry {
+    /// Takes the facts of a member that connects from `source`, given who else is connected.
+    pub(super) fn take_facts(
+        &mut self,
+        name: &NodeName,
+        facts: &Facts,
+        source: IpAddr,
+        is_connected: impl Fn(&NodeName) -> bool,
+    ) -> Result<Changed, Refusal> {
+        self.check_pools(name, facts)?;
+        let losers = self.losers(name, facts, source, is_connected)?;
+        let Some(node) = self.nodes.get(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
+        let mut fresh = node.clone();
+        fresh.member.underlay = facts.underlay;
+        fresh.member.underlay_mtu = facts.underlay_mtu;
+        fresh.agent_version.clone_from(&facts.agent_version);
+        if fresh == *node {
+            return Ok(Changed::default());
+        }
+        let old = node_addresses(&node.member.underlay);
+        let mut changed = Changed::default();
+        for loser in &losers {
+            self.take_away(loser, facts, &mut changed);
+        }
+        for address in old {
+            self.addresses.remove(&address);
+        }
+        for address in node_addresses(&facts.underlay) {
+            self.addresses.insert(address, name.clone());
+        }
+        changed.writes.push(Write::Node(fresh.clone()));
+        changed.touched.push(name.clone());
+        self.nodes.insert(name.clone(), fresh);
+        Ok(changed)
+    }
+
+    fn check_pools(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {
+        for underlay in facts.underlay.iter() {
+            if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {
+                return Err(Refusal::AddressInPool { underlay: underlay.network(), node: name.clone(), pool: *pool });
+            }
+        }
+        Ok(())
+    }
+
+    /// Who loses an address to the claimant. Proof of one address of a disconnected member is proof of its machine, and
+    /// thereby of its address in the other family.
+    fn losers(
+        &self,
+        name: &NodeName,
+        facts: &Facts,
+        source: IpAddr,
+        is_connected: impl Fn(&NodeName) -> bool,
+    ) -> Result<BTreeSet<NodeName>, Refusal> {
+        let claimed: BTreeSet<IpAddr> = node_addresses(&facts.underlay).collect();
+        let mut losers = BTreeSet::new();
+        for address in &claimed {
+            let Some(holder) = self.addresses.get(address).filter(|holder| *holder != name) else { continue };
+            let (address, node) = (*address, name.clone());
+            if is_connected(holder) {
+                return Err(Refusal::AddressTaken { address, node, holder: holder.clone() });
+            }
+            let proven = claimed.contains(&source) && self.addresses.get(&source) == Some(holder);
+            if !proven {
+                return Err(Refusal::AddressHeld { address, node, holder: holder.clone() });
+            }
+            losers.insert(holder.clone());
+        }
+        Ok(losers)
+    }
+
+    fn take_away(&mut self, loser: &NodeName, facts: &Facts, changed: &mut Changed) {
+        let Some(node) = self.nodes.get_mut(loser) else { return };
+        for family in Family::ALL {
+            let held = node.member.underlay.get_mut(family);
+            let claimed = facts.underlay.get(family);
+            if held.is_some() && held.map(|held| held.address()) == claimed.map(|claimed| claimed.address()) {
+                *held = None;
+            }
+        }
+        changed.writes.push(Write::Node(node.clone()));
+        changed.touched.push(loser.clone());
+    }
+}
+
+fn node_addresses(underlay: &PerFamily<Option<UnderlayAddress>>) -> impl Iterator<Item = IpAddr> + use<> {
+    [underlay.v4, underlay.v6].into_iter().flatten().map(|underlay| underlay.address())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Joining.
+//!
+//! Owns the rules of join tokens: one node name, an end, and at first use a binding to one key. The same key may repeat,
+//! since an answer can get lost; everything else needs a new token. A new token begins a new life of the name. Must
+//! never hand a CIDR to a second node: the allocator and the store both see to that.
+
+use sha2::{Digest, Sha256};
+use weft_core::{
+    membership::Member,
+    types::{Mac, NodeName, PerFamily},
+};
+
+use super::{
+    JoinAsk, Refusal,
+    registry::{Changed, Registry},
+};
+use crate::store::{Binding, NodeRecord, TokenRecord, Write};
+
+/// The outcome of a join.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// The life that the certificate is for.
+    pub(super) incarnation: u64,
+    /// True where this join began it.
+    pub(super) is_new_life: bool,
+    pub(super) changed: Changed,
+}
+
+impl Registry {
+    /// Takes a node in, at `now_ms` of Unix time.
+    pub(super) fn join(&mut self, ask: &JoinAsk, now_ms: i64) -> Result<Joined, Refusal> {
+        let node = || ask.node.clone();
+        let token = self.token_for(ask)?;
+        if let Some(bound) = &token.bound {
+            let lives_on = self.nodes.get(&ask.node).is_some_and(|node| node.member.incarnation == bound.incarnation);
+            if bound.key_hash != ask.key_hash || !lives_on {
+                return Err(Refusal::TokenUsed { node: node() });
+            }
+            // Past its end too: whoever holds the key has had the certificate before.
+            return Ok(Joined { incarnation: bound.incarnation, is_new_life: false, changed: Changed::default() });
+        }
+        if token.expires_unix <= now_ms / 1000 {
+            return Err(Refusal::TokenExpired { node: node() });
+        }
+        self.begin_life(ask, now_ms)
+    }
+
+    fn token_for(&self, ask: &JoinAsk) -> Result<TokenRecord, Refusal> {
+        let known = self.tokens.get(&ask.token.id).filter(|token| ask.token.matches(&token.secret_hash));
+        let token = known.ok_or_else(|| Refusal::TokenUnknown { node: ask.node.clone() })?;
+        if token.node != ask.node {
+            return Err(Refusal::TokenOtherNode { node: ask.node.clone() });
+        }
+        Ok(token.clone())
+    }
+
+    fn begin_life(&mut self, ask: &JoinAsk, now_ms: i64) -> Result<Joined, Refusal> {
+        let name = &ask.node;
+        let mut record = match self.nodes.get(name) {
+            Some(record) => record.clone(),
+            None => self.new_node(name, now_ms)?,
+        };
+        record.member.incarnation += 1;
+        let incarnation = record.member.incarnation;
+        let token = self.tokens.get_mut(&ask.token.id).expect("found by token_for just now");
+        token.bound = Some(Binding { key_hash: ask.key_hash, incarnation });
+        let mut writes = vec![Write::Node(record.clone()), Write::Token(token.clone())];
+        if self.lives.remove(name).is_some() {
+            writes.push(Write::RemoveLife(name.clone()));
+        }
+        self.macs.insert(record.member.mac);
+        self.nodes.insert(name.clone(), record);
+        Ok(Joined { incarnation, is_new_life: true, changed: Changed { writes, touched: vec![name.clone()] } })
+    }
+
+    /// A node that goes on from its last life, if there was one.
+    fn new_node(&mut self, name: &NodeName, now_ms: i64) -> Result<NodeRecord, Refusal> {
+        let exhausted = |detail: String| Refusal::PoolsExhausted { node: name.clone(), detail };
+        let pod_cidrs = self.allocator.allocate_all(name).map_err(|error| exhausted(error.to_string()))?;
+        Ok(NodeRecord {
+            member: Member {
+                name: name.clone(),
+                incarnation: self.lives.get(name).copied().unwrap_or(0),
+                pod_cidrs,
+                mac: self.free_mac(name),
+                underlay: PerFamily::default(),
+                underlay_mtu: 0,
+            },
+            agent_version: String::new(),
+            joined_unix_ms: now_ms,
+        })
+    }
+
+    /// Derived from the name, so that a node that returns has the same one, and from a count where two names collide.
+    fn free_mac(&self, name: &NodeName) -> Mac {
+        (0u64..)
+            .map(|attempt| {
+                let hash =
+                    Sha256::new().chain_update(name.as_str()).chain_update([0]).chain_update(attempt.to_be_bytes());
+                let hash = hash.finalize();
+                Mac::local([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5]])
+            })
+            .find(|mac| !self.macs.contains(mac))
+            .expect("there are more attempts than nodes")
+    }
+}
+
+#[cfg(test)]
+mod tests;

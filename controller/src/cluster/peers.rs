@@ -1,0 +1,139 @@
+//! How every node stands.
+//!
+//! Owns the judgement: what the streams, the acknowledgements and the probes of all the others say together about one
+//! node, and since when. Must never call a node gone because it is silent: that is a state of its own.
+
+mod judge;
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::{sync::watch, time::Instant};
+use weft_core::{
+    membership::Member,
+    types::{Family, NodeName},
+};
+use weft_proto::{
+    convert::to_cidr,
+    v1::{self, PeerState},
+};
+
+use super::{actor::Actor, paths, sessions::Live};
+use crate::{clock, store::NodeRecord};
+use judge::{Evidence, Judgement};
+
+/// The peer list as it was last made.
+#[derive(Debug)]
+pub(super) struct PeerTable {
+    standings: HashMap<NodeName, Standing>,
+    list: Option<Arc<Vec<v1::Peer>>>,
+    is_stale: bool,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Standing {
+    judgement: Judgement,
+    since_unix_ms: i64,
+}
+
+impl PeerTable {
+    pub(super) fn new(version: watch::Sender<u64>) -> Self {
+        Self { standings: HashMap::new(), list: None, is_stale: true, version }
+    }
+
+    /// Something changed that the list may show.
+    pub(super) const fn touch(&mut self) {
+        self.is_stale = true;
+    }
+}
+
+impl Actor {
+    /// Judges anew where something changed, so that "since when" is right whenever somebody asks.
+    pub(super) fn refresh_peers(&mut self) {
+        // A lag turns into a state by mere passing of time.
+        let lagging = |live: &Live| self.sessions.behind_since(live).is_some() || live.acknowledged.is_none();
+        if !self.peers.is_stale && !self.sessions.iter().any(|(_, live)| lagging(live)) {
+            return;
+        }
+        let now_ms = clock::unix_ms();
+        let evidence = Evidence::gather(&self.sessions);
+        let mut standings = HashMap::with_capacity(self.registry.nodes.len());
+        for (name, node) in &self.registry.nodes {
+            let judgement = evidence.judge(node, &self.sessions, Instant::now());
+            let before = self.peers.standings.get(name);
+            let is_same =
+                |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;
+            let since_unix_ms =
+                before.filter(is_same).map_or(judgement.since_unix_ms.unwrap_or(now_ms), |old| old.since_unix_ms);
+            standings.insert(name.clone(), Standing { judgement, since_unix_ms });
+        }
+        self.peers.standings = standings;
+        self.peers.is_stale = false;
+        self.peers.list = None;
+        self.peers.version.send_modify(|version| *version += 1);
+        self.metrics
+            .set_cluster(&self.status(), self.peers.standings.values().map(|standing| standing.judgement.state));
+    }
+
+    /// The peer list now.
+    pub(super) fn peer_list(&mut self) -> Arc<Vec<v1::Peer>> {
+        self.refresh_peers();
+        if let Some(list) = &self.peers.list {
+            return Arc::clone(list);
+        }
+        let list = Arc::new(self.build_list());
+        self.peers.list = Some(Arc::clone(&list));
+        list
+    }
+
+    fn build_list(&self) -> Vec<v1::Peer> {
+        let members: Vec<&Member> = self.registry.announced().collect();
+        let settings = &self.rules.settings;
+        let reach = Family::ALL.map(|family| (family, paths::count(&members, family, settings)));
+        let row = |(name, node): (&NodeName, &NodeRecord)| {
+            let path = |(family, counts): &(Family, HashMap<&NodeName, paths::Reach>)| {
+                node.member.pod_cidrs.get(*family).as_ref()?;
+                let reach = counts.get(name).copied().unwrap_or_default();
+                Some(v1::FamilyPath {
+                    family: v1::Family::from(*family).into(),
+                    path: v1::Path::Unspecified.into(),
+                    direct_nodes: reach.direct,
+                    vxlan_nodes: reach.vxlan,
+                    unreached_nodes: reach.unreached,
+                    rtt_us: 0,
+                })
+            };
+            self.row(node, reach.iter().filter_map(path).collect())
+        };
+        self.registry.nodes.iter().map(row).collect()
+    }
+
+    fn row(&self, node: &NodeRecord, paths: Vec<v1::FamilyPath>) -> v1::Peer {
+        let member = &node.member;
+        let standing = self.peers.standings.get(&member.name);
+        let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
+        let newest = self.fanout.published();
+        let acknowledged = self.sessions.get(&member.name).and_then(|live| live.acknowledged);
+        v1::Peer {
+            node: member.name.to_string(),
+            pod_cidrs: member.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
+            underlay_addresses: member.underlay.iter().map(|underlay| to_cidr(underlay.network())).collect(),
+            paths,
+            state: judgement.state.into(),
+            reason: judgement.reason,
+            message: judgement.message,
+            since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
+            revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
+            mac: member.mac.octets().to_vec(),
+            agent_version: node.agent_version.clone(),
+            underlay_mtu: member.underlay_mtu,
+            applied: acknowledged.map(|sequence| v1::Revision { epoch: self.epoch, sequence }),
+        }
+    }
+}
+
+impl Default for Judgement {
+    fn default() -> Self {
+        Self { state: PeerState::Unspecified, reason: String::new(), message: String::new(), since_unix_ms: None }
+    }
+}

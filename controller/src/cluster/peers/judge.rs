@@ -1,0 +1,133 @@
+//! The judgement over one node.
+//!
+//! Owns which evidence weighs more: a missing stream before the node's own word, that before what others' probes say,
+//! that before a late acknowledgement. Must never believe a node that reaches nobody about the others: its own link is
+//! the likelier culprit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use weft_core::types::NodeName;
+use weft_proto::v1::{PeerProblem, PeerState};
+
+use super::super::sessions::{Live, Sessions};
+use crate::store::NodeRecord;
+
+/// A lag shorter than this is the normal course of a change.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Nodes that a message names before it counts the rest.
+const NAMED: usize = 4;
+
+/// How a node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) state: PeerState,
+    pub(super) reason: String,
+    pub(super) message: String,
+    /// Where it is known better than by the time of judging.
+    pub(super) since_unix_ms: Option<i64>,
+}
+
+impl Judgement {
+    fn new(state: PeerState, reason: &str, message: String) -> Self {
+        Self { state, reason: reason.to_owned(), message, since_unix_ms: None }
+    }
+}
+
+/// What all streams together say.
+#[derive(Debug)]
+pub(super) struct Evidence<'a> {
+    accused: HashMap<&'a str, Vec<(&'a NodeName, &'a PeerProblem)>>,
+    /// Those whose probes reach nobody.
+    isolated: HashSet<&'a NodeName>,
+    /// Those whose probes reach somebody.
+    witnesses: HashSet<&'a NodeName>,
+}
+
+impl<'a> Evidence<'a> {
+    pub(super) fn gather(sessions: &'a Sessions) -> Self {
+        let mut evidence = Self { accused: HashMap::new(), isolated: HashSet::new(), witnesses: HashSet::new() };
+        for (node, live) in sessions.iter() {
+            let health = &live.health;
+            if health.healthy_count > 0 {
+                evidence.witnesses.insert(node);
+            } else if health.problem_count >= 2 {
+                evidence.isolated.insert(node);
+                continue;
+            }
+            for problem in &health.problems {
+                evidence.accused.entry(problem.node.as_str()).or_default().push((node, problem));
+            }
+        }
+        for accusers in evidence.accused.values_mut() {
+            accusers.sort_unstable_by_key(|(accuser, _)| *accuser);
+        }
+        evidence
+    }
+
+    pub(super) fn judge(&self, node: &NodeRecord, sessions: &Sessions, now: Instant) -> Judgement {
+        let name = &node.member.name;
+        let Some(live) = sessions.get(name) else { return self.silent(node) };
+        if live.is_degraded() {
+            return Judgement::new(PeerState::Degraded, &live.health.reason, live.health.message.clone());
+        }
+        if self.isolated.contains(name) {
+            let count = live.health.problem_count;
+            let message = format!("none of {count} peers answers its probes: check the underlay of this node");
+            return Judgement::new(PeerState::Unreachable, "ProbeLost", message);
+        }
+        if let Some(accusers) = self.accused.get(name.as_str()) {
+            return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
+        }
+        Self::progress(live, sessions, now)
+    }
+
+    fn silent(&self, node: &NodeRecord) -> Judgement {
+        let name = &node.member.name;
+        if !node.has_reported() {
+            let message = "it has joined, but its agent never opened a stream: start weft-agent on it".to_owned();
+            let judgement = Judgement::new(PeerState::Pending, "NeverConnected", message);
+            return Judgement { since_unix_ms: Some(node.joined_unix_ms), ..judgement };
+        }
+        let accusers = self.accused.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        let blind: HashSet<&NodeName> = accusers.iter().map(|(accuser, _)| *accuser).collect();
+        let seeing = self.witnesses.iter().filter(|witness| !blind.contains(**witness)).count();
+        let found = match (accusers, seeing) {
+            ([], 0) => "no probes of other nodes are known yet".to_owned(),
+            ([], seeing) => format!("it still answers probes of {seeing} nodes"),
+            (accusers, 0) => accusation(accusers),
+            (accusers, seeing) => format!("{}, while it answers those of {seeing} nodes", accusation(accusers)),
+        };
+        let message = format!("its agent is not connected; {found}");
+        Judgement::new(PeerState::Disconnected, "AgentDisconnected", message)
+    }
+
+    fn progress(live: &Live, sessions: &Sessions, now: Instant) -> Judgement {
+        let pending = |message: String| Judgement::new(PeerState::Pending, "NotAcknowledged", message);
+        if live.acknowledged.is_none() {
+            return pending("its agent is connected and has not confirmed its kernel's state yet".to_owned());
+        }
+        match sessions.behind_since(live) {
+            Some((since, unix_ms)) if now.duration_since(since) >= PATIENCE => {
+                let message = "its agent is late with acknowledging the newest changes: look at its log".to_owned();
+                Judgement { since_unix_ms: Some(unix_ms), ..pending(message) }
+            }
+            _ => Judgement::new(PeerState::Ready, "", String::new()),
+        }
+    }
+}
+
+fn accusation(accusers: &[(&NodeName, &PeerProblem)]) -> String {
+    let named: Vec<&str> = accusers.iter().take(NAMED).map(|(accuser, _)| accuser.as_str()).collect();
+    let rest = accusers.len() - named.len();
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let first = accusers[0].1;
+    let detail = if first.message.is_empty() { String::new() } else { format!(" ({})", first.message) };
+    match first.reason.as_str() {
+        "ProbeLost" => format!("no answer to probes from {}{more}{detail}", named.join(", ")),
+        reason => format!("{reason} reported by {}{more}{detail}", named.join(", ")),
+    }
+}

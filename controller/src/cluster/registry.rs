@@ -1,0 +1,190 @@
+//! What the store holds, indexed.
+//!
+//! Owns nodes, tokens, ended lives and the allocation of pod CIDRs; [`join`](super::join) and [`facts`](super::facts)
+//! change them. Each change is checked as a whole before anything is touched, and comes back as the writes that make it
+//! durable; where the store does not confirm them, the registry is built anew from what the store holds. Must never
+//! know who is connected, nor what time it is.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use weft_core::{
+    alloc::{Allocator, Pool, PoolError},
+    membership::Member,
+    types::{Family, Mac, NodeName, PodCidr, Revision},
+};
+
+use super::{NodeIdentity, Refusal};
+use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
+
+/// What of the store contradicts the configuration, all of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegistryError {
+    /// The pools themselves.
+    #[error(transparent)]
+    Pools(#[from] PoolError),
+    /// Nodes that do not fit.
+    #[error("the store and the configured pools contradict each other: {}: configure pools that cover the nodes' pod CIDRs, or delete those nodes first", .0.join("; "))]
+    Nodes(Vec<String>),
+}
+
+/// Acknowledged by nobody.
+const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
+
+/// The durable part of the cluster's state.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) nodes: BTreeMap<NodeName, NodeRecord>,
+    pub(super) tokens: HashMap<TokenId, TokenRecord>,
+    pub(super) lives: HashMap<NodeName, u64>,
+    pub(super) allocator: Allocator,
+    /// Who has an underlay address.
+    pub(super) addresses: HashMap<IpAddr, NodeName>,
+    pub(super) macs: HashSet<Mac>,
+    pub(super) pools: Vec<PodCidr>,
+}
+
+/// A change: what to write, and whose entry in the membership may differ afterwards.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Changed {
+    pub(super) writes: Vec<Write>,
+    pub(super) touched: Vec<NodeName>,
+}
+
+impl Registry {
+    /// Indexes what a store holds. A quarantined CIDR counts as released at `released(cidr)`.
+    pub(super) fn new(
+        stored: Stored,
+        pools: &[Pool],
+        released: impl Fn(&PodCidr) -> Revision,
+    ) -> Result<Self, RegistryError> {
+        let mut registry = Self {
+            nodes: BTreeMap::new(),
+            tokens: stored.tokens.into_iter().map(|token| (token.id, token)).collect(),
+            lives: stored.lives.into_iter().map(|life| (life.node, life.incarnation)).collect(),
+            allocator: Allocator::new(pools.to_vec())?,
+            addresses: HashMap::new(),
+            macs: HashSet::new(),
+            pools: pools.iter().map(Pool::cidr).collect(),
+        };
+        let mut problems: Vec<String> =
+            stored.nodes.into_iter().filter_map(|node| registry.adopt(node).err()).collect();
+        for entry in stored.quarantine {
+            // One outside today's pools is in quarantine too: it may come back into a pool later.
+            let revision = released(&entry.cidr);
+            if let Err(error) = registry.allocator.quarantine(entry.cidr, &entry.owner, revision) {
+                problems.push(error.to_string());
+            }
+        }
+        if problems.is_empty() { Ok(registry) } else { Err(RegistryError::Nodes(problems)) }
+    }
+
+    fn adopt(&mut self, node: NodeRecord) -> Result<(), String> {
+        let member = &node.member;
+        for cidr in member.pod_cidrs.iter() {
+            if !self.pools.iter().any(|pool| pool.covers(cidr)) {
+                return Err(format!("node {} has pod CIDR {cidr}, which no pool covers", member.name));
+            }
+            self.allocator.claim(*cidr, &member.name).map_err(|error| error.to_string())?;
+        }
+        for underlay in member.underlay.iter() {
+            if let Some(other) = self.addresses.insert(underlay.address(), member.name.clone()) {
+                return Err(format!("nodes {other} and {} both have underlay address {underlay}", member.name));
+            }
+            if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {
+                return Err(format!("underlay network {underlay} of node {} overlaps pool {pool}", member.name));
+            }
+        }
+        self.macs.insert(member.mac);
+        self.nodes.insert(member.name.clone(), node);
+        Ok(())
+    }
+
+    /// The members there are to announce: those that have reported facts once.
+    pub(super) fn announced(&self) -> impl Iterator<Item = &Member> {
+        self.nodes.values().filter(|node| node.has_reported()).map(|node| &node.member)
+    }
+
+    /// Refuses certificates of nodes that are not, or not any more, what the certificate says.
+    pub(super) fn check(&self, identity: &NodeIdentity, now_unix: i64) -> Result<(), Refusal> {
+        let node = identity.name.clone();
+        let Some(record) = self.nodes.get(&node) else { return Err(Refusal::UnknownNode { node }) };
+        if record.member.incarnation != identity.incarnation {
+            let (held, current) = (identity.incarnation, record.member.incarnation);
+            return Err(Refusal::StaleIdentity { node, held, current });
+        }
+        if identity.ends_unix <= now_unix {
+            return Err(Refusal::CertificateEnded { node });
+        }
+        Ok(())
+    }
+
+    /// Adds a token, and drops those that have expired: nothing else would.
+    pub(super) fn add_token(&mut self, token: TokenRecord, now_unix: i64) -> Changed {
+        let old = |other: &&TokenRecord| other.expires_unix <= now_unix;
+        let expired: Vec<TokenId> = self.tokens.values().filter(old).map(|other| other.id).collect();
+        let mut writes: Vec<Write> = expired.iter().map(|id| Write::RemoveToken(*id)).collect();
+        expired.iter().for_each(|id| drop(self.tokens.remove(id)));
+        writes.push(Write::Token(token.clone()));
+        self.tokens.insert(token.id, token);
+        Changed { writes, touched: Vec::new() }
+    }
+
+    /// Gives every node a CIDR of each family that there are pools of; none is given where a pool has run out.
+    pub(super) fn complete(&mut self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for (name, node) in &mut self.nodes {
+            let before = node.member.pod_cidrs;
+            for family in Family::ALL {
+                let cidr = node.member.pod_cidrs.get_mut(family);
+                *cidr = cidr.or_else(|| self.allocator.allocate(family, name).ok());
+            }
+            if node.member.pod_cidrs != before {
+                writes.push(Write::Node(node.clone()));
+            }
+        }
+        writes
+    }
+
+    /// The departure of a CIDR's owner was announced at `revision`: who has acknowledged that has let it go.
+    pub(super) fn released(&mut self, cidr: PodCidr, owner: &NodeName, revision: Revision) {
+        if self.allocator.clear(&cidr) {
+            self.allocator.quarantine(cidr, owner, revision).expect("it was in quarantine just now, so nobody has it");
+        }
+    }
+
+    /// Ends a membership: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which nothing
+    /// comes out before [`Self::released`] has said when the departure was announced.
+    pub(super) fn delete(&mut self, name: &NodeName) -> Result<(Changed, Vec<PodCidr>), Refusal> {
+        let Some(node) = self.nodes.remove(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
+        let member = node.member;
+        let mut writes = vec![
+            Write::RemoveNode(name.clone()),
+            Write::Life(Life { node: name.clone(), incarnation: member.incarnation }),
+        ];
+        self.lives.insert(name.clone(), member.incarnation);
+        self.macs.remove(&member.mac);
+        for underlay in member.underlay.iter() {
+            self.addresses.remove(&underlay.address());
+        }
+        let void: Vec<TokenId> =
+            self.tokens.values().filter(|token| token.node == *name).map(|token| token.id).collect();
+        for id in void {
+            self.tokens.remove(&id);
+            writes.push(Write::RemoveToken(id));
+        }
+        let cidrs: Vec<PodCidr> = member.pod_cidrs.iter().copied().collect();
+        for cidr in &cidrs {
+            self.allocator.release(*cidr, NEVER);
+        }
+        writes.extend(cidrs.iter().map(|cidr| Write::Quarantine(Quarantined { cidr: *cidr, owner: name.clone() })));
+        Ok((Changed { writes, touched: vec![name.clone()] }, cidrs))
+    }
+}
+
+/// True where the two share an address.
+pub(super) fn overlaps(pool: &PodCidr, network: ipnetwork::IpNetwork) -> bool {
+    pool.contains(network.ip()) || pool.contains(network.network()) || network.contains(pool.network().ip())
+}

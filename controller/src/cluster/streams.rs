@@ -1,0 +1,107 @@
+//! What agents say on their streams.
+//!
+//! Owns opening a stream, reports and its end. Must never believe an agent about another node's facts.
+
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+use weft_core::types::{NodeName, Revision};
+use weft_proto::v1;
+
+use super::{
+    ConnectAsk, Refusal, Reply, Report, Session,
+    actor::{Actor, Batch},
+    registry::Changed,
+};
+use crate::clock;
+
+/// Problems of peers that one agent may report.
+const PROBLEMS: usize = 64;
+/// Longest text kept of an agent, in bytes.
+const TEXT: usize = 512;
+
+impl Actor {
+    pub(super) fn connect(&mut self, ask: ConnectAsk, id: u64, reply: Reply<Session>, batch: &mut Batch) {
+        let node = ask.identity.name.clone();
+        match self.admit(&ask) {
+            Err(refusal) => {
+                tracing::warn!(%node, source = %ask.source, "stream refused: {refusal}");
+                self.metrics.stream_ended(refusal.label());
+                let _gone = reply.send(Err(refusal));
+            }
+            Ok(changed) => {
+                // Counts as connected from here on: of two claimants in one batch only the first may have an address.
+                let closed = self.sessions.open(id, ask.identity, Instant::now());
+                self.peers.touch();
+                batch.add(changed);
+                batch.then(move |actor, answer| {
+                    let heard = reply.send(answer.clone().map(|()| Session { id, closed })).is_ok();
+                    if answer.is_err() || !heard {
+                        actor.disconnect(&node, id);
+                    }
+                });
+            }
+        }
+    }
+
+    fn admit(&mut self, ask: &ConnectAsk) -> Result<Changed, Refusal> {
+        self.registry.check(&ask.identity, clock::unix_seconds())?;
+        let Some(facts) = &ask.facts else { return Ok(Changed::default()) };
+        let sessions = &self.sessions;
+        self.registry.take_facts(&ask.identity.name, facts, ask.source, |other| sessions.is_connected(other))
+    }
+
+    pub(super) fn report(&mut self, node: &NodeName, id: u64, report: Report, source: IpAddr, batch: &mut Batch) {
+        if self.sessions.get_mut(node, id).is_none() {
+            // An older stream of the same node, or one that is being closed.
+            return;
+        }
+        if let Some(facts) = &report.facts {
+            let sessions = &self.sessions;
+            match self.registry.take_facts(node, facts, source, |other| sessions.is_connected(other)) {
+                Ok(changed) => batch.add(changed),
+                Err(refusal) => {
+                    tracing::warn!(%node, "stream closed: {refusal}");
+                    self.sessions.close(node, || refusal);
+                    self.peers.touch();
+                    return;
+                }
+            }
+        }
+        self.take_standing(node, id, report.applied, report.health);
+    }
+
+    fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<v1::Health>) {
+        let (epoch, newest) = (self.epoch, self.fanout.revision().sequence);
+        let Some(live) = self.sessions.get_mut(node, id) else { return };
+        // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
+        if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest) {
+            live.acknowledged = live.acknowledged.max(Some(applied.sequence));
+        }
+        if let Some(health) = health {
+            live.health = bounded(health);
+        }
+        self.peers.touch();
+    }
+
+    pub(super) fn disconnect(&mut self, node: &NodeName, id: u64) {
+        if self.sessions.forget(node, id) {
+            tracing::info!(%node, "stream ended");
+            self.peers.touch();
+        }
+    }
+}
+
+/// No agent fills the controller's memory with what it says of itself.
+fn bounded(mut health: v1::Health) -> v1::Health {
+    health.problems.truncate(PROBLEMS);
+    health.problems.shrink_to_fit();
+    let texts =
+        health.problems.iter_mut().flat_map(|problem| [&mut problem.node, &mut problem.reason, &mut problem.message]);
+    for text in texts.chain([&mut health.reason, &mut health.message]) {
+        if text.len() > TEXT {
+            *text = text.chars().take(TEXT / 4).collect();
+        }
+    }
+    health
+}

@@ -1,0 +1,67 @@
+//! Configuration.
+//!
+//! Owns its meaning: options come from flags and from a YAML file with the same names, flags win, and the whole is
+//! checked at once so that every problem is told in one go. Must never be read after the start.
+
+mod check;
+mod options;
+mod size;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use weft_core::{alloc::Pool, settings::Settings};
+
+pub use options::Options;
+
+/// Where the durable state is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// In a redb file.
+    Redb(PathBuf),
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A configuration that holds together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where `ca.crt` and `ca.key` are.
+    pub data_dir: PathBuf,
+    /// Where the durable state is.
+    pub store: StoreLocation,
+    /// The gRPC server's address; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// The address of health and metrics; port 0 for any free one.
+    pub http_listen: SocketAddr,
+    /// Names and addresses in the server's certificate, beside `weft-controller`.
+    pub server_names: Vec<String>,
+    /// Where pod CIDRs come from.
+    pub pools: Vec<Pool>,
+    /// What all nodes share.
+    pub settings: Settings,
+    /// How long node certificates are good for.
+    pub certificate_lifetime: Duration,
+    /// An agent that has not acknowledged for this long is disconnected.
+    pub acknowledge_timeout: Duration,
+    /// How long after a start pod CIDRs of departed nodes stay in quarantine at least.
+    pub reconnect_grace: Duration,
+    /// Changes within this time are announced together.
+    pub coalesce_window: Duration,
+    /// Time for one TLS handshake.
+    pub handshake_timeout: Duration,
+    /// The form of the log.
+    pub log_format: LogFormat,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} problem{}:\n{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);

@@ -1,0 +1,215 @@
+//! Options as they were given, not checked yet.
+//!
+//! Owns their names, which are the same as flags and in the file. All are texts here: a number that cannot be read is
+//! reported together with everything else that is wrong. Must never hold a default: those are [`super::check`]'s.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+
+/// Options of `run` and `check-config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct Options {
+    /// Directory that holds ca.crt and ca.key, as `weft-controller init` wrote them
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the durable state is: redb:PATH [default: redb:DATA_DIR/weft.redb]
+    #[arg(long, value_name = "redb:PATH")]
+    pub store: Option<String>,
+    /// Address of the gRPC server [default: 0.0.0.0:7887]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Address of /healthz, /readyz and /metrics [default: 127.0.0.1:7888]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<String>,
+    /// Name or address in the server's certificate, beside weft-controller; may repeat
+    #[arg(long = "server-name", value_name = "NAME_OR_IP")]
+    pub server_names: Vec<String>,
+    /// Network to cut pod CIDRs from, and their prefix length, such as 10.244.0.0/16=24; may repeat
+    #[arg(long = "pool", value_name = "CIDR=NODE_PREFIX")]
+    pub pools: Vec<String>,
+    /// When to encapsulate: crossSubnet, always or never [default: crossSubnet]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<String>,
+    /// VXLAN network identifier [default: 87]
+    #[arg(long, value_name = "NUMBER")]
+    pub vni: Option<String>,
+    /// UDP port of the tunnel [default: 4789]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Family of the outer packets: ipv4 or ipv6 [default: ipv4]
+    #[arg(long, value_name = "FAMILY")]
+    pub outer: Option<String>,
+    /// How long node certificates are good for [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    pub certificate_lifetime: Option<String>,
+    /// An agent that has not acknowledged for this long is disconnected [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub acknowledge_timeout: Option<String>,
+    /// How long after a start pod CIDRs of departed nodes stay in quarantine at least [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub reconnect_grace: Option<String>,
+    /// Changes within this time are announced together [default: 50ms]
+    #[arg(long, value_name = "TIME")]
+    pub coalesce_window: Option<String>,
+    /// Time for one TLS handshake [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub handshake_timeout: Option<String>,
+    /// Form of the log: text or json [default: text]
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<String>,
+}
+
+/// One value or several, each as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Options {
+    /// Reads a file; what it names that is no option goes to `problems`.
+    pub(super) fn read(path: &Path, problems: &mut Vec<String>) -> Self {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text, problems),
+            Err(error) => {
+                problems.push(format!("file {} cannot be read: {error}", path.display()));
+                Self::default()
+            }
+        }
+    }
+
+    pub(super) fn parse(name: &str, text: &str, problems: &mut Vec<String>) -> Self {
+        let mut options = Self::default();
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return options;
+        }
+        match serde_saphyr::from_str::<BTreeMap<String, Entry>>(text) {
+            Ok(entries) => {
+                for (key, entry) in entries {
+                    if let Err(problem) = options.set(&key, entry) {
+                        problems.push(format!("{name}: {problem}"));
+                    }
+                }
+            }
+            Err(error) => problems.push(format!("{name} is not a YAML mapping of options: {error}")),
+        }
+        options
+    }
+
+    fn set(&mut self, key: &str, entry: Entry) -> Result<(), String> {
+        let many = match key {
+            "pools" => Some(&mut self.pools),
+            "serverNames" => Some(&mut self.server_names),
+            _ => None,
+        };
+        if let Some(values) = many {
+            *values = match entry {
+                Entry::Many(many) => many,
+                Entry::One(one) => vec![one],
+            };
+            return Ok(());
+        }
+        let one = match key {
+            "dataDir" => &mut self.data_dir,
+            "store" => &mut self.store,
+            "listen" => &mut self.listen,
+            "httpListen" => &mut self.http_listen,
+            "mode" => &mut self.mode,
+            "vni" => &mut self.vni,
+            "port" => &mut self.port,
+            "outer" => &mut self.outer,
+            "certificateLifetime" => &mut self.certificate_lifetime,
+            "acknowledgeTimeout" => &mut self.acknowledge_timeout,
+            "reconnectGrace" => &mut self.reconnect_grace,
+            "coalesceWindow" => &mut self.coalesce_window,
+            "handshakeTimeout" => &mut self.handshake_timeout,
+            "logFormat" => &mut self.log_format,
+            _ => return Err(format!("option {key} is not known: see `weft-controller run --help` for all of them")),
+        };
+        match entry {
+            Entry::One(text) => {
+                *one = Some(text);
+                Ok(())
+            }
+            Entry::Many(_) => Err(format!("option {key} takes one value, not a list")),
+        }
+    }
+
+    /// These options, completed by those of a file.
+    pub(super) fn or(self, file: Self) -> Self {
+        let many = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        Self {
+            data_dir: self.data_dir.or(file.data_dir),
+            store: self.store.or(file.store),
+            listen: self.listen.or(file.listen),
+            http_listen: self.http_listen.or(file.http_listen),
+            server_names: many(self.server_names, file.server_names),
+            pools: many(self.pools, file.pools),
+            mode: self.mode.or(file.mode),
+            vni: self.vni.or(file.vni),
+            port: self.port.or(file.port),
+            outer: self.outer.or(file.outer),
+            certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
+            acknowledge_timeout: self.acknowledge_timeout.or(file.acknowledge_timeout),
+            reconnect_grace: self.reconnect_grace.or(file.reconnect_grace),
+            coalesce_window: self.coalesce_window.or(file.coalesce_window),
+            handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = Entry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number or a list of them")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
+        Ok(Entry::One(text.to_owned()))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Entry, E> {
+        Ok(Entry::One(value.to_string()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Entry, E> {
+        Ok(Entry::One(value.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Entry, E> {
+        Ok(Entry::One(value.to_string()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Entry, E> {
+        Ok(Entry::One(value.to_string()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Entry, E> {
+        Ok(Entry::One(String::new()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entry, A::Error> {
+        let mut many = Vec::new();
+        while let Some(entry) = list.next_element::<Entry>()? {
+            match entry {
+                Entry::One(text) => many.push(text),
+                Entry::Many(_) => return Err(A::Error::custom("a list inside a list")),
+            }
+        }
+        Ok(Entry::Many(many))
+    }
+}

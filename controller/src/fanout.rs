@@ -1,0 +1,167 @@
+//! From the membership to thousands of streams.
+//!
+//! Owns the one [`Log`] and its encoded form. Every stream has a cursor, not a queue: what it has not sent yet is
+//! whatever the log holds behind the cursor, so a slow agent gets the latest of each member and costs nothing. Changes
+//! are published together at the end of a short window, which keeps the cursors of all streams that keep up in step:
+//! they share one encoded frame. Must never be handed a change that the store has not confirmed.
+
+mod frames;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use weft_core::{
+    membership::{Digest, Log, Member},
+    settings::Settings,
+    types::{NodeName, Revision},
+};
+
+pub(crate) use frames::Snapshot;
+
+/// Encoded deltas kept for streams that are about to ask for the same.
+const RECENT_FRAMES: usize = 16;
+/// A delta of more changes than this is sent as a snapshot, which all who lag that far share.
+const LARGEST_DELTA: usize = 1000;
+/// A snapshot is reused, followed by a delta, until this many changes have come after it.
+const SNAPSHOT_AGE: u64 = 200;
+
+/// What a stream sends next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A whole gRPC message; afterwards the stream stands at this sequence.
+    Frame(Bytes, u64),
+    /// A whole membership; afterwards the stream stands at its sequence.
+    Snapshot(Arc<Snapshot>),
+}
+
+/// The membership, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    inner: Mutex<Inner>,
+    published: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log: Log,
+    recent: VecDeque<((u64, u64), Bytes)>,
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+impl Fanout {
+    /// A term that begins with this membership.
+    pub(crate) fn new(log: Log) -> Self {
+        let published = watch::Sender::new(log.revision().sequence);
+        Self { inner: Mutex::new(Inner { log, recent: VecDeque::new(), snapshot: None }), published }
+    }
+
+    /// Wakes a stream when there is something new.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// The newest revision, published or about to be.
+    pub(crate) fn revision(&self) -> Revision {
+        self.lock().log.revision()
+    }
+
+    /// The newest revision that streams were told of.
+    pub(crate) fn published(&self) -> u64 {
+        *self.published.borrow()
+    }
+
+    /// Adds or changes a member.
+    pub(crate) fn upsert(&self, member: Member) -> Option<Revision> {
+        self.lock().log.upsert(member)
+    }
+
+    /// Removes a member.
+    pub(crate) fn remove(&self, name: &NodeName) -> Option<Revision> {
+        self.lock().log.remove(name)
+    }
+
+    /// The members' names.
+    pub(crate) fn names(&self) -> Vec<NodeName> {
+        self.lock().log.members().map(|member| member.name.clone()).collect()
+    }
+
+    /// The cluster's settings.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(self.lock().log.settings())
+    }
+
+    /// Tells the streams of everything up to now.
+    pub(crate) fn publish(&self) {
+        let sequence = self.revision().sequence;
+        self.published.send_if_modified(|published| std::mem::replace(published, sequence) != sequence);
+    }
+
+    /// Where a stream begins whose agent holds `revision` with `digest`.
+    pub(crate) fn begin(&self, held: Option<Revision>, digest: Option<Digest>) -> Next {
+        let mut inner = self.lock();
+        let now = inner.log.revision();
+        let is_current = digest == Some(inner.log.digest());
+        match held {
+            Some(held) if held.epoch == now.epoch && held.sequence < now.sequence => inner.after(held.sequence),
+            // Across terms, and at the very same revision, only the content counts.
+            Some(held) if is_current && (held.epoch < now.epoch || held == now) => {
+                Next::Frame(frames::current(now), now.sequence)
+            }
+            // One that claims to be where we are but holds something else must not be given less than it claims.
+            Some(held) if held.epoch == now.epoch => Next::Snapshot(inner.snapshot(now.sequence)),
+            _ => Next::Snapshot(inner.snapshot(0)),
+        }
+    }
+
+    /// What comes after `sequence`; none where the stream is current.
+    pub(crate) fn after(&self, sequence: u64) -> Option<Next> {
+        let mut inner = self.lock();
+        (sequence < inner.log.revision().sequence).then(|| inner.after(sequence))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn after(&mut self, sequence: u64) -> Next {
+        let now = self.log.revision();
+        let span = (sequence, now.sequence);
+        if let Some((_, frame)) = self.recent.iter().find(|(recent, _)| *recent == span) {
+            return Next::Frame(frame.clone(), now.sequence);
+        }
+        if self.log.changes_after(sequence).nth(LARGEST_DELTA).is_some() {
+            return Next::Snapshot(self.snapshot(sequence));
+        }
+        let Some(delta) = self.log.since(Revision::new(now.epoch, sequence)) else {
+            return Next::Snapshot(self.snapshot(sequence));
+        };
+        let frame = frames::delta(&delta);
+        if self.recent.len() == RECENT_FRAMES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((span, frame.clone()));
+        Next::Frame(frame, now.sequence)
+    }
+
+    /// A snapshot of this sequence or a later one.
+    fn snapshot(&mut self, least: u64) -> Arc<Snapshot> {
+        let now = self.log.revision().sequence;
+        let least = least.max(self.log.floor()).max(now.saturating_sub(SNAPSHOT_AGE));
+        let usable = |old: &&Arc<Snapshot>| old.sequence >= least;
+        if let Some(snapshot) = self.snapshot.as_ref().filter(usable) {
+            return Arc::clone(snapshot);
+        }
+        let fresh = Arc::new(Snapshot::encode(&self.log.snapshot(), self.log.digest()));
+        self.snapshot = Some(Arc::clone(&fresh));
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! `weft-controller init`: everything a new cluster begins with.
+//!
+//! Owns the data directory's first contents: the CA, an operator's certificate and the configuration. Must never
+//! overwrite any of it: a second CA would lock every node out.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::{
+    config::{Config, Options},
+    pki::{Authority, generate_key},
+};
+
+/// How long an operator's certificate is good for unless told otherwise.
+const OPERATOR_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
+/// What `init` is told.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct InitOptions {
+    /// The options of `run`, to be written into config.yaml
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What `operator` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OperatorOptions {
+    /// Directory that holds ca.crt and ca.key
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The operator's name: letters, digits, '-', '_', '.' and '@'
+    #[arg(long, default_value = "admin")]
+    pub name: String,
+    /// New directory for ca.crt, operator.crt and operator.key
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Writes the data directory; answers with the configuration's path.
+pub fn init(init: &InitOptions) -> anyhow::Result<PathBuf> {
+    let options = absolute(&init.options)?;
+    let config = Config::load(options.clone(), None)?;
+    let dir = &config.data_dir;
+    let new = [dir.join("ca.crt"), dir.join("ca.key"), dir.join("config.yaml"), dir.join("operator")];
+    for path in &new {
+        ensure!(!path.exists(), "{} exists: `init` overwrites nothing, so choose another --data-dir", path.display());
+    }
+    private_dir(dir)?;
+    let (certificate, key) = Authority::generate()?;
+    let [certificate_path, key_path, config_path, operator_dir] = &new;
+    // The key first: a certificate without its key would be worse than none.
+    write_new(key_path, &key, PRIVATE)?;
+    write_new(certificate_path, &certificate, PUBLIC)?;
+    write_operator(&Authority::from_pem(&certificate, &key)?, &certificate, "admin", operator_dir)?;
+    write_new(config_path, &yaml(&options), PUBLIC)?;
+    Ok(config_path.clone())
+}
+
+/// Makes another operator's certificate, or a new one when the old one ends.
+pub fn issue_operator(options: &OperatorOptions) -> anyhow::Result<()> {
+    if !crate::pki::is_operator_name(&options.name) {
+        bail!("operator name {:?} is not valid: use letters, digits, '-', '_', '.' and '@', at most 64", options.name);
+    }
+    ensure!(!options.out.exists(), "{} exists: choose a new directory with --out", options.out.display());
+    let certificate = read(&options.data_dir.join("ca.crt"))?;
+    write_operator(&load_authority(&options.data_dir)?, &certificate, &options.name, &options.out)
+}
+
+/// Reads the CA of a data directory.
+pub(crate) fn load_authority(data_dir: &Path) -> anyhow::Result<Authority> {
+    let (certificate, key) = (read(&data_dir.join("ca.crt"))?, read(&data_dir.join("ca.key"))?);
+    Authority::from_pem(&certificate, &key).with_context(|| format!("in directory {}", data_dir.display()))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read {}: make it with `weft-controller init`, or name its directory with --data-dir",
+            path.display()
+        )
+    })
+}
+
+fn write_operator(authority: &Authority, ca_pem: &str, name: &str, dir: &Path) -> anyhow::Result<()> {
+    private_dir(dir)?;
+    let key = generate_key()?;
+    let certificate = authority.operator(&key, name, OPERATOR_LIFETIME)?;
+    write_new(&dir.join("ca.crt"), ca_pem, PUBLIC)?;
+    write_new(&dir.join("operator.key"), &key.serialize_pem(), PRIVATE)?;
+    write_new(&dir.join("operator.crt"), &certificate.pem(), PUBLIC)
+}
+
+/// Paths in the configuration must not depend on where the controller is started.
+fn absolute(options: &Options) -> anyhow::Result<Options> {
+    let mut options = options.clone();
+    let absolute = |path: &str| -> anyhow::Result<String> {
+        let path = std::path::absolute(path).with_context(|| format!("path {path:?} is not usable"))?;
+        path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("path {} is not UTF-8", path.display()))
+    };
+    if let Some(dir) = options.data_dir.as_deref().filter(|dir| !dir.is_empty()) {
+        options.data_dir = Some(absolute(dir)?);
+    }
+    if let Some(path) =
+        options.store.as_deref().and_then(|store| store.strip_prefix("redb:")).filter(|path| !path.is_empty())
+    {
+        options.store = Some(format!("redb:{}", absolute(path)?));
+    }
+    Ok(options)
+}
+
+fn private_dir(dir: &Path) -> anyhow::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).with_context(|| format!("cannot create directory {}", dir.display()))
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn yaml(options: &Options) -> String {
+    let mut text =
+        "# Written by `weft-controller init`; see `weft-controller run --help` for all options.\n".to_owned();
+    let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
+    for (name, value) in [
+        ("dataDir", &options.data_dir),
+        ("store", &options.store),
+        ("listen", &options.listen),
+        ("httpListen", &options.http_listen),
+        ("mode", &options.mode),
+        ("vni", &options.vni),
+        ("port", &options.port),
+        ("outer", &options.outer),
+        ("certificateLifetime", &options.certificate_lifetime),
+        ("acknowledgeTimeout", &options.acknowledge_timeout),
+        ("reconnectGrace", &options.reconnect_grace),
+        ("coalesceWindow", &options.coalesce_window),
+        ("handshakeTimeout", &options.handshake_timeout),
+        ("logFormat", &options.log_format),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!("{name}: {}\n", quoted(value)));
+        }
+    }
+    for (name, values) in [("pools", &options.pools), ("serverNames", &options.server_names)] {
+        if !values.is_empty() {
+            let list: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+            text.push_str(&format!("{name}: [{}]\n", list.join(", ")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_writes_run_reads() {
+        let options = Options {
+            data_dir: Some("/var/lib/it's here".to_owned()),
+            vni: Some("99".to_owned()),
+            pools: vec!["10.244.0.0/16=24".to_owned(), "fd00:1::/48=64".to_owned()],
+            server_names: vec!["192.0.2.1".to_owned()],
+            ..Options::default()
+        };
+        let written = Config::parse(&yaml(&options)).expect("our own file");
+        assert_eq!(written, Config::load(options, None).expect("sound options"));
+        assert_eq!(written.pools.len(), 2);
+    }
+}

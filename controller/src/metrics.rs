@@ -1,0 +1,140 @@
+//! Prometheus metrics.
+//!
+//! Owns names and labels. Labels are words of ours, never names of nodes: their number must not grow with the cluster.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicI64, AtomicU64},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use weft_proto::v1::PeerState;
+
+use crate::cluster::Status;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabel {
+    pool: String,
+    state: &'static str,
+}
+
+/// All metrics of the controller.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    members: Gauge,
+    connected: Gauge,
+    epoch: Gauge<u64, AtomicU64>,
+    sequence: Gauge<u64, AtomicU64>,
+    peers: Family<StateLabel, Gauge>,
+    pool_cidrs: Family<PoolLabel, Gauge<u64, AtomicU64>>,
+    joins: Family<ResultLabel, Counter>,
+    renewals: Family<ResultLabel, Counter>,
+    handshakes: Family<ResultLabel, Counter>,
+    streams_ended: Family<ResultLabel, Counter>,
+    store_failures: Counter,
+    memory: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    pub(crate) fn join(&self, result: &'static str) {
+        self.joins.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(crate) fn renewal(&self, result: &'static str) {
+        self.renewals.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(crate) fn handshake(&self, result: &'static str) {
+        self.handshakes.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(crate) fn stream_ended(&self, result: &'static str) {
+        self.streams_ended.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(crate) fn store_failed(&self) {
+        self.store_failures.inc();
+    }
+
+    /// How the cluster stands, with the state of every node.
+    pub(crate) fn set_cluster(&self, status: &Status, states: impl Iterator<Item = PeerState>) {
+        self.members.set(i64::try_from(status.members).unwrap_or(i64::MAX));
+        self.connected.set(i64::try_from(status.connected).unwrap_or(i64::MAX));
+        self.epoch.set(status.revision.epoch);
+        self.sequence.set(status.revision.sequence);
+        for usage in &status.pools {
+            let free = usage.total.saturating_sub(usage.used).saturating_sub(usage.quarantined);
+            for (state, count) in [("used", usage.used), ("quarantined", usage.quarantined), ("free", free)] {
+                self.pool_cidrs.get_or_create(&PoolLabel { pool: usage.pool.cidr().to_string(), state }).set(count);
+            }
+        }
+        let mut counts = PEER_STATES.map(|(state, label)| (state, label, 0));
+        for state in states {
+            counts.iter_mut().filter(|(known, ..)| *known == state).for_each(|(.., count)| *count += 1);
+        }
+        for (_, state, count) in counts {
+            self.peers.get_or_create(&StateLabel { state }).set(count);
+        }
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("weft_controller");
+        registry.register("members", "Nodes that joined and were not deleted", self.members.clone());
+        registry.register("connected_agents", "Agents with an open stream", self.connected.clone());
+        registry.register("revision_epoch", "The term of the membership", self.epoch.clone());
+        registry.register("revision_sequence", "Changes of the membership in this term", self.sequence.clone());
+        registry.register("peers", "Nodes by state", self.peers.clone());
+        registry.register("pool_cidrs", "Pod CIDRs of a pool by state", self.pool_cidrs.clone());
+        registry.register("joins", "Join requests", self.joins.clone());
+        registry.register("certificate_renewals", "Renewals of node certificates", self.renewals.clone());
+        registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
+        registry.register("streams_ended", "Streams of agents that ended or were refused", self.streams_ended.clone());
+        registry.register("store_failures", "Batches that the store did not confirm", self.store_failures.clone());
+        registry.register_with_unit("resident_memory", "Memory of the process", Unit::Bytes, self.memory.clone());
+        registry
+    }
+
+    /// All of them in the OpenMetrics text format.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        self.memory.set(resident_bytes().unwrap_or(0));
+        let mut text = String::new();
+        encode(&mut text, &self.registry())?;
+        Ok(text)
+    }
+}
+
+const PEER_STATES: [(PeerState, &str); 5] = [
+    (PeerState::Ready, "ready"),
+    (PeerState::Pending, "pending"),
+    (PeerState::Disconnected, "disconnected"),
+    (PeerState::Degraded, "degraded"),
+    (PeerState::Unreachable, "unreachable"),
+];
+
+/// Resident memory, from proc(5).
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}

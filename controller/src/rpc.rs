@@ -1,0 +1,58 @@
+//! gRPC: the way in from agents and operators.
+//!
+//! Owns the services and who may call which. Must never decide anything about the cluster: it checks form and identity,
+//! asks [`Cluster`](crate::cluster::Cluster), and says the answer in gRPC.
+
+mod join;
+mod operator;
+mod status;
+mod watch;
+
+use std::{io, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio_stream::Stream;
+use tonic::transport::Server;
+use weft_proto::v1::{join_service_server::JoinServiceServer, operator_service_server::OperatorServiceServer};
+
+use crate::{cluster::Cluster, metrics::Metrics, pki::Authority, tls::Connection};
+
+/// What the services need.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) cluster: Cluster,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How long node certificates are good for.
+    pub(crate) certificate_lifetime: Duration,
+}
+
+/// Largest message taken from anybody, in bytes: reports with 64 problems are below 64 KiB.
+const LARGEST_MESSAGE: usize = 128 << 10;
+/// Streams of one connection.
+const STREAMS: u32 = 16;
+
+/// Serves until `shutdown` and until the open streams have ended.
+pub(crate) async fn serve(
+    context: Context,
+    incoming: impl Stream<Item = io::Result<Connection>>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let join = JoinServiceServer::new(join::Join(context.clone())).max_decoding_message_size(LARGEST_MESSAGE);
+    let operator = OperatorServiceServer::new(operator::Operator(context.clone()))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(usize::MAX);
+    Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_max_header_list_size(8 << 10)
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(128 << 10)
+        .add_service(watch::WatchServer::new(context))
+        .add_service(join)
+        .add_service(operator)
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
+        .context("the gRPC server failed")
+}

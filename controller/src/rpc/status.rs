@@ -1,0 +1,72 @@
+//! Refusals in gRPC, and who is calling.
+//!
+//! Owns the choice of codes: an agent tells by them whether to try again, to join again or to give up. Must never put
+//! more into a status than the refusal says.
+
+use tonic::{Code, Status};
+
+use crate::{
+    cluster::{NodeIdentity, Refusal},
+    pki::Principal,
+    tls::Caller,
+};
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = match &refusal {
+            Refusal::TokenUnknown { .. } | Refusal::StaleIdentity { .. } | Refusal::CertificateEnded { .. } => {
+                Code::Unauthenticated
+            }
+            Refusal::UnknownNode { .. } | Refusal::Deleted { .. } => Code::NotFound,
+            Refusal::TokenExpired { .. }
+            | Refusal::TokenOtherNode { .. }
+            | Refusal::TokenUsed { .. }
+            | Refusal::TokenOtherCluster { .. } => Code::PermissionDenied,
+            Refusal::AddressTaken { .. } | Refusal::AddressHeld { .. } => Code::AlreadyExists,
+            Refusal::AddressInPool { .. } => Code::FailedPrecondition,
+            Refusal::PoolsExhausted { .. } => Code::ResourceExhausted,
+            Refusal::Store(_) | Refusal::Stopping => Code::Unavailable,
+            Refusal::Replaced { .. } => Code::Aborted,
+            Refusal::NotAcknowledged { .. } => Code::DeadlineExceeded,
+        };
+        Self::new(code, refusal.to_string())
+    }
+}
+
+/// The other end of a request's connection.
+pub(super) fn caller(extensions: &http::Extensions) -> Result<Caller, Status> {
+    extensions.get::<Caller>().cloned().ok_or_else(|| Status::internal("the request has lost its connection"))
+}
+
+/// The node that calls, by its certificate.
+pub(super) fn node(caller: &Caller) -> Result<NodeIdentity, Status> {
+    match caller.identity.as_deref() {
+        Some(identity) => match &identity.principal {
+            Principal::Node { name, incarnation } => {
+                Ok(NodeIdentity { name: name.clone(), incarnation: *incarnation, ends_unix: identity.ends_unix })
+            }
+            Principal::Operator(name) => {
+                Err(Status::permission_denied(format!("operator {name} is no node: this service is for agents")))
+            }
+        },
+        None => Err(Status::unauthenticated("this service needs a node's certificate: join first")),
+    }
+}
+
+/// The operator who calls, by the certificate.
+pub(super) fn operator(caller: &Caller, now_unix: i64) -> Result<String, Status> {
+    match caller.identity.as_deref() {
+        Some(identity) if identity.ends_unix <= now_unix => {
+            Err(Status::unauthenticated("the certificate has ended: make a new one with `weft-controller operator`"))
+        }
+        Some(identity) => match &identity.principal {
+            Principal::Operator(name) => Ok(name.clone()),
+            Principal::Node { name, .. } => Err(Status::permission_denied(format!(
+                "node {name} is no operator: this service needs an operator certificate"
+            ))),
+        },
+        None => Err(Status::unauthenticated(
+            "this service needs an operator certificate, such as `weft-controller init` writes",
+        )),
+    }
+}

@@ -1,0 +1,123 @@
+//! The store: what must outlive the controller.
+//!
+//! Owns the records and the edge that every store implements; [`RedbStore`] keeps them in one file, [`MemoryStore`] is
+//! the fake that fails on demand, and both pass the same contract test. Nothing above [`Store`] may assume which one it
+//! talks to, and a store must never decide anything: it keeps what it is told, all of a batch or nothing.
+
+mod codec;
+mod memory;
+mod records;
+mod redb;
+
+use futures::future::BoxFuture;
+
+pub use self::{
+    memory::{Failure, MemoryStore},
+    records::{Binding, Life, NodeRecord, Quarantined, TokenId, TokenRecord},
+    redb::RedbStore,
+};
+use weft_core::{
+    settings::Settings,
+    types::{NodeName, PodCidr},
+};
+
+/// Everything a store holds, as read in one consistent view.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stored {
+    /// The last term that was taken; 0 where there was none.
+    pub epoch: u64,
+    /// The cluster's settings as last announced.
+    pub settings: Option<Settings>,
+    /// The nodes, ascending by name.
+    pub nodes: Vec<NodeRecord>,
+    /// Join tokens, ascending by id.
+    pub tokens: Vec<TokenRecord>,
+    /// Pod CIDRs of departed nodes that may not be handed out yet.
+    pub quarantine: Vec<Quarantined>,
+    /// Names that were deleted, with the life that ended.
+    pub lives: Vec<Life>,
+}
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// The term that begins.
+    Epoch(u64),
+    /// The cluster's settings.
+    Settings(Settings),
+    /// Adds or replaces a node.
+    Node(NodeRecord),
+    /// Removes a node.
+    RemoveNode(NodeName),
+    /// Adds or replaces a join token.
+    Token(TokenRecord),
+    /// Removes a join token.
+    RemoveToken(TokenId),
+    /// Puts a pod CIDR into quarantine.
+    Quarantine(Quarantined),
+    /// Lets a pod CIDR out of quarantine.
+    RemoveQuarantine(PodCidr),
+    /// Remembers a life that ended.
+    Life(Life),
+    /// Forgets it, because a newer life began.
+    RemoveLife(NodeName),
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else writes to it.
+    #[error("store {store} is in use by another controller: stop that one, or give this one a store of its own")]
+    Locked {
+        /// Which store.
+        store: String,
+    },
+    /// Written by a later version.
+    #[error(
+        "store {store} has schema version {found}, and this weft-controller knows versions up to {known}: run the version that wrote it, or restore an older backup; the store was left as it is"
+    )]
+    Future {
+        /// Which store.
+        store: String,
+        /// Its version.
+        found: u32,
+        /// The latest this program can read.
+        known: u32,
+    },
+    /// Not what was written.
+    #[error("store {store} is damaged: {detail}; it was left as it is: restore it from a backup before starting again")]
+    Damaged {
+        /// Which store.
+        store: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A batch that was not, or not provably, written.
+    #[error("store {store} did not confirm a write: {detail}; check the disk's space and health")]
+    Write {
+        /// Which store.
+        store: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} store {store}: {source}")]
+    Io {
+        /// Which store.
+        store: String,
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The edge to durable state. One controller writes to a store at a time; implementations see to that.
+pub trait Store: Send + Sync + 'static {
+    /// Reads everything, in one consistent view.
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>>;
+
+    /// Writes all of a batch or none of it, and answers once it would survive a loss of power. After an error it is
+    /// unknown which of the two happened: load again before acting again.
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
+}

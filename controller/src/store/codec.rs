@@ -1,0 +1,232 @@
+//! Records as bytes.
+//!
+//! Owns the binary form: a format byte, eight octets of a SHA-256 over table, key and payload, and the payload in
+//! protobuf. The checksum ties a value to its place, so that neither a flipped bit nor a value at the wrong key is
+//! taken for a record. Must never guess: what cannot be read is an error that names the record.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use weft_core::{
+    membership::Member,
+    settings::Settings,
+    types::{NodeName, PodCidr},
+};
+use weft_proto::v1;
+
+use super::{Binding, Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
+
+/// The kinds of records, each a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Meta,
+    Nodes,
+    Tokens,
+    Quarantine,
+    Lives,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 5] = [Self::Meta, Self::Nodes, Self::Tokens, Self::Quarantine, Self::Lives];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Nodes => "nodes",
+            Self::Tokens => "tokens",
+            Self::Quarantine => "quarantine",
+            Self::Lives => "lives",
+        }
+    }
+}
+
+/// Key of the schema version in table `meta`.
+pub(super) const SCHEMA: &str = "schema";
+const EPOCH: &str = "epoch";
+const SETTINGS: &str = "settings";
+const FORMAT: u8 = 1;
+const HEADER: usize = 9;
+
+/// What to do to one record.
+pub(super) struct Put {
+    pub(super) table: Table,
+    pub(super) key: String,
+    /// Absent: remove it.
+    pub(super) value: Option<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Number {
+    #[prost(uint64, tag = "1")]
+    value: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(message, optional, tag = "1")]
+    member: Option<v1::Member>,
+    #[prost(string, tag = "2")]
+    agent_version: String,
+    #[prost(int64, tag = "3")]
+    joined_unix_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Token {
+    #[prost(bytes = "vec", tag = "1")]
+    secret_hash: Vec<u8>,
+    #[prost(string, tag = "2")]
+    node: String,
+    #[prost(int64, tag = "3")]
+    expires_unix: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    bound_key_hash: Vec<u8>,
+    #[prost(uint64, tag = "5")]
+    bound_incarnation: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Owner {
+    #[prost(string, tag = "1")]
+    node: String,
+}
+
+fn seal(table: Table, key: &str, payload: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(HEADER + payload.len());
+    sealed.push(FORMAT);
+    sealed.extend_from_slice(&checksum(table, key, payload));
+    sealed.extend_from_slice(payload);
+    sealed
+}
+
+fn checksum(table: Table, key: &str, payload: &[u8]) -> [u8; 8] {
+    let mut hash = Sha256::new();
+    for part in [table.name().as_bytes(), key.as_bytes()] {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update([FORMAT]);
+    hash.update(payload);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    first
+}
+
+fn open<M: Message + Default>(table: Table, key: &str, sealed: &[u8]) -> Result<M, String> {
+    let named = |what: &str| format!("record {key:?} of table {} {what}", table.name());
+    let (header, payload) = sealed.split_at_checked(HEADER).ok_or_else(|| named("is too short"))?;
+    if header[0] != FORMAT {
+        return Err(named(&format!("has the unknown format {}", header[0])));
+    }
+    if header[1..] != checksum(table, key, payload) {
+        return Err(named("does not match its checksum"));
+    }
+    M::decode(payload).map_err(|error| named(&format!("cannot be decoded: {error}")))
+}
+
+/// The schema version as a record of its own, readable by every version to come.
+pub(super) fn schema(version: u32) -> Put {
+    put(Table::Meta, SCHEMA, &Number { value: version.into() })
+}
+
+/// Reads [`schema`] back.
+pub(super) fn read_schema(sealed: &[u8]) -> Result<u32, String> {
+    let version = open::<Number>(Table::Meta, SCHEMA, sealed)?.value;
+    u32::try_from(version).map_err(|_| format!("schema version {version} is out of range"))
+}
+
+fn put(table: Table, key: &str, message: &impl Message) -> Put {
+    Put { table, key: key.to_owned(), value: Some(seal(table, key, &message.encode_to_vec())) }
+}
+
+fn remove(table: Table, key: String) -> Put {
+    Put { table, key, value: None }
+}
+
+/// A change as the record it touches.
+pub(super) fn encode(write: &Write) -> Put {
+    match write {
+        Write::Epoch(epoch) => put(Table::Meta, EPOCH, &Number { value: *epoch }),
+        Write::Settings(settings) => put(Table::Meta, SETTINGS, &v1::Settings::from(settings)),
+        Write::Node(node) => put(
+            Table::Nodes,
+            node.member.name.as_str(),
+            &Node {
+                member: Some((&node.member).into()),
+                agent_version: node.agent_version.clone(),
+                joined_unix_ms: node.joined_unix_ms,
+            },
+        ),
+        Write::RemoveNode(name) => remove(Table::Nodes, name.as_str().to_owned()),
+        Write::Token(token) => put(Table::Tokens, &token.id.to_string(), &token_message(token)),
+        Write::RemoveToken(id) => remove(Table::Tokens, id.to_string()),
+        Write::Quarantine(entry) => {
+            put(Table::Quarantine, &entry.cidr.to_string(), &Owner { node: entry.owner.as_str().to_owned() })
+        }
+        Write::RemoveQuarantine(cidr) => remove(Table::Quarantine, cidr.to_string()),
+        Write::Life(life) => put(Table::Lives, life.node.as_str(), &Number { value: life.incarnation }),
+        Write::RemoveLife(name) => remove(Table::Lives, name.as_str().to_owned()),
+    }
+}
+
+fn token_message(token: &TokenRecord) -> Token {
+    let (bound_key_hash, bound_incarnation) =
+        token.bound.as_ref().map_or((Vec::new(), 0), |bound| (bound.key_hash.to_vec(), bound.incarnation));
+    Token {
+        secret_hash: token.secret_hash.to_vec(),
+        node: token.node.as_str().to_owned(),
+        expires_unix: token.expires_unix,
+        bound_key_hash,
+        bound_incarnation,
+    }
+}
+
+/// Reads one record into `stored`.
+pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored) -> Result<(), String> {
+    let named = |error: &dyn std::fmt::Display| format!("record {key:?} of table {}: {error}", table.name());
+    match (table, key) {
+        (Table::Meta, SCHEMA) => {}
+        (Table::Meta, EPOCH) => stored.epoch = open::<Number>(table, key, sealed)?.value,
+        (Table::Meta, SETTINGS) => {
+            let settings = open::<v1::Settings>(table, key, sealed)?;
+            stored.settings = Some(Settings::try_from(settings).map_err(|error| named(&error))?);
+        }
+        (Table::Meta, _) => return Err(named(&"is not known")),
+        (Table::Nodes, _) => stored.nodes.push(node(key, open(table, key, sealed)?).map_err(|error| named(&error))?),
+        (Table::Tokens, _) => {
+            stored.tokens.push(token(key, &open(table, key, sealed)?).map_err(|error| named(&error))?)
+        }
+        (Table::Quarantine, _) => stored.quarantine.push(Quarantined {
+            cidr: key.parse::<PodCidr>().map_err(|error| named(&error))?,
+            owner: open::<Owner>(table, key, sealed)?.node.parse::<NodeName>().map_err(|error| named(&error))?,
+        }),
+        (Table::Lives, _) => stored.lives.push(Life {
+            node: key.parse::<NodeName>().map_err(|error| named(&error))?,
+            incarnation: open::<Number>(table, key, sealed)?.value,
+        }),
+    }
+    Ok(())
+}
+
+fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
+    let member = wire.member.ok_or("has no member")?;
+    let member = Member::try_from(member).map_err(|error| error.to_string())?;
+    if member.name.as_str() != key {
+        return Err(format!("holds node {}", member.name));
+    }
+    Ok(NodeRecord { member, agent_version: wire.agent_version, joined_unix_ms: wire.joined_unix_ms })
+}
+
+fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {
+    let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map_err(|_| format!("a hash has {} octets", bytes.len()));
+    let bound = match wire.bound_key_hash.as_slice() {
+        [] => None,
+        bytes => Some(Binding { key_hash: hash(bytes)?, incarnation: wire.bound_incarnation }),
+    };
+    Ok(TokenRecord {
+        id: key.parse::<TokenId>().map_err(|()| "has no token id as its key".to_owned())?,
+        secret_hash: hash(&wire.secret_hash)?,
+        node: wire.node.parse().map_err(|error: weft_core::types::NodeNameError| error.to_string())?,
+        expires_unix: wire.expires_unix,
+        bound,
+    })
+}

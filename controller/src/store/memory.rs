@@ -1,0 +1,121 @@
+//! A store in memory that fails on demand.
+//!
+//! Owns the failures a real store can show: a write refused, and a crash before or after the write became durable. For
+//! tests of whatever stands above the store. Must never be used to keep anything.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::future::BoxFuture;
+
+use super::{
+    Store, StoreError, Stored, Write,
+    codec::{self, Table},
+};
+
+/// How the next commit goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing is written, and the store goes on.
+    Refused,
+    /// Nothing is written, and the store is gone until it is opened again.
+    CrashBefore,
+    /// All is written but not confirmed, and the store is gone until it is opened again.
+    CrashAfter,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: BTreeMap<(&'static str, String), (Table, Vec<u8>)>,
+    failure: Option<Failure>,
+    crashed: bool,
+    commits: usize,
+}
+
+/// The store; clones share what it holds.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Inner>>);
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the next commit fail.
+    pub fn fail_next(&self, failure: Failure) {
+        self.lock().failure = Some(failure);
+    }
+
+    /// Opens it again after a crash.
+    pub fn reopen(&self) {
+        self.lock().crashed = false;
+    }
+
+    /// How many batches were written.
+    pub fn commits(&self) -> usize {
+        self.lock().commits
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(detail: &str) -> StoreError {
+        StoreError::Write { store: "memory".to_owned(), detail: detail.to_owned() }
+    }
+
+    fn commit_now(&self, batch: &[Write]) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.crashed {
+            return Err(Self::failed("it crashed and was not opened again"));
+        }
+        let failure = inner.failure.take();
+        match failure {
+            Some(Failure::Refused) => return Err(Self::failed("the disk is full")),
+            Some(Failure::CrashBefore) => {
+                inner.crashed = true;
+                return Err(Self::failed("it crashed before the write"));
+            }
+            Some(Failure::CrashAfter) | None => {}
+        }
+        for put in batch.iter().map(codec::encode) {
+            let key = (put.table.name(), put.key);
+            match put.value {
+                Some(value) => drop(inner.records.insert(key, (put.table, value))),
+                None => drop(inner.records.remove(&key)),
+            }
+        }
+        inner.commits += 1;
+        if failure == Some(Failure::CrashAfter) {
+            inner.crashed = true;
+            return Err(Self::failed("it crashed before it could confirm"));
+        }
+        Ok(())
+    }
+
+    fn load_now(&self) -> Result<Stored, StoreError> {
+        let inner = self.lock();
+        if inner.crashed {
+            return Err(Self::failed("it crashed and was not opened again"));
+        }
+        let mut stored = Stored::default();
+        for ((_, key), (table, value)) in &inner.records {
+            codec::decode(*table, key, value, &mut stored)
+                .map_err(|detail| StoreError::Damaged { store: "memory".to_owned(), detail })?;
+        }
+        Ok(stored)
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>> {
+        Box::pin(async { self.load_now() })
+    }
+
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.commit_now(&batch) })
+    }
+}
