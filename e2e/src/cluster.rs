@@ -8,6 +8,7 @@ mod cni;
 mod controller;
 mod pod;
 mod weft;
+mod wires;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ pub use agent::Agent;
 pub use controller::{Controller, DEFAULT_CONTROLLER};
 pub use pod::Pod;
 pub use weft::{AgentStatus, FamilyPath, Peer, Weft};
+pub use wires::{Asked, Forwarded, Path, Wires};
 
 use crate::lab::{Lab, LabSpec, wait};
 

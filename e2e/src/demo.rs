@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use weft_core::types::Family;
 
-pub use outcome::{Outcome, Pair, Path, Repair, Router};
+pub use outcome::{Outcome, Pair, Repair};
 pub use screen::Screen;
 
 use crate::{

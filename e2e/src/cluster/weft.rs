@@ -39,6 +39,8 @@ pub struct Peer {
     pub message: String,
     /// Since when, as RFC 3339.
     pub since: Option<String>,
+    /// Its VTEP MAC.
+    pub mac: String,
 }
 
 /// How one family is reached.

@@ -5,6 +5,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cluster::{Forwarded, Path};
+
 /// The whole.
 #[derive(Debug, Default, Serialize)]
 pub struct Outcome {
@@ -13,7 +15,7 @@ pub struct Outcome {
     /// Every ordered pair of pods in each family.
     pub pairs: Vec<Pair>,
     /// What the router forwarded.
-    pub router: Router,
+    pub router: Forwarded,
     /// What was deleted, and put back.
     pub repairs: Vec<Repair>,
     /// As `weft peers --output json` prints it.
@@ -35,27 +37,6 @@ pub struct Pair {
     pub ok: bool,
     /// Round trip in microseconds; none where nothing came back.
     pub rtt_us: Option<u64>,
-}
-
-/// How packets travelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Path {
-    /// Encapsulated.
-    Vxlan,
-    /// Unencapsulated over the underlay.
-    Direct,
-    /// Never on the underlay.
-    Local,
-}
-
-/// Packets the router forwarded.
-#[derive(Debug, Default, Serialize)]
-pub struct Router {
-    /// Tunnel packets.
-    pub vxlan_packets: usize,
-    /// Packets with a pod's address in their outermost header: there must be none.
-    pub plain_pod_packets: usize,
 }
 
 /// One deleted object.

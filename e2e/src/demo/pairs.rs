@@ -1,106 +1,46 @@
 //! Every pod asks every other, and captures tell how the packets travelled.
 //!
-//! Owns the proof: on every node's uplink, between subnets pod packets appear only as VXLAN between the two nodes'
-//! addresses, within a subnet only unencapsulated, and on the router never unencapsulated.
+//! Owns the table and the account of the captures; what they have to show is [`Wires`]' law.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use ipnetwork::IpNetwork;
 use weft_core::types::Family;
 
-use super::{Outcome, Pair, Path, Screen};
-use crate::{
-    cluster::{Cluster, Pod},
-    lab::{
-        Capture, UPLINK,
-        packet::{Direction, Ip, Packet},
-        ping::Answer,
-    },
-};
-
-/// Captures on every wire.
-struct Wires {
-    uplinks: BTreeMap<String, Capture>,
-    router: Vec<Capture>,
-}
-
-/// What passed a node's uplink.
-#[derive(Default)]
-struct Tally {
-    vxlan: usize,
-    direct: usize,
-}
+use super::{Outcome, Pair, Screen};
+use crate::cluster::{Cluster, Pod, Wires};
 
 pub(super) async fn measure(screen: &Screen, cluster: &Cluster, pods: &[Pod], outcome: &mut Outcome) -> Result<()> {
-    let wires = Wires::tap(cluster)?;
-    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    let wires = Wires::tap(cluster).await?;
     for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
         if from.name() == to.name() {
             continue;
         }
         for family in Family::ALL {
-            let pair = ask(&wires, from, to, family).await?;
-            let tally = tallies.entry(from.host().name().to_owned()).or_default();
-            match pair.path {
-                Path::Vxlan => tally.vxlan += 1,
-                Path::Direct => tally.direct += 1,
-                Path::Local => {}
-            }
-            outcome.pairs.push(pair);
+            let asked = wires.ask(from, to, family).await?;
+            outcome.pairs.push(Pair {
+                from: from.name().to_owned(),
+                to: to.name().to_owned(),
+                family: if family == Family::V4 { 4 } else { 6 },
+                path: asked.path,
+                ok: asked.rtt.is_some() && asked.path == wires.expected(from, to, family),
+                rtt_us: asked.rtt.and_then(|rtt| rtt.as_micros().try_into().ok()),
+            });
         }
     }
     table(screen, &outcome.pairs);
-    prove(screen, cluster, &wires, &tallies, outcome).await
-}
-
-impl Wires {
-    fn tap(cluster: &Cluster) -> Result<Self> {
-        let lab = cluster.lab();
-        let mut uplinks = BTreeMap::new();
-        for node in lab.node_names() {
-            uplinks.insert(node.clone(), Capture::start(&lab.host(&node).net(), UPLINK)?);
-        }
-        let subnets = lab.spec().subnets.iter();
-        let router = subnets.map(|subnet| Capture::start(lab.router(), &format!("net-{}", subnet.name)));
-        Ok(Self { uplinks, router: router.collect::<Result<_>>()? })
+    screen.section("What the wires carried while they asked");
+    for (node, capture) in wires.uplinks() {
+        let vxlan = capture.count(|packet| packet.tunnel.is_some())?;
+        let plain = capture.count(|packet| wires.is_plain_pod(packet))?;
+        screen.line(&format!("  {node:<7} {vxlan:>5} VXLAN packets, {plain:>5} plain pod packets"));
     }
-}
-
-/// One question; the path is what the asking node's uplink saw of it.
-async fn ask(wires: &Wires, from: &Pod, to: &Pod, family: Family) -> Result<Pair> {
-    let (source, target) = (from.address(family), to.address(family));
-    let uplink = &wires.uplinks[from.host().name()];
-    let before = uplink.packets()?.len();
-    let answer = from.ping(target).await?;
-    let request = |ip: &Ip| ip.src == source && ip.dst == target;
-    let packets = uplink.packets()?;
-    let sent = packets[before..].iter().filter(|packet| packet.direction == Direction::Out);
-    let seen = sent.filter_map(|packet| match packet.tunnel.and_then(|tunnel| tunnel.inner) {
-        Some(inner) if request(&inner) => Some(Path::Vxlan),
-        None if request(&packet.ip) => Some(Path::Direct),
-        _ => None,
-    });
-    let path = seen.last().unwrap_or(Path::Local);
-    let rtt = if let Answer::Reply { rtt } = answer { Some(rtt) } else { None };
-    Ok(Pair {
-        from: from.name().to_owned(),
-        to: to.name().to_owned(),
-        family: if family == Family::V4 { 4 } else { 6 },
-        path,
-        ok: rtt.is_some() && path == expected(from, to),
-        rtt_us: rtt.and_then(|rtt| rtt.as_micros().try_into().ok()),
-    })
-}
-
-fn expected(from: &Pod, to: &Pod) -> Path {
-    if from.host().name() == to.host().name() {
-        Path::Local
-    } else if from.host().subnet() == to.host().subnet() {
-        Path::Direct
-    } else {
-        Path::Vxlan
-    }
+    outcome.router = wires.prove()?;
+    let (vxlan, plain) = (outcome.router.vxlan_packets, outcome.router.plain_pod_packets);
+    screen.line(&format!("  router  {vxlan:>5} VXLAN packets, {plain:>5} plain pod packets"));
+    screen.line("  proven: between subnets only VXLAN between the two nodes, plain pod packets only inside a subnet");
+    ensure!(vxlan > 0, "the router saw no VXLAN packet");
+    Ok(())
 }
 
 /// One line for two pods: both directions were measured, the slower one is shown.
@@ -127,75 +67,4 @@ fn cell(pairs: &[&Pair]) -> String {
     #[allow(clippy::cast_precision_loss)]
     let milliseconds = slowest as f64 / 1000.0;
     format!("{path:<7}{milliseconds:>6.3} ms")
-}
-
-/// Which overlay networks there are, and in which subnet each node's share lives.
-struct Overlay {
-    pools: Vec<IpNetwork>,
-    shares: Vec<(IpNetwork, String)>,
-}
-
-impl Overlay {
-    async fn learn(cluster: &Cluster) -> Result<Self> {
-        let pools = cluster.lab().spec().pools.iter().map(|(pool, _)| pool.parse()).collect::<Result<_, _>>()?;
-        let mut shares = Vec::new();
-        for peer in cluster.controller().weft().peers().await? {
-            for cidr in &peer.pod_cidrs {
-                shares.push((cidr.parse()?, cluster.lab().host(&peer.node).subnet().to_owned()));
-            }
-        }
-        Ok(Self { pools, shares })
-    }
-
-    fn has(&self, address: IpAddr) -> bool {
-        self.pools.iter().any(|pool| pool.contains(address))
-    }
-
-    /// True for a packet with an overlay address in its outermost header.
-    fn is_plain_pod(&self, packet: &Packet) -> bool {
-        packet.touches(|address| self.has(address))
-    }
-
-    /// True where each overlay address in the outermost header belongs to a node of `subnet`.
-    fn stays_in(&self, packet: &Packet, subnet: &str) -> bool {
-        let belongs = |address: IpAddr| {
-            !self.has(address) || self.shares.iter().any(|(share, of)| share.contains(address) && of == subnet)
-        };
-        belongs(packet.ip.src) && belongs(packet.ip.dst)
-    }
-}
-
-/// Reads all captures once more, as a whole.
-async fn prove(
-    screen: &Screen,
-    cluster: &Cluster,
-    wires: &Wires,
-    asked: &BTreeMap<String, Tally>,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let overlay = Overlay::learn(cluster).await?;
-    screen.section("What the wires carried while they asked");
-    for (node, capture) in &wires.uplinks {
-        let host = cluster.lab().host(node);
-        let own = |address: IpAddr| host.addresses().iter().any(|own| own.address() == address);
-        capture.expect_none("tunnel packets of other hosts", |packet| packet.tunnel.is_some() && !packet.touches(own))?;
-        capture.expect_none("plain pod packets from or to another subnet", |packet| {
-            overlay.is_plain_pod(packet) && !overlay.stays_in(packet, host.subnet())
-        })?;
-        let vxlan = capture.count(|packet| packet.tunnel.is_some())?;
-        let plain = capture.count(|packet| overlay.is_plain_pod(packet))?;
-        let asked = asked.get(node).map_or((0, 0), |tally| (tally.vxlan, tally.direct));
-        screen.line(&format!("  {node:<7} {vxlan:>4} VXLAN packets, {plain:>4} plain pod packets, those inside subnet {} only \
-             (its pods asked {} times through VXLAN, {} times directly)", host.subnet(), asked.0, asked.1));
-    }
-    for capture in &wires.router {
-        let incoming = |packet: &Packet| packet.direction == Direction::In;
-        outcome.router.vxlan_packets += capture.count(|packet| incoming(packet) && packet.tunnel.is_some())?;
-        outcome.router.plain_pod_packets += capture.count(|packet| incoming(packet) && overlay.is_plain_pod(packet))?;
-    }
-    let (vxlan, plain) = (outcome.router.vxlan_packets, outcome.router.plain_pod_packets);
-    screen.line(&format!("  router  {vxlan:>4} VXLAN packets, {plain:>4} plain pod packets"));
-    ensure!(plain == 0, "the router saw {plain} unencapsulated pod packets");
-    ensure!(vxlan > 0, "the router saw no VXLAN packet");
-    Ok(())
 }
