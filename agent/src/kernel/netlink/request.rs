@@ -63,9 +63,11 @@ impl Refusal {
         self.is(&[Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::ADDRNOTAVAIL])
     }
 
-    /// No route leads there: none at all, or one that says unreachable, prohibited or black hole.
+    /// No route leads there: none at all, or one that says unreachable, prohibited or black hole. A black hole answers
+    /// EINVAL without a word; with words it is the request that was wrong.
     pub(super) fn says_unreachable(&self) -> bool {
-        self.is(&[Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::ACCESS, Errno::INVAL, Errno::SRCH])
+        let black_hole = self.is(&[Errno::INVAL]) && !self.explained;
+        self.is(&[Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::ACCESS]) || black_hole
     }
 }
 

@@ -183,7 +183,9 @@ pub(super) fn lookup(to: IpAddr) -> Message {
 /// Which entry of which table says so.
 pub(super) fn lookup_entry(to: IpAddr) -> Message {
     let Message::GetRoute(mut message) = lookup(to) else { unreachable!("made just above") };
-    message.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+    // IPv6 always tells the table, and refuses to be asked.
+    let table = if to.is_ipv4() { RouteFlags::LookupTable } else { RouteFlags::empty() };
+    message.header.flags = RouteFlags::FibMatch | table;
     Message::GetRoute(message)
 }
 

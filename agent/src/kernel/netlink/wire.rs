@@ -78,6 +78,8 @@ pub(super) struct Refusal {
     pub(super) errno: i32,
     /// The extended ack, or what the error number means.
     pub(super) message: String,
+    /// The message is the kernel's own: it found fault with the request.
+    pub(super) explained: bool,
 }
 
 impl Refusal {
@@ -92,8 +94,9 @@ impl Refusal {
         let told = frame.flags & NLM_F_ACK_TLVS != 0 || is_done;
         let text = texts.get(skip..).filter(|_| told).and_then(error_text);
         let errno = code.saturating_abs();
+        let explained = text.is_some();
         let message = text.unwrap_or_else(|| meaning(errno));
-        Some(Self { errno, message })
+        Some(Self { errno, message, explained })
     }
 }
 
