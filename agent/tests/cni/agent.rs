@@ -1,0 +1,250 @@
+//! An agent that is nothing but its pods: the real service over the real store, and a host's side over rtnetlink.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use futures::TryStreamExt;
+use ipnetwork::IpNetwork;
+use rtnetlink::{Handle, RouteMessageBuilder, packet_route::route::RouteAttribute};
+use tokio::{
+    net::UnixListener,
+    sync::{oneshot, watch},
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+pub(crate) use weft_agent::pods::NodeState;
+use weft_agent::pods::{DirDisk, HostSide, PodService, PodStore, Released};
+use weft_core::{
+    desired::Pod,
+    types::{LinkName, PerFamily},
+};
+use weft_proto::v1::{
+    self,
+    agent_service_server::{AgentService, AgentServiceServer},
+};
+
+/// The host's own addresses inside the overlay: the first of its pod CIDRs.
+pub(crate) const VTEP_V4: &str = "10.244.1.0";
+pub(crate) const VTEP_V6: &str = "fd87:0:0:1::";
+
+/// Switches that tests turn.
+#[derive(Default)]
+pub(crate) struct Switches {
+    /// The host's side cannot be programmed.
+    pub(crate) refuse: AtomicBool,
+    /// The agent reports that it is ready.
+    pub(crate) ready: AtomicBool,
+}
+
+struct Host {
+    handle: Handle,
+    switches: Arc<Switches>,
+}
+
+impl Host {
+    async fn index(&self, link: LinkName) -> Option<u32> {
+        let found = self.handle.link().get().match_name(link.to_string()).execute().try_next().await;
+        found.ok().flatten().map(|message| message.header.index)
+    }
+}
+
+impl HostSide for Host {
+    async fn ensure(&self, pod: Pod) -> Result<(), String> {
+        if self.switches.refuse.load(Ordering::SeqCst) {
+            return Err("refused by the test".to_owned());
+        }
+        let index = self.index(pod.link).await.ok_or_else(|| format!("{} does not exist", pod.link))?;
+        for address in pod.addresses.iter() {
+            let neighbour = self.handle.neighbours().add(index, *address).link_layer_address(&pod.mac.octets());
+            neighbour.replace().execute().await.map_err(|error| error.to_string())?;
+            let source: IpAddr = if address.is_ipv4() { VTEP_V4 } else { VTEP_V6 }.parse().expect("an address");
+            let route = RouteMessageBuilder::<IpAddr>::new()
+                .destination_prefix(*address, if address.is_ipv4() { 32 } else { 128 })
+                .and_then(|route| route.pref_source(source))
+                .map_err(|error| error.to_string())?
+                .output_interface(index);
+            self.handle.route().add(route.build()).replace().execute().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, link: LinkName) -> Result<(), String> {
+        let Some(index) = self.index(link).await else { return Ok(()) };
+        for builder in [RouteMessageBuilder::<IpAddr>::new().build(), ipv6()] {
+            let mut routes = self.handle.route().get(builder).execute();
+            while let Ok(Some(route)) = routes.try_next().await {
+                if route.attributes.contains(&RouteAttribute::Oif(index)) {
+                    let _ = self.handle.route().del(route).execute().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check(&self, link: LinkName) -> Vec<String> {
+        match self.index(link).await {
+            Some(_) if super::lab::pod_routes(link.as_str()) == 2 => Vec::new(),
+            _ => vec![format!("no host route leads to {link}")],
+        }
+    }
+}
+
+fn ipv6() -> rtnetlink::packet_route::route::RouteMessage {
+    RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()
+}
+
+struct Api {
+    pods: Arc<PodService<Host>>,
+    switches: Arc<Switches>,
+}
+
+#[tonic::async_trait]
+impl AgentService for Api {
+    async fn allocate_pod(
+        &self,
+        request: Request<v1::AllocatePodRequest>,
+    ) -> Result<Response<v1::AllocatePodResponse>, Status> {
+        self.pods.allocate(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn attach_pod(
+        &self,
+        request: Request<v1::AttachPodRequest>,
+    ) -> Result<Response<v1::AttachPodResponse>, Status> {
+        self.pods.attach(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release_pod(
+        &self,
+        request: Request<v1::ReleasePodRequest>,
+    ) -> Result<Response<v1::ReleasePodResponse>, Status> {
+        self.pods.release(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn check_pod(&self, request: Request<v1::CheckPodRequest>) -> Result<Response<v1::CheckPodResponse>, Status> {
+        self.pods.check(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn collect_pods(
+        &self,
+        request: Request<v1::CollectPodsRequest>,
+    ) -> Result<Response<v1::CollectPodsResponse>, Status> {
+        self.pods.collect(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_local_peers(
+        &self,
+        _: Request<v1::ListLocalPeersRequest>,
+    ) -> Result<Response<v1::ListLocalPeersResponse>, Status> {
+        Err(Status::unimplemented("this agent has pods only"))
+    }
+
+    async fn get_agent_status(
+        &self,
+        _: Request<v1::GetAgentStatusRequest>,
+    ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
+        let ready = self.switches.ready.load(Ordering::SeqCst);
+        let status = v1::GetAgentStatusResponse { ready, message: "as the test says".to_owned(), ..Default::default() };
+        Ok(Response::new(status))
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    pub(crate) switches: Arc<Switches>,
+    pub(crate) node: watch::Sender<NodeState>,
+    store: PodStore,
+}
+
+/// The socket in a state directory.
+pub(crate) fn socket(directory: &Path) -> PathBuf {
+    directory.join("agent.sock")
+}
+
+/// A node with IPv4 and IPv6.
+pub(crate) fn dual_stack() -> NodeState {
+    let pod_cidrs = PerFamily {
+        v4: Some(format!("{VTEP_V4}/24").parse().expect("a CIDR")),
+        v6: Some(format!("{VTEP_V6}/64").parse().expect("a CIDR")),
+    };
+    NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) }
+}
+
+impl Agent {
+    /// Starts; returns once the socket listens and noted releases were taken.
+    pub(crate) fn start(directory: &Path, state: NodeState) -> Self {
+        let opened = PodStore::open(DirDisk::open(&directory.join("pods")).expect("a disk")).expect("a store");
+        assert_eq!(opened.damage, Vec::<String>::new());
+        let (node, watched) = watch::channel(state);
+        let (stop, stopped) = oneshot::channel();
+        let (started, running) = std::sync::mpsc::channel();
+        let switches = Arc::new(Switches { ready: true.into(), ..Switches::default() });
+        let (store, shared, socket) = (opened.store.clone(), Arc::clone(&switches), socket(directory));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(serve(&socket, opened.store, watched, shared, stopped, &started));
+        });
+        running.recv().expect("the agent started");
+        Self { stop: Some(stop), thread: Some(thread), switches, node, store }
+    }
+
+    /// Addresses held, as text.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let records = self.store.records();
+        records.values().flat_map(|record| record.addresses.iter().map(ToString::to_string)).collect()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    socket: &Path,
+    store: PodStore,
+    node: watch::Receiver<NodeState>,
+    switches: Arc<Switches>,
+    stopped: oneshot::Receiver<()>,
+    started: &std::sync::mpsc::Sender<()>,
+) {
+    let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
+    tokio::spawn(connection);
+    host_addresses(&handle).await;
+    let host = Host { handle, switches: Arc::clone(&switches) };
+    let pods = Arc::new(PodService::new(store, host, node, Released::beside(socket)));
+    let _ = std::fs::remove_file(socket);
+    let incoming = UnixListenerStream::new(UnixListener::bind(socket).expect("a socket"));
+    assert_eq!(pods.take_noted_releases().await, Vec::<String>::new());
+    started.send(()).expect("the test waits");
+    tonic::transport::Server::builder()
+        .add_service(AgentServiceServer::new(Api { pods, switches }))
+        .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
+        .await
+        .expect("serves");
+    let _ = std::fs::remove_file(socket);
+}
+
+/// As the VXLAN device would have them.
+async fn host_addresses(handle: &Handle) {
+    let up = rtnetlink::LinkUnspec::new_with_index(1).up().build();
+    handle.link().set(up).execute().await.expect("lo up");
+    for text in [VTEP_V4, VTEP_V6] {
+        let network = IpNetwork::from(text.parse::<IpAddr>().expect("an address"));
+        // There already where the agent was restarted.
+        let _ = handle.address().add(1, network.ip(), network.prefix()).execute().await;
+    }
+}
