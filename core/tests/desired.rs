@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use weft_core::{
-    desired::{Local, NexthopIds, Pod, Underlay, all, node, peer, pod, pod_mtu},
+    desired::{Local, NexthopIds, Pod, Underlay, all, changed, node, peer, pod, pod_mtu},
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     membership::Member,
     nft::SetName,
@@ -269,4 +269,16 @@ fn a_peer_without_an_underlay_address_is_not_programmed() {
     let settings = settings(Mode::CrossSubnet, Family::V4);
     assert_eq!(peer_objects(&settings, &me, &member(3, [None, None], 0)), Objects::new());
     assert_eq!(peer_objects(&settings, &me, &me), Objects::new(), "the node is no peer of itself");
+}
+
+/// Whatever a departing peer claimed, the node's own objects are not up for removal.
+#[test]
+fn a_departing_peer_takes_nothing_of_the_nodes_own() {
+    let me = member(1, ME, 1500);
+    let impostor = Member { underlay: me.underlay, ..member(3, FAR, 1500) };
+    let settings = settings(Mode::CrossSubnet, Family::V4);
+    let (keys, objects) = changed(&settings, &me, &local(&me), &[&impostor], &[], &mut NexthopIds::new());
+    assert!(keys.contains(&Key::Fdb(impostor.mac)) && objects.is_empty());
+    let own = node(&settings, &me, &local(&me));
+    assert_eq!(keys.iter().find(|key| own.contains_key(key)), None);
 }

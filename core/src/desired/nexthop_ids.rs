@@ -146,6 +146,11 @@ mod tests {
         for n in (1..=9).rev() {
             assert_eq!(after.id(gateway(n)), before.id(gateway(n)));
         }
+        // A later reading, in which somebody swapped two gateways: the assignment stays, and the objects are put right.
+        let swapped =
+            [(1, 2), (2, 1)].map(|(a, b)| (Key::Nexthop(before.ids[&gateway(a)]), Value::Nexthop(gateway(b))));
+        after.adopt(&Objects::from(swapped));
+        assert_eq!(after.ids, before.ids);
         let fresh = after.id(gateway(10)).expect("plenty");
         assert!(!objects.contains_key(&Key::Nexthop(fresh)));
     }
@@ -158,6 +163,14 @@ mod tests {
         assert_ne!(ids.id(gateway(1)), Some(stolen));
         ids.release(gateway(1));
         assert_ne!(ids.id(gateway(2)), Some(stolen));
+    }
+
+    #[test]
+    fn one_id_never_stands_for_two_gateways() {
+        let mut ids = NexthopIds::new();
+        let id = ids.id(gateway(1)).expect("plenty");
+        ids.adopt(&Objects::from([(Key::Nexthop(id), Value::Nexthop(gateway(2)))]));
+        assert_ne!(ids.id(gateway(2)), Some(id));
     }
 
     #[test]

@@ -118,11 +118,22 @@ proptest! {
 #[test]
 fn what_was_just_freed_is_not_the_next() {
     let mut allocator = allocator(&["10.0.0.0/22=24"]);
-    let first = allocator.allocate(Family::V4, &name(0)).expect("free");
-    allocator.release(first, Revision::new(1, 1));
-    allocator.clear(&first);
-    let second = allocator.allocate(Family::V4, &name(1)).expect("free");
-    assert_ne!(first, second);
+    let free = |node: u8, allocator: &mut Allocator| {
+        let cidr = allocator.owner_of(Family::V4, &name(node)).expect("allocated");
+        assert!(allocator.release(cidr, Revision::new(1, 1)) && allocator.clear(&cidr));
+        cidr
+    };
+    for node in 0..4 {
+        allocator.allocate(Family::V4, &name(node)).expect("free");
+    }
+    for node in [0, 2] {
+        free(node, &mut allocator);
+    }
+    // The search went around the end and stands before the second share, which is freed only now.
+    let first = allocator.allocate(Family::V4, &name(4)).expect("free");
+    assert_eq!(first.to_string(), "10.0.0.0/24");
+    let freed = free(1, &mut allocator);
+    assert_ne!(allocator.allocate(Family::V4, &name(5)), Ok(freed));
 }
 
 #[test]
@@ -145,6 +156,19 @@ fn an_exhausted_pool_is_named_with_what_holds_it_and_what_to_do() {
     assert_eq!(allocator.clear_up_to(Revision::new(1, 4)), []);
     assert_eq!(allocator.clear_up_to(Revision::new(1, 5)), [cidr]);
     assert_eq!(allocator.allocate(Family::V4, &name(9)), Ok(cidr));
+}
+
+#[test]
+fn a_node_gets_both_families_or_nothing() {
+    let mut allocator = allocator(&["10.0.0.0/23=24", "fd00:1::/64=64"]);
+    allocator.allocate_all(&name(0)).expect("free");
+    allocator.allocate_all(&name(1)).expect_err("IPv6 is exhausted");
+    assert_eq!(allocator.owner_of(Family::V4, &name(1)), None);
+    assert_eq!(allocator.usage()[0].used, 1, "the IPv4 half was left behind");
+    // What a node had before stays its own when the rest cannot be had.
+    let held = allocator.allocate(Family::V4, &name(2)).expect("free");
+    allocator.allocate_all(&name(2)).expect_err("IPv6 is exhausted");
+    assert_eq!(allocator.owner_of(Family::V4, &name(2)), Some(held));
 }
 
 #[test]

@@ -177,6 +177,31 @@ proptest! {
     }
 }
 
+/// What a removed device or table takes along costs no operation of its own.
+#[test]
+fn the_kernel_drops_what_goes_with_the_device_and_the_table() {
+    let all: Objects = world().into_iter().map(|(key, mut values)| (key, values.remove(0))).collect();
+    let observed = Observed { ours: all, ..Observed::default() };
+    let plan = diff(&observed, &Objects::new(), &|_| false, link("weft0"));
+    let deleted: Vec<_> = plan.ops.iter().map(|op| *op.key()).collect();
+    let pod = Key::Neighbour(link("wpod0"), [10, 244, 0, 2].into());
+    assert_eq!(deleted, [pod, Key::Ruleset, Key::Device]);
+}
+
+/// The device vanished while the kernel was read: what was still seen on it is put again, not believed.
+#[test]
+fn a_reading_that_saw_more_than_the_device_is_not_believed() {
+    let mut all: Objects = world().into_iter().map(|(key, mut values)| (key, values.remove(0))).collect();
+    let desired = all.clone();
+    let device = all.remove(&Key::Device).expect("part of the world");
+    let observed = Observed { ours: all, ..Observed::default() };
+    let plan = diff(&observed, &desired, &|_| false, link("weft0"));
+    let first = Op::Put { key: Key::Device, value: device, old: None, replace: false };
+    assert_eq!(plan.ops.first(), Some(&first));
+    let lives_on_it = |(key, value): &(&Key, &Value)| key.goes_with_device(value, link("weft0"));
+    assert_eq!(plan.ops.len(), desired.iter().filter(lives_on_it).count());
+}
+
 /// Puts ascend, deletes descend, and puts come first; only a device in the way goes before.
 #[test]
 fn makes_before_it_breaks() {

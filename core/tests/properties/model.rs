@@ -29,6 +29,7 @@ pub(crate) fn apply(state: &mut Observed, op: &Op, device: LinkName) -> Result<(
             state.foreign.remove(key);
             state.ours.insert(*key, value.clone());
         }
+        Op::Delete { key: Key::Sysctl(_), .. } => return Err(format!("{}: cannot be deleted", op.key())),
         Op::Delete { key, value } => {
             if state.ours.remove(key).as_ref() != Some(value) {
                 return Err(format!("{key}: to be deleted, but is not like that"));
