@@ -74,6 +74,44 @@ fn the_result_has_the_format_of_each_version() {
 }
 
 #[test]
+fn a_node_of_one_family_has_pods_of_one() {
+    on_a_host("a_node_of_one_family_has_pods_of_one", || {
+        let directory = Directory::new("single");
+        let agent = Agent::start(&directory.0, dual_stack());
+        let cidrs = dual_stack().pod_cidrs;
+        for (pod_cidrs, gateway) in
+            [(PerFamily { v6: None, ..cidrs }, "169.254.87.1"), (PerFamily { v4: None, ..cidrs }, "fe80::5745")]
+        {
+            agent.node.send(agent::NodeState { pod_cidrs, ..dual_stack() }).expect("sent");
+            let pod = Pod::new();
+            // Some runtimes switch IPv6 off in new namespaces.
+            pod.run(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("off"));
+            let plugin = Plugin::new(&socket(&directory.0), gateway.replace(':', "-").as_str()).pod(&pod);
+            let result = plugin.run("ADD").success();
+            assert_eq!((addresses(&result).len(), &result["ips"][0]["gateway"]), (1, &json!(gateway)));
+            pod.answers(addresses(&result)[0], asks);
+            plugin.run("DEL").success();
+        }
+        nothing_left(&agent);
+    });
+}
+
+#[test]
+fn forged_router_advertisements_do_not_count_in_a_pod() {
+    on_a_host("forged_router_advertisements_do_not_count_in_a_pod", || {
+        let directory = Directory::new("ra");
+        let _agent = Agent::start(&directory.0, dual_stack());
+        let pod = Pod::new();
+        let plugin = Plugin::new(&socket(&directory.0), "c").pod(&pod);
+        let result = plugin.run("ADD").success();
+        let read = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra").expect("a sysctl");
+        assert_eq!(pod.run(read).trim(), "0");
+        pod.run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "1").expect("on"));
+        assert!(plugin.set("prevResult", result).run("CHECK").error(103).contains("accept_ra"));
+    });
+}
+
+#[test]
 fn a_chain_gets_both_results() {
     on_a_host("a_chain_gets_both_results", || {
         let directory = Directory::new("chain");
@@ -285,7 +323,7 @@ fn what_is_not_ours_stays() {
         ip(&format!("link add {host} type veth peer name other0"));
         assert!(plugin.run("ADD").error(101).contains("not Weft's"));
         assert!(plugin.run("DEL").error(101).contains("not Weft's"));
-        assert_eq!(pod_links(), [host.clone()]);
+        assert_eq!(pod_links(), std::slice::from_ref(&host));
         ip(&format!("link del {host}"));
 
         pod.ip("link add eth0 type veth peer name other1");

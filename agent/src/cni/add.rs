@@ -6,12 +6,12 @@ use super::{CniError, agent::Agent, config::Config, fault, netlink::Netlink, net
 use crate::pods::{AttachmentKey, Released};
 
 /// Attaches a pod; returns the result's JSON.
-pub(super) fn add(config: Config, key: &AttachmentKey, netns: &Path, pod: String) -> Result<String, CniError> {
+pub(super) fn add(config: &Config, key: &AttachmentKey, netns: &Path, pod: String) -> Result<String, CniError> {
     let netns = Netns::open(netns)?;
     let mut agent = Agent::connect(&config.socket)?;
     let answer = agent.allocate(key, netns.path(), pod)?;
     fault::point("after-allocate");
-    let mut made = Made { agent: &mut agent, config: &config, key, wired: false };
+    let mut made = Made { agent: &mut agent, config, key, wired: false };
     match Plan::read(key, &answer).and_then(|plan| made.wire(&plan, &netns).map(|()| plan)) {
         Ok(plan) => {
             let result = plan.result(&netns.path().display().to_string());

@@ -59,7 +59,7 @@ fn answer(env: Lookup<'_>, stdin: impl Read, version: &mut Version) -> Result<St
     match command {
         Command::Add => {
             let key = env::attachment(env)?;
-            add::add(config, &key, &env::required_netns(env)?, env::pod_name(env)?)
+            add::add(&config, &key, &env::required_netns(env)?, env::pod_name(env)?)
         }
         Command::Del => {
             env::netns(env)?;

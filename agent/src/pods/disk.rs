@@ -51,8 +51,12 @@ impl DirDisk {
     /// Creates the directory (mode 0700) where it is missing, and locks it.
     pub fn open(directory: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(directory.join("lock"))?;
+        let path = directory.join("lock");
+        let lock = match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
+            // On a file system that became read-only the allocations can at least be read.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+            other => other,
+        }?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
             let text = "it is locked: another weft-agent runs with this state directory, stop that one first";
             io::Error::new(io::Error::from(errno).kind(), text)

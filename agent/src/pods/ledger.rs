@@ -59,28 +59,37 @@ pub(super) struct Ledger<D> {
 }
 
 impl<D: Disk> Ledger<D> {
-    /// Reads the journal; the sentences say what was wrong with it.
+    /// Reads the journal; the sentences say what was wrong with it, or that it cannot be written: then what was read
+    /// still counts, because the pods it names are running, and allocations fail until the disk is well.
     pub(super) fn open(mut disk: D) -> Result<(Self, Vec<String>), StoreError> {
         let failed = |disk: &D, source| StoreError::Disk { journal: disk.name(), source };
         let bytes = disk.read().map_err(|error| failed(&disk, error))?;
         let parsed = journal::parse(&bytes).map_err(|why| failed(&disk, std::io::Error::other(why)))?;
-        let mut ledger =
-            Self { disk, records: BTreeMap::new(), allocator: Allocator::default(), lines: 0, unsure: true };
-        let mut damage = parsed.damage;
+        let (records, allocator) = (BTreeMap::new(), Allocator::default());
+        let mut ledger = Self { disk, records, allocator, lines: 0, unsure: true };
+        let mut problems = parsed.damage;
         for event in parsed.events {
-            damage.extend(ledger.replay(event));
+            problems.extend(ledger.replay(event));
         }
-        if !damage.is_empty() {
-            let copy = ledger.disk.set_aside(&bytes).map_err(|error| failed(&ledger.disk, error))?;
-            let name = ledger.disk.name();
-            damage.push(format!(
-                "{name} was damaged; {} allocations were read, its copy is {copy}",
-                ledger.records.len()
-            ));
+        if !problems.is_empty() {
+            problems.push(ledger.keep_for_people(&bytes)?);
         }
-        // Also drops a torn end, and makes sure at start, not at the first pod, that the disk can be written.
-        ledger.rewrite().map_err(|error| failed(&ledger.disk, error))?;
-        Ok((ledger, damage))
+        // Also drops a torn end, and shows at start, not at the first pod, whether the disk can be written.
+        if let Err(error) = ledger.rewrite() {
+            problems.push(failed(&ledger.disk, error).to_string());
+        }
+        Ok((ledger, problems))
+    }
+
+    /// Nothing is overwritten before a damaged journal was copied.
+    fn keep_for_people(&mut self, bytes: &[u8]) -> Result<String, StoreError> {
+        let journal = self.disk.name();
+        match self.disk.set_aside(bytes) {
+            Ok(copy) => {
+                Ok(format!("{journal} was damaged; {} allocations were read, its copy is {copy}", self.records.len()))
+            }
+            Err(source) => Err(StoreError::Disk { journal, source }),
+        }
     }
 
     /// All records by key.

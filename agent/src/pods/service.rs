@@ -5,6 +5,7 @@
 //! never outlives the allocation it belongs to. Must never touch the kernel itself.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
@@ -54,12 +55,14 @@ pub struct PodService<H> {
     released: Released,
     /// Held while a noted release is looked up or carried out, so that none meets a later ADD of the same attachment.
     noted: Mutex<()>,
+    /// Attachments whose end has begun, with how many calls are at it: an ADD that they overtake must not succeed.
+    ending: std::sync::Mutex<BTreeMap<AttachmentKey, usize>>,
 }
 
 impl<H: HostSide> PodService<H> {
     /// A service over an opened store.
     pub fn new(store: PodStore, host: H, node: watch::Receiver<NodeState>, released: Released) -> Self {
-        Self { store, host, node, released, noted: Mutex::new(()) }
+        Self { store, host, node, released, noted: Mutex::new(()), ending: std::sync::Mutex::default() }
     }
 
     /// Reserves addresses, durably.
@@ -82,8 +85,8 @@ impl<H: HostSide> PodService<H> {
         let record = self.find(&key)?;
         let refused = |why| Status::internal(format!("the host's side of {key} ({}): {why}", record.link));
         self.host.ensure(record.host_side()).await.map_err(refused)?;
-        // A DEL that overtook this ADD has freed the address: leave no route to it.
-        if self.find(&key).is_err() {
+        // A DEL that overtook this ADD took away what was there before it, and frees the address: leave no route to it.
+        if self.is_ending(&key) || self.find(&key).is_err() {
             self.host.remove(record.link).await.map_err(refused)?;
             return Err(Status::aborted(format!("{key} was released while it was attached")));
         }
@@ -92,9 +95,7 @@ impl<H: HostSide> PodService<H> {
 
     /// Ends an attachment.
     pub async fn release(&self, request: v1::ReleasePodRequest) -> Result<v1::ReleasePodResponse, Status> {
-        let key = key(request.attachment)?;
-        let _noted = self.noted.lock().await;
-        self.end(&key).await?;
+        self.end(&key(request.attachment)?).await?;
         Ok(v1::ReleasePodResponse {})
     }
 
@@ -113,7 +114,6 @@ impl<H: HostSide> PodService<H> {
     /// Ends all attachments but the valid ones.
     pub async fn collect(&self, request: v1::CollectPodsRequest) -> Result<v1::CollectPodsResponse, Status> {
         let valid = request.valid.into_iter().map(|one| key(Some(one))).collect::<Result<Vec<_>, _>>()?;
-        let _noted = self.noted.lock().await;
         let mut released = Vec::new();
         for key in self.store.records().keys().filter(|key| !valid.contains(key)) {
             self.end(key).await?;
@@ -178,6 +178,7 @@ impl<H: HostSide> PodService<H> {
 
     /// Takes the host's side away, then frees the addresses.
     async fn end(&self, key: &AttachmentKey) -> Result<(), Status> {
+        let _ending = Ending::begin(&self.ending, key);
         let link = key.link();
         let refused = |why| Status::internal(format!("the host's side of {key} ({link}) is not gone: {why}"));
         self.host.remove(link).await.map_err(refused)?;
@@ -185,9 +186,41 @@ impl<H: HostSide> PodService<H> {
         Ok(())
     }
 
+    fn is_ending(&self, key: &AttachmentKey) -> bool {
+        self.ending.lock().expect(UNPOISONED).contains_key(key)
+    }
+
     fn find(&self, key: &AttachmentKey) -> Result<Record, Status> {
         let unknown = || Status::not_found(format!("no allocation for {key}: it was never added, or was deleted"));
         self.store.records().get(key).cloned().ok_or_else(unknown)
+    }
+}
+
+/// Why no lock of [`PodService::ending`] is poisoned.
+const UNPOISONED: &str = "nobody panics while counting";
+
+/// Counts a call that ends an attachment, until it returns or is dropped.
+struct Ending<'a> {
+    all: &'a std::sync::Mutex<BTreeMap<AttachmentKey, usize>>,
+    key: &'a AttachmentKey,
+}
+
+impl<'a> Ending<'a> {
+    fn begin(all: &'a std::sync::Mutex<BTreeMap<AttachmentKey, usize>>, key: &'a AttachmentKey) -> Self {
+        *all.lock().expect(UNPOISONED).entry(key.clone()).or_default() += 1;
+        Self { all, key }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().expect(UNPOISONED);
+        if let Some(count) = all.get_mut(self.key) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(self.key);
+            }
+        }
     }
 }
 
@@ -212,6 +245,7 @@ fn answer(record: &Record, mtu: u32) -> v1::AllocatePodResponse {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
 fn status(error: StoreError) -> Status {
     let text = error.to_string();
     match error {
