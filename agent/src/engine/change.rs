@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 use weft_core::{
     desired::{self, Local},
     diff::diff_keys,
-    kernel::{Key, Observed, Value},
+    kernel::{Key, Observed},
     membership::{Delta, Member, Snapshot, Touched},
     settings::Settings,
 };
@@ -126,11 +126,6 @@ impl<K: Kernel> Engine<K> {
         let Ok(observed) = self.kernel.read(Scope::Keys(&listed)).await else { return false };
         let after = diff_keys(&observed, &self.desired, keys, &held, local.device);
         after.is_some_and(|plan| plan.is_empty())
-    }
-
-    /// True where the kernel holds `value` for `key` as far as it was last read.
-    pub(super) fn is_held(&self, key: &Key, value: &Value) -> bool {
-        self.desired.get(key) == Some(value) && !self.deviations.contains_key(key)
     }
 
     /// A full look very soon, because a small one did not do.

@@ -77,6 +77,7 @@ impl<K: Kernel> Engine<K> {
         let mut changed = 0;
         for round in 0..=ROUNDS {
             let observed = self.kernel.read(Scope::All { wanted: &self.desired }).await?;
+            self.ids.avoid(&observed.foreign);
             self.forget_pods_without_link(&observed);
             let held = |key: &Key| before.contains_key(key) && !self.deviations.contains_key(key);
             let plan = diff(&observed, &self.desired, &held, local.device);
