@@ -147,7 +147,9 @@ impl Reader {
             // Others write an end at address zero where an interval set begins; it ends nothing.
             let Some(first) = first else { return };
             match network(first, end) {
-                Some(network) => drop(content.networks.insert(network)),
+                Some(network) => {
+                    content.networks.insert(network);
+                }
                 None => content.foreign.push(format!("set {} holds a range from {first} that is no CIDR", self.set)),
             }
         };

@@ -5,6 +5,7 @@
 
 use std::{future::poll_fn, io};
 
+use futures::FutureExt;
 use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_NETFILTER};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -20,6 +21,8 @@ use crate::kernel::Event;
 const GROUP: u32 = 7;
 /// `NFT_MSG_NEWGEN`: says that a transaction ended, after its events.
 const NEW_GENERATION: u16 = 15;
+/// Datagrams taken before an event goes out.
+const AT_ONCE: usize = 256;
 
 /// Subscribes, from now on, and sends into `sender` until its receiver is gone. `own` is the port id whose changes are
 /// left out.
@@ -39,18 +42,44 @@ pub(super) fn subscribe(own: u32, sender: mpsc::Sender<Event>) -> io::Result<()>
 
 async fn forward(socket: &TokioSocket, own: u32, sender: &mpsc::Sender<Event>) {
     loop {
-        let event = match poll_fn(|context| socket.poll_recv_from_full(context)).await {
-            Ok((bytes, _)) if concerns(&bytes, own) => Event::Look,
-            Ok(_) => continue,
-            Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Event::Overflow,
-            Err(error) => {
-                tracing::warn!(%error, "events about nftables end here; the regular full look still finds changes");
+        let mut news = News::default();
+        let mut open = news.take(poll_fn(|context| socket.poll_recv_from_full(context)).await, own);
+        // One transaction can fill several datagrams, and all of them say the same.
+        for _ in 0..AT_ONCE {
+            let Some(more) = poll_fn(|context| socket.poll_recv_from_full(context)).now_or_never() else { break };
+            open &= news.take(more, own);
+        }
+        let events = [(news.look, Event::Look), (news.overflow, Event::Overflow)];
+        for (_, event) in events.into_iter().filter(|(is, _)| *is) {
+            if sender.send(event).await.is_err() {
                 return;
             }
-        };
-        if sender.send(event).await.is_err() {
+        }
+        if !open {
             return;
         }
+    }
+}
+
+/// What some datagrams said together.
+#[derive(Debug, Default)]
+struct News {
+    look: bool,
+    overflow: bool,
+}
+
+impl News {
+    /// Adds one receipt; false where there will be no more.
+    fn take(&mut self, receipt: io::Result<(Vec<u8>, SocketAddr)>, own: u32) -> bool {
+        match receipt {
+            Ok((bytes, _)) => self.look |= concerns(&bytes, own),
+            Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => self.overflow = true,
+            Err(error) => {
+                tracing::warn!(%error, "events about nftables end here; the regular full look still finds changes");
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> Wanted<'a> {
                 Op::Put { key: Key::Ruleset, value: Value::Ruleset(ruleset), .. } => wanted.ruleset = Some(ruleset),
                 Op::Delete { key: Key::Ruleset, .. } => wanted.destroy = true,
                 Op::Put { key: Key::Element(set, network), .. } => {
-                    drop(wanted.put.entry(*set).or_default().insert(*network))
+                    wanted.put.entry(*set).or_default().insert(*network);
                 }
                 Op::Delete { key: Key::Element(set, network), .. } => {
                     wanted.delete.entry(*set).or_default().insert(*network);

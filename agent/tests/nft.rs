@@ -1,0 +1,260 @@
+//! Table `inet weft` in a real kernel: what is written reads back, what others do to it is seen and put right, and packets
+//! fare as the rules say. Every test has network namespaces of its own.
+
+#[path = "support/foreign.rs"]
+mod foreign;
+#[path = "support/netns.rs"]
+mod netns;
+#[path = "support/packets.rs"]
+mod packets;
+#[path = "support/table.rs"]
+mod table;
+
+use foreign::{Edit, Foreign, nest, number, rule, text, verdict};
+use ipnetwork::IpNetwork;
+use netns::inside;
+use table::{PEERS4, POOLS4, apply, desired, element, programmed, put, put_rules, rules};
+use tokio::sync::mpsc;
+use weft_agent::kernel::{Event, nft::Nft};
+use weft_core::{
+    diff::Op,
+    kernel::{Key, Objects, Value},
+    nft::{CounterName, Ruleset, SetName},
+    types::Family,
+};
+
+fn ruleset_of(objects: &Objects) -> Option<&Ruleset> {
+    objects.values().find_map(|value| if let Value::Ruleset(ruleset) = value { Some(ruleset.as_ref()) } else { None })
+}
+
+#[test]
+fn reads_back_what_it_wrote() {
+    inside("reads_back_what_it_wrote", || async {
+        let mut nft = Nft::open().expect("a socket");
+        assert_eq!(nft.read().await.expect("a reading"), Objects::new(), "there is no table yet");
+        let mut nft = programmed().await;
+        assert_eq!(nft.read().await.expect("a reading"), desired());
+        apply(&mut nft, &[put_rules(Family::V4)]).await;
+        assert_eq!(nft.read().await.expect("a reading"), desired(), "the same once more changes nothing");
+        let gone = Op::Delete { key: Key::Ruleset, value: desired()[&Key::Ruleset].clone() };
+        apply(&mut nft, std::slice::from_ref(&gone)).await;
+        apply(&mut nft, &[gone]).await;
+        assert_eq!(nft.read().await.expect("a reading"), Objects::new());
+    });
+}
+
+#[test]
+fn elements_come_and_go_alone() {
+    inside("elements_come_and_go_alone", || async {
+        let mut nft = programmed().await;
+        let delete = |set, network| Op::Delete { key: element(set, network), value: Value::Present };
+        // The wider pool overlaps the one it replaces, and one of the deletions is of what is not there.
+        let ops = [
+            put(element(PEERS4, "10.0.0.11/32"), Value::Present),
+            put(element(POOLS4, "10.244.0.0/15"), Value::Present),
+            delete(POOLS4, "10.244.0.0/16"),
+            delete(PEERS4, "10.0.0.10/32"),
+            delete(PEERS4, "10.0.0.77/32"),
+        ];
+        apply(&mut nft, &ops).await;
+        let keys = ops.iter().map(|op| *op.key()).collect::<Vec<_>>();
+        let found = nft.read_elements(&keys).await.expect("a reading");
+        let wanted = [element(PEERS4, "10.0.0.11/32"), element(POOLS4, "10.244.0.0/15")];
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), wanted);
+        let mut all = desired();
+        ops.iter().for_each(|op| match op {
+            Op::Put { key, value, .. } => drop(all.insert(*key, value.clone())),
+            Op::Delete { key, .. } => drop(all.remove(key)),
+        });
+        assert_eq!(nft.read().await.expect("a reading"), all);
+    });
+}
+
+#[test]
+fn a_refusal_fails_every_operation_and_names_the_culprit_first() {
+    inside("a_refusal_fails_every_operation_and_names_the_culprit_first", || async {
+        let mut nft = programmed().await;
+        let bad = put(element(POOLS4, "10.0.0.0/8"), Value::Present);
+        let good = put(element(PEERS4, "10.0.0.12/32"), Value::Present);
+        let failures = nft.apply(&[&good, &bad]).await;
+        let keys: Vec<Key> = failures.iter().map(|failure| failure.key).collect();
+        assert_eq!(keys, [*bad.key(), *good.key()], "{failures:?}");
+        assert_eq!(nft.read().await.expect("a reading"), desired(), "nothing of it was applied");
+    });
+}
+
+#[test]
+fn ten_thousand_members_are_one_transaction() {
+    inside("ten_thousand_members_are_one_transaction", || async {
+        for (family, prefix) in [(Family::V4, 32), (Family::V6, 128)] {
+            let mut nft = programmed().await;
+            let first = |index: u32| match family {
+                Family::V4 => std::net::Ipv4Addr::from(0x0b00_0000 + index).into(),
+                Family::V6 => std::net::Ipv6Addr::from((0xfd00_000b_u128 << 96) + u128::from(index)).into(),
+            };
+            let key =
+                |index| Key::Element(SetName::Peers(family), IpNetwork::new(first(index), prefix).expect("a host"));
+            let ops: Vec<Op> = (0..10_000).map(|index| put(key(index), Value::Present)).collect();
+            let foreign = Foreign::open();
+            let before = foreign.generation();
+            apply(&mut nft, &ops).await;
+            assert_eq!(foreign.generation(), before + 1, "{family}");
+            let held = nft.read().await.expect("a reading");
+            assert_eq!(ops.iter().filter(|op| held.contains_key(op.key())).count(), 10_000);
+            let deletions: Vec<Op> =
+                ops.iter().map(|op| Op::Delete { key: *op.key(), value: Value::Present }).collect();
+            apply(&mut nft, &deletions).await;
+            assert_eq!(nft.read().await.expect("a reading"), desired());
+        }
+    });
+}
+
+/// What a foreign hand can do, by name.
+fn edits() -> Vec<(&'static str, Vec<Edit>)> {
+    use foreign::{DELETE_CHAIN, DELETE_OBJECT, DELETE_RULE, DELETE_SET, DELETE_TABLE, NEW_CHAIN, NEW_OBJECT, NEW_SET};
+    let weft = || text(1, "weft");
+    let flush = |chain| Edit::new(DELETE_RULE, &[weft(), text(2, chain)]);
+    let flush_all = || Edit::new(DELETE_RULE, &[weft()]);
+    let delete_set = |set| Edit::new(DELETE_SET, &[weft(), text(2, set)]);
+    let new_set = |set, flags, more: &[_]| {
+        let common = [weft(), text(2, set), number(3, flags), number(4, 7), number(5, 4), number(10, 1)];
+        Edit::new(NEW_SET, &[&common[..], more].concat())
+    };
+    let jump = ("immediate", vec![number(1, 0), nest(2, &[nest(2, &[number(1, -3_i32 as u32), text(2, "aside")])])]);
+    let aside = || Edit::new(NEW_CHAIN, &[weft(), text(3, "aside")]);
+    vec![
+        ("a rule more", vec![rule("weft", "input", &[verdict(1)])]),
+        ("a rule in front", vec![rule("weft", "input", &[verdict(1)]).first()]),
+        ("a rule we have no words for", vec![rule("weft", "forward", &[("counter", vec![]), verdict(0)])]),
+        ("no rules in a chain", vec![flush("forward")]),
+        ("no rules at all", vec![flush_all()]),
+        ("policy drop", vec![Edit::new(NEW_CHAIN, &[weft(), text(3, "forward"), number(5, 0)])]),
+        ("a base chain more", vec![foreign::base_chain("weft", "theirs", 2, 0, 1)]),
+        ("a chain that hides behind a jump", vec![aside(), rule("weft", "input", &[jump])]),
+        (
+            "another priority",
+            vec![
+                flush("input"),
+                Edit::new(DELETE_CHAIN, &[weft(), text(3, "input")]),
+                foreign::base_chain("weft", "input", 1, 10, 1),
+            ],
+        ),
+        (
+            "a counter less",
+            vec![
+                flush("forward"),
+                flush("input"),
+                Edit::new(DELETE_OBJECT, &[weft(), number(3, 1), text(2, "tunnel_from_pod")]),
+            ],
+        ),
+        ("an object more", vec![Edit::new(NEW_OBJECT, &[weft(), text(2, "theirs"), number(3, 1), nest(4, &[])])]),
+        ("a set more", vec![new_set("theirs", 0, &[])]),
+        ("a set less", vec![flush_all(), delete_set("peers4")]),
+        ("a set with timeouts", vec![flush_all(), delete_set("peers4"), new_set("peers4", 0x10, &[])]),
+        (
+            "a set with a limit",
+            vec![flush_all(), delete_set("peers4"), new_set("peers4", 0, &[nest(9, &[number(1, 3)])])],
+        ),
+        ("an interval set that is none", vec![flush_all(), delete_set("pools4"), new_set("pools4", 0, &[])]),
+        ("a sleeping table", vec![Edit::new(foreign::NEW_TABLE, &[weft(), number(2, 1)])]),
+        ("no table", vec![Edit::new(DELETE_TABLE, &[weft()])]),
+    ]
+}
+
+#[test]
+fn every_foreign_edit_is_seen_and_put_right() {
+    inside("every_foreign_edit_is_seen_and_put_right", || async {
+        let mut nft = programmed().await;
+        let foreign = Foreign::open();
+        for (name, edit) in edits() {
+            foreign.edit(&edit);
+            let seen = nft.read().await.expect("a reading");
+            assert_ne!(ruleset_of(&seen), Some(&rules(Family::V4)), "{name} went unseen");
+
+            // What the reconcile loop does: everything that differs, at once.
+            let missing = desired().into_iter().filter(|(key, value)| seen.get(key) != Some(value));
+            let repair: Vec<Op> = missing.map(|(key, value)| put(key, value)).collect();
+            let before = foreign.generation();
+            apply(&mut nft, &repair).await;
+            assert_eq!(nft.read().await.expect("a reading"), desired(), "after {name}");
+            let transactions = if name == "a sleeping table" { 2 } else { 1 };
+            assert_eq!(foreign.generation() - before, transactions, "{name} took several transactions");
+        }
+    });
+}
+
+#[test]
+fn a_set_that_is_created_anew_keeps_its_elements() {
+    inside("a_set_that_is_created_anew_keeps_its_elements", || async {
+        let mut nft = programmed().await;
+        let key = |octet: u8| nest(1, &[nest(1, &[netlink_packet_core::DefaultNla::new(1, vec![10, 0, 0, octet])])]);
+        let limited = edits().into_iter().find(|(name, _)| *name == "a set with a limit").expect("it is listed").1;
+        let elements = nest(3, &[key(9), key(10)]);
+        let refill = Edit::new(foreign::NEW_ELEMENT, &[text(1, "weft"), text(2, "peers4"), elements]);
+        Foreign::open().edit(&[limited, vec![refill]].concat());
+        apply(&mut nft, &[put_rules(Family::V4)]).await;
+        assert_eq!(nft.read().await.expect("a reading"), desired());
+    });
+}
+
+#[test]
+fn foreign_tables_stay_as_they_are() {
+    inside("foreign_tables_stay_as_they_are", || async {
+        use foreign::{INET, NEW_TABLE};
+        use netlink_packet_netfilter::NetfilterProtoFamily::IPv4;
+        let foreign = Foreign::open();
+        let namesake = |edit: Edit| edit.family(IPv4);
+        foreign.edit(&[
+            Edit::new(NEW_TABLE, &[text(1, "other")]),
+            foreign::base_chain("other", "forward", 2, 0, 1),
+            rule("other", "forward", &[verdict(1)]),
+            // The same name in another family is another table.
+            namesake(Edit::new(NEW_TABLE, &[text(1, "weft")])),
+            namesake(foreign::base_chain("weft", "forward", 2, 0, 1)),
+            namesake(rule("weft", "forward", &[verdict(1)])),
+        ]);
+        let look = || -> Vec<Vec<Vec<u8>>> {
+            let other = |kind| foreign.dump(kind, &[text(1, "other")], INET);
+            let weft = |kind| foreign.dump(kind, &[text(1, "weft")], IPv4);
+            vec![other(foreign::GET_RULE), weft(foreign::GET_RULE), weft(foreign::GET_CHAIN), weft(foreign::GET_SET)]
+        };
+        let before = look();
+        assert!(before[..3].iter().all(|dump| !dump.is_empty()), "the foreign tables are there");
+        let mut nft = programmed().await;
+        apply(&mut nft, &[put_rules(Family::V4)]).await;
+        apply(&mut nft, &[Op::Delete { key: Key::Ruleset, value: Value::Present }]).await;
+        assert_eq!(look(), before);
+    });
+}
+
+#[test]
+fn events_tell_what_others_do_and_nothing_else() {
+    inside("events_tell_what_others_do_and_nothing_else", || async {
+        let mut nft = programmed().await;
+        let (sender, mut events) = mpsc::channel(64);
+        nft.events(sender).expect("a subscription");
+        let foreign = Foreign::open();
+        apply(&mut nft, &[put_rules(Family::V4), put(element(PEERS4, "10.0.0.20/32"), Value::Present)]).await;
+        foreign.edit(&[Edit::new(foreign::NEW_TABLE, &[text(1, "other")])]);
+        foreign.edit(&[rule("weft", "input", &[verdict(1)])]);
+        assert_eq!(events.recv().await, Some(Event::Look));
+        apply(&mut nft, &[put_rules(Family::V4)]).await;
+        foreign.edit(&[Edit::new(foreign::DELETE_TABLE, &[text(1, "weft")])]);
+        assert_eq!(events.recv().await, Some(Event::Look));
+        assert!(events.try_recv().is_err(), "own changes and foreign tables are no events");
+    });
+}
+
+#[test]
+fn counters_and_members_survive_a_repair() {
+    inside("counters_and_members_survive_a_repair", || async {
+        let mut nft = programmed().await;
+        packets::loopback().await;
+        packets::tunnel("10.0.0.66", "10.0.0.1", 87);
+        assert_eq!(nft.counter(CounterName::TunnelFromStranger).await.expect("a figure"), 1);
+        Foreign::open().edit(&[rule("weft", "input", &[verdict(1)]).first()]);
+        apply(&mut nft, &[put_rules(Family::V4)]).await;
+        assert_eq!(nft.counter(CounterName::TunnelFromStranger).await.expect("a figure"), 1);
+        assert_eq!(nft.read().await.expect("a reading"), desired());
+    });
+}

@@ -1,0 +1,173 @@
+//! Packets under the rules of table `inet weft`: who may send tunnel packets, and whose address packets carry outside.
+//! Every test has network namespaces of its own. That a packet does not arrive shows by a later one that does.
+
+#[path = "support/netns.rs"]
+mod netns;
+#[path = "support/packets.rs"]
+mod packets;
+#[path = "support/table.rs"]
+mod table;
+
+use netns::{Namespace, inside};
+use packets::{PORT, listen, next, send, tunnel, vxlan};
+use table::{apply, programmed, put_rules};
+use weft_agent::kernel::nft::Nft;
+use weft_core::{
+    diff::Op,
+    kernel::{Key, Value},
+    nft::{CounterName, SetName},
+    types::Family,
+};
+
+async fn strangers(nft: &mut Nft) -> u64 {
+    nft.counter(CounterName::TunnelFromStranger).await.expect("a figure")
+}
+
+async fn pods(nft: &mut Nft) -> u64 {
+    nft.counter(CounterName::TunnelFromPod).await.expect("a figure")
+}
+
+#[test]
+fn tunnel_packets_are_taken_from_members_only() {
+    inside("tunnel_packets_are_taken_from_members_only", || async {
+        packets::loopback().await;
+        let mut nft = programmed().await;
+        for (family, [me, member, stranger]) in [
+            (Family::V4, ["10.0.0.1", "10.0.0.9", "10.0.0.66"]),
+            (Family::V6, ["fd00:a::1", "fd00:a::9", "fd00:a::66"]),
+        ] {
+            apply(&mut nft, &[put_rules(family)]).await;
+            let before = strangers(&mut nft).await;
+            let socket = listen(me, PORT);
+            tunnel(stranger, me, 87);
+            // Somebody else's VXLAN on the same port is none of our business.
+            tunnel(stranger, me, 88);
+            tunnel(member, me, 87);
+            let (first, second) = (next(&socket), next(&socket));
+            assert_eq!((first.0.ip().to_string(), first.1), (stranger.to_owned(), vxlan(88)));
+            assert_eq!((second.0.ip().to_string(), second.1), (member.to_owned(), vxlan(87)));
+            assert_eq!(strangers(&mut nft).await - before, 1, "{family}");
+
+            // A member that leaves is a stranger from then on.
+            let key = Key::Element(SetName::Peers(family), member.parse().expect("a host"));
+            apply(&mut nft, &[Op::Delete { key, value: Value::Present }]).await;
+            tunnel(member, me, 87);
+            tunnel(member, me, 88);
+            assert_eq!(next(&socket).1, vxlan(88));
+            assert_eq!(strangers(&mut nft).await - before, 2, "{family}");
+        }
+    });
+}
+
+#[test]
+fn the_other_family_carries_no_tunnel_at_all() {
+    inside("the_other_family_carries_no_tunnel_at_all", || async {
+        packets::loopback().await;
+        let mut nft = programmed().await;
+        let socket = listen("fd00:a::1", PORT);
+        // fd00:a::9 is in peers6, but outer packets are IPv4.
+        tunnel("fd00:a::9", "fd00:a::1", 87);
+        tunnel("fd00:a::9", "fd00:a::1", 88);
+        assert_eq!(next(&socket).1, vxlan(88));
+        assert_eq!(strangers(&mut nft).await, 1);
+    });
+}
+
+/// This host between a pod and the outside. The pod has two members' addresses as well, to pretend with.
+async fn between_pod_and_outside() -> (Namespace, Namespace) {
+    for which in ["all", "default"] {
+        netns::sysctl(&format!("ipv4/conf/{which}/rp_filter"), "0");
+    }
+    let (pod, outside) = (Namespace::new(), Namespace::new());
+    let of_pod = &["10.244.1.5/24", "10.0.0.10/32", "fd00:244::5/64", "fd00:a::9/128"];
+    netns::join(&pod, "wpod0000000000a", &["10.244.1.1/24", "fd00:244::1/64"], of_pod).await;
+    netns::join(&outside, "under0", &["10.0.0.1/24", "fd00:a::1/64"], &["10.0.0.8/24", "fd00:a::8/64"]).await;
+    pod.run(|| {
+        netns::block_on(async {
+            netns::default_route(&netns::routes(), "10.244.1.1").await;
+            netns::default_route(&netns::routes(), "fd00:244::1").await;
+        });
+    });
+    netns::sysctl("ipv4/ip_forward", "1");
+    netns::sysctl("ipv6/conf/all/forwarding", "1");
+    (pod, outside)
+}
+
+#[test]
+fn pods_send_no_tunnel_packets() {
+    inside("pods_send_no_tunnel_packets", || async {
+        let mut nft = programmed().await;
+        let (pod, outside) = between_pod_and_outside().await;
+        for (family, own, member, me, far) in [
+            (Family::V4, "10.244.1.5", "10.0.0.10", "10.0.0.1", "10.0.0.8"),
+            (Family::V6, "fd00:244::5", "fd00:a::9", "fd00:a::1", "fd00:a::8"),
+        ] {
+            apply(&mut nft, &[put_rules(family)]).await;
+            let before = pods(&mut nft).await;
+            let there = outside.run(move || listen(far, PORT));
+            let here = listen(me, PORT);
+            pod.run(move || {
+                // To another host, and to this one under a member's address.
+                tunnel(own, far, 87);
+                tunnel(own, far, 88);
+                tunnel(member, me, 87);
+                tunnel(member, me, 88);
+            });
+            assert_eq!(next(&there).1, vxlan(88));
+            assert_eq!(next(&here).1, vxlan(88));
+            assert_eq!(pods(&mut nft).await - before, 2, "{family}");
+        }
+    });
+}
+
+#[test]
+fn pods_go_outside_under_the_hosts_address_and_never_from_the_tunnels_port() {
+    inside("pods_go_outside_under_the_hosts_address_and_never_from_the_tunnels_port", || async {
+        let _nft = programmed().await;
+        let (pod, outside) = between_pod_and_outside().await;
+        for (own, me, far) in [("10.244.1.5", "10.0.0.1", "10.0.0.8"), ("fd00:244::5", "fd00:a::1", "fd00:a::8")] {
+            let there = outside.run(move || listen(far, 5000));
+            // A kernel that is not told otherwise keeps the source port.
+            pod.run(move || send(own, PORT, far, 5000, b"from the tunnel's port"));
+            let (from, _) = next(&there);
+            assert_eq!(from.ip().to_string(), me);
+            assert!(from.port() > PORT, "port {} is not of the range", from.port());
+            // Ports are drawn at random, not kept: that all eight are kept by chance is out of the question.
+            let kept = (0..8).filter(|_| {
+                let chosen = pod.run(move || send(own, 0, far, 5000, b"any"));
+                let (from, _) = next(&there);
+                assert!(from.port() > PORT, "port {} is not of the range", from.port());
+                from.port() == chosen
+            });
+            assert!(kept.count() < 8, "source ports are not drawn at random");
+        }
+    });
+}
+
+#[test]
+fn what_enters_the_tunnel_has_an_overlay_address() {
+    inside("what_enters_the_tunnel_has_an_overlay_address", || async {
+        let _nft = programmed().await;
+        let (pod, _outside) = between_pod_and_outside().await;
+        let far = Namespace::new();
+        // Its name alone makes it the tunnel's device.
+        netns::join(&far, "weft0", &["10.244.9.1/24", "fd00:244:0:9::1/64"], &["10.244.9.5/24", "fd00:244:0:9::5/64"])
+            .await;
+        far.run(|| {
+            netns::block_on(async {
+                netns::default_route(&netns::routes(), "10.244.9.1").await;
+                netns::default_route(&netns::routes(), "fd00:244:0:9::1").await;
+            });
+        });
+        for (me, own, vtep, to) in [
+            ("10.0.0.1", "10.244.1.5", "10.244.9.1", "10.244.9.5"),
+            ("fd00:a::1", "fd00:244::5", "fd00:244:0:9::1", "fd00:244:0:9::5"),
+        ] {
+            let there = far.run(move || listen(to, 5000));
+            send(me, 0, to, 5000, b"from the host's own address");
+            assert_eq!(next(&there).0.ip().to_string(), vtep);
+            pod.run(move || send(own, 0, to, 5000, b"from a pod"));
+            assert_eq!(next(&there).0.ip().to_string(), own, "pods keep their addresses inside the overlay");
+        }
+    });
+}
