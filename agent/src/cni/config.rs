@@ -188,7 +188,8 @@ mod tests {
     fn takes_what_runtimes_send() {
         let text = r#"{"cniVersion":"1.1.0","name":"weft","type":"weft-cni","socket":"/run/weft/agent.sock",
             "capabilities":{"portMappings":true},"runtimeConfig":{"portMappings":[]},"args":{},"ipam":{},"dns":{},
-            "cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}],"cni.dev/attachments":[],"prevResult":null}"#;
+            "cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}],
+            "cni.dev/attachments":[],"prevResult":null}"#;
         let config = read(text).expect("valid");
         assert_eq!(config.valid.expect("given"), [AttachmentKey::new("a", "eth0").expect("valid")]);
         assert!(config.previous.is_none());

@@ -122,7 +122,8 @@ mod tests {
 
     fn sample() -> CniResult {
         serde_json::from_value(json!({
-            "interfaces": [{"name": "wpod0", "mac": "02:00:00:00:00:01"}, {"name": "eth0", "mtu": 1450, "sandbox": "/x"}],
+            "interfaces": [{"name": "wpod0", "mac": "02:00:00:00:00:01"},
+                {"name": "eth0", "mtu": 1450, "sandbox": "/x"}],
             "ips": [{"address": "10.1.0.5/32", "interface": 1}, {"address": "fd00::5/128", "interface": 1}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "169.254.87.1"}],
         }))
@@ -159,7 +160,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "\\PC{0,60}") {
-            let _ = serde_json::from_value::<CniResult>(json!({"ips": [{"address": text}], "interfaces": [{"name": text}]}));
+            let value = json!({"ips": [{"address": text}], "interfaces": [{"name": text}]});
+            let _ = serde_json::from_value::<CniResult>(value);
         }
     }
 }

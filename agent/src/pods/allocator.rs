@@ -180,7 +180,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_doubles_never_leaves_the_cidr(prefix in 24_u8..=30, script in prop::collection::vec(any::<u16>(), 0..600)) {
+        fn never_doubles_never_leaves_the_cidr(
+            prefix in 24_u8..=30,
+            script in prop::collection::vec(any::<u16>(), 0..600),
+        ) {
             let cidr: PodCidr = format!("10.1.0.0/{prefix}").parse().expect("a CIDR");
             let cidrs = PerFamily { v4: Some(cidr), v6: None };
             let (mut allocator, mut held) = (Allocator::default(), BTreeSet::new());

@@ -26,7 +26,8 @@ pub struct AttachmentKey {
 pub enum KeyError {
     /// Not a CNI container id.
     #[error(
-        "container id {0:?} is not valid: use 1 to 256 characters, first a letter or digit, then letters, digits, '_', '.' or '-'"
+        "container id {0:?} is not valid: use 1 to 256 characters, first a letter or digit, then letters, \
+         digits, '_', '.' or '-'"
     )]
     Container(String),
     /// Not an interface name.

@@ -37,7 +37,8 @@ pub(crate) fn on_a_host(name: &str, test: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && text.contains("1 passed"),
-        "in its own namespaces (user namespaces may be forbidden here: run as root, or set kernel.unprivileged_userns_clone=1 \
+        "in its own namespaces (user namespaces may be forbidden here: run as root, or set \
+         kernel.unprivileged_userns_clone=1 \
          and kernel.apparmor_restrict_unprivileged_userns=0):\n{text}"
     );
 }

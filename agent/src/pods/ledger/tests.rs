@@ -208,7 +208,8 @@ proptest! {
                     ledger = open(&disk);
                 }
                 Step::Batch(batch) => {
-                    let change = |(add, number): &(bool, u8)| if *add { allocate(*number) } else { Change::Release(key(*number)) };
+                    let release = |number| Change::Release(key(number));
+                    let change = |(add, number): &(bool, u8)| if *add { allocate(*number) } else { release(*number) };
                     let changes: Vec<Change> = batch.iter().map(change).collect();
                     let answers = ledger.process(&changes);
                     for (change, answer) in changes.iter().zip(answers) {
