@@ -136,6 +136,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until every agent is connected to the controller.
+    ///
+    /// # Errors
+    /// When it takes too long, with what the agent says about it.
+    pub async fn connected(&self) -> Result<()> {
+        for agent in self.agents() {
+            let what = format!("{} to be connected to the controller", agent.host().name());
+            wait::until(&what, wait::PATIENCE, async || {
+                agent.alive().await?;
+                let status = agent.weft().status().await?;
+                ensure!(status.controller_connected, "{}", status.controller_message);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn sees_all(&self, agent: &Agent, count: usize) -> Result<()> {
         agent.alive().await?;
         let status = agent.weft().status().await?;

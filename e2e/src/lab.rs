@@ -10,6 +10,7 @@ pub mod frame;
 pub mod harness;
 mod host;
 mod namespace;
+pub mod nat;
 pub mod packet;
 pub mod ping;
 mod process;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use tokio::{process::Command, sync::Mutex};
 
 use super::weft::Weft;
@@ -113,6 +114,15 @@ impl Agent {
     /// Where it does not run.
     pub async fn kill(&self) -> Result<()> {
         self.take().await?.kill().await
+    }
+
+    /// Sends it a signal, such as SIGSTOP.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.lock().await;
+        process.as_ref().with_context(|| format!("the agent of {} was stopped", self.host.name()))?.signal(signal)
     }
 
     /// Fails where it does not run.

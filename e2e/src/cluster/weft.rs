@@ -67,6 +67,8 @@ pub struct AgentStatus {
     pub revision: Option<String>,
     /// Whether a controller is connected now.
     pub controller_connected: bool,
+    /// Why it is not.
+    pub controller_message: String,
     /// Objects put back so far.
     pub repaired_objects: u64,
     /// Tunnel packets of pods that were dropped.
