@@ -180,7 +180,12 @@ impl Key {
             Self::Device | Self::Address(_) | Self::Fdb(_) | Self::Nexthop(_) => true,
             Self::Neighbour(link, _) => *link == device,
             Self::Sysctl(sysctl) => sysctl.link() == Some(device),
-            Self::Route(..) => matches!(value, Value::Route(Route { via: Via::Nexthop(_), .. })),
+            // IPv4 routes go with their source address too (`fib_sync_down_addr` in net/ipv4/fib_semantics.c), which is a
+            // VTEP address wherever there is a device.
+            Self::Route(to, _) => match value {
+                Value::Route(route) => matches!(route.via, Via::Nexthop(_)) || (to.is_ipv4() && route.src.is_some()),
+                _ => false,
+            },
             Self::Ruleset | Self::Element(..) => false,
         }
     }

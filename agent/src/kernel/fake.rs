@@ -100,8 +100,8 @@ impl FakeKernel {
             Op::Delete { .. } => Event::Object(key, None),
         };
         inner.tell(event);
-        // With a nexthop routes go without a word.
-        if matches!(op, Op::Delete { key: Key::Nexthop(_), .. }) {
+        // With these, routes go without a word.
+        if matches!(op, Op::Delete { key: Key::Nexthop(_) | Key::Address(_), .. }) {
             inner.tell(Event::Look);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Each rule here is one of Linux that Weft has to live with; where it comes from is said beside it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use rustix::io::Errno;
 use weft_core::{
@@ -112,7 +112,16 @@ impl State {
             if !old.can_become(wanted) {
                 return Err(refused(&Key::Device, Errno::OPNOTSUPP, "vxlan device does not support changing this"));
             }
-            if old.up && !wanted.up {
+            let (new_mac, down) = (old.mac != wanted.mac, old.up && !wanted.up);
+            let mtus = (old.mtu, wanted.mtu);
+            if new_mac {
+                // `neigh_changeaddr`: neighbours go, permanent ones too.
+                self.ours.retain(|key, _| !matches!(key, Key::Neighbour(link, _) if *link == wanted.name));
+            }
+            if mtus.0 != mtus.1 {
+                self.follow_mtu(mtus);
+            }
+            if down {
                 self.go_down();
             }
         }
@@ -121,10 +130,26 @@ impl State {
         Ok(())
     }
 
+    /// IPv6 routes whose own MTU is beyond the link's new one, or was its old one, get the new one (`rt6_mtu_change_route`).
+    fn follow_mtu(&mut self, (old, new): (u32, u32)) {
+        let device = self.device;
+        for (key, value) in &mut self.ours {
+            let of_it = matches!(key, Key::Route(to, _) if to.is_ipv6()) && leads_to(value, device, true);
+            if let Value::Route(route) = value
+                && of_it
+                && route.mtu != 0
+                && (route.mtu >= new || route.mtu == old)
+            {
+                route.mtu = new;
+            }
+        }
+    }
+
     /// A link going down loses nexthops, the routes through them, and IPv6 addresses (`fib_sync_down_dev`,
     /// `addrconf_ifdown`).
     fn go_down(&mut self) {
         let device = self.device;
+        self.forget_sources(IpAddr::is_ipv6);
         self.ours.retain(|key, value| match key {
             Key::Nexthop(_) => false,
             Key::Address(address) => address.is_ipv4(),
@@ -148,7 +173,30 @@ impl State {
             // `nexthop_flush_dev`, `__remove_nexthop_fib`: routes go with their nexthop.
             (Key::Nexthop(id), _) => self.ours.retain(|_, value| via(value) != Some(Via::Nexthop(*id))),
             (Key::Ruleset, _) => self.ours.retain(|key, _| !matches!(key, Key::Element(..))),
+            (Key::Address(address), _) => self.forget_source(*address),
             _ => {}
+        }
+    }
+
+    fn forget_sources(&mut self, which: impl Fn(&IpAddr) -> bool) {
+        let addresses = self.ours.keys().filter_map(|key| if let Key::Address(a) = key { Some(*a) } else { None });
+        for address in addresses.filter(which).collect::<Vec<_>>() {
+            self.forget_source(address);
+        }
+    }
+
+    /// With an address go the IPv4 routes that name it as source (`fib_sync_down_addr`), without a word; IPv6 ones lose the
+    /// source, unless they lead to a nexthop object (`fib6_remove_prefsrc`).
+    fn forget_source(&mut self, address: IpAddr) {
+        let from = |value: &Value| matches!(value, Value::Route(route) if route.src == Some(address));
+        self.ours.retain(|_, value| address.is_ipv6() || !from(value));
+        for value in self.ours.values_mut() {
+            if let Value::Route(route) = value
+                && route.src == Some(address)
+                && !matches!(route.via, Via::Nexthop(_))
+            {
+                route.src = None;
+            }
         }
     }
 
@@ -156,6 +204,9 @@ impl State {
     pub(super) fn remove_link(&mut self, name: LinkName) {
         self.links.remove(&name);
         let is_device = name == self.device || self.is_device(name);
+        if is_device {
+            self.forget_sources(|_| true);
+        }
         self.ours.retain(|key, value| match key {
             Key::Device | Key::Address(_) | Key::Fdb(_) | Key::Nexthop(_) if is_device => false,
             Key::Neighbour(link, _) => *link != name,

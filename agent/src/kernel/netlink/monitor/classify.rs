@@ -45,7 +45,7 @@ impl Monitor {
             RTM_NEWLINK | RTM_DELLINK if family != AF_UNSPEC => None,
             RTM_NEWLINK => self.link(frame.payload),
             RTM_DELLINK => self.link_gone(frame.payload),
-            RTM_NEWADDR | RTM_DELADDR => self.address(frame.payload, frame.kind == RTM_NEWADDR, own),
+            RTM_NEWADDR | RTM_DELADDR => return self.address(frame.payload, frame.kind == RTM_NEWADDR, own),
             RTM_NEWNEIGH | RTM_DELNEIGH if family == AF_BRIDGE => self.fdb(frame.payload, frame.kind == RTM_NEWNEIGH),
             RTM_NEWNEIGH | RTM_DELNEIGH if !own => self.neighbour(frame.payload, frame.kind == RTM_NEWNEIGH),
             RTM_NEWROUTE | RTM_DELROUTE if !own => self.route(frame.payload, frame.kind == RTM_NEWROUTE),
@@ -84,14 +84,20 @@ impl Monitor {
         Some(if ours { Event::Look } else { Event::Underlay })
     }
 
-    fn address(&self, payload: &[u8], present: bool, own: bool) -> Option<Event> {
-        let address = Address::read(payload)?;
-        if Some(address.link) == self.index() {
-            let value = (present && address.is_host()).then_some(Value::Present);
-            return (!own).then_some(Event::Object(Key::Address(address.address), value));
+    /// With an address of ours go the IPv4 routes that name it as source, without a word.
+    fn address(&self, payload: &[u8], present: bool, own: bool) -> Vec<Event> {
+        let Some(address) = Address::read(payload) else { return Vec::new() };
+        if Some(address.link) != self.index() {
+            let pod = self.links.get(address.link).is_some_and(Link::is_pod);
+            return if pod { Vec::new() } else { vec![Event::Underlay] };
         }
-        let pod = self.links.get(address.link).is_some_and(Link::is_pod);
-        (!pod).then_some(Event::Underlay)
+        let value = (present && address.is_host()).then_some(Value::Present);
+        let object = Event::Object(Key::Address(address.address), value);
+        match (own, present) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![object],
+            (false, false) => vec![object, Event::Look],
+        }
     }
 
     /// A foreign entry may be a second remote beside ours, which only a dump tells.
