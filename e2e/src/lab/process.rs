@@ -43,7 +43,7 @@ impl Process {
     /// Where it cannot be started.
     pub fn spawn(namespace: &Namespace, name: &str, mut command: Command) -> Result<Self> {
         let (log, file) = open_log(name)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).env("NO_COLOR", "1").kill_on_drop(true);
         let child = namespace.enter_runtime(move || command.spawn()).with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.to_owned(), child, log })
     }

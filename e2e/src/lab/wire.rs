@@ -4,7 +4,7 @@
 //! foreign hand.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -156,7 +156,11 @@ impl Wire {
     /// # Errors
     /// Where the kernel refuses the dump.
     pub async fn routes_to(&self, to: (IpAddr, u8)) -> Result<Vec<RouteMessage>> {
-        let filter = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.0, 0)?.build();
+        // A request that names a destination asks for the route a packet would take instead of a dump.
+        let filter = match to.0 {
+            IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
         let all: Vec<_> = self.handle.route().get(filter).execute().try_collect().await?;
         Ok(all.into_iter().filter(|route| is_to(route, to)).collect())
     }
@@ -165,7 +169,11 @@ impl Wire {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub async fn delete_route(&self, route: RouteMessage) -> Result<()> {
+    pub async fn delete_route(&self, mut route: RouteMessage) -> Result<()> {
+        // A dump tells a nexthop object and what it resolves to; a request may hold only one of the two.
+        route.attributes.retain(|attribute| {
+            matches!(attribute, RouteAttribute::Destination(_) | RouteAttribute::Priority(_) | RouteAttribute::Table(_))
+        });
         self.handle.route().del(route).execute().await.context("cannot delete the route")
     }
 
@@ -192,8 +200,8 @@ impl Wire {
 /// The default route's network of a family.
 pub const fn default_network(family: Family) -> (IpAddr, u8) {
     match family {
-        Family::V4 => (IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
-        Family::V6 => (IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), 0),
+        Family::V4 => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        Family::V6 => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
     }
 }
 
