@@ -5,6 +5,7 @@
 //! are published together at the end of a short window, which keeps the cursors of all streams that keep up in step:
 //! they share one encoded frame. Must never be handed a change that the store has not confirmed.
 
+mod chunks;
 mod frames;
 
 use std::{
@@ -20,14 +21,13 @@ use weft_core::{
     types::{NodeName, Revision},
 };
 
+use chunks::Chunks;
 pub(crate) use frames::Snapshot;
 
 /// Encoded deltas kept for streams that are about to ask for the same.
 const RECENT_FRAMES: usize = 16;
 /// A delta of more changes than this is sent as a snapshot, which all who lag that far share.
 const LARGEST_DELTA: usize = 1000;
-/// A snapshot is reused, followed by a delta, until this many changes have come after it.
-const SNAPSHOT_AGE: u64 = 200;
 
 /// What a stream sends next.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub(crate) struct Fanout {
 #[derive(Debug)]
 struct Inner {
     log: Log,
+    chunks: Chunks,
     recent: VecDeque<((u64, u64), Bytes)>,
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -56,7 +57,11 @@ impl Fanout {
     /// A term that begins with this membership.
     pub(crate) fn new(log: Log) -> Self {
         let published = watch::Sender::new(log.revision().sequence);
-        Self { inner: Mutex::new(Inner { log, recent: VecDeque::new(), snapshot: None }), published }
+        let mut chunks = Chunks::default();
+        for member in log.members() {
+            chunks.upsert(member.as_ref().clone());
+        }
+        Self { inner: Mutex::new(Inner { log, chunks, recent: VecDeque::new(), snapshot: None }), published }
     }
 
     /// Wakes a stream when there is something new.
@@ -76,12 +81,18 @@ impl Fanout {
 
     /// Adds or changes a member.
     pub(crate) fn upsert(&self, member: Member) -> Option<Revision> {
-        self.lock().log.upsert(member)
+        let mut inner = self.lock();
+        let revision = inner.log.upsert(member.clone())?;
+        inner.chunks.upsert(member);
+        Some(revision)
     }
 
     /// Removes a member.
     pub(crate) fn remove(&self, name: &NodeName) -> Option<Revision> {
-        self.lock().log.remove(name)
+        let mut inner = self.lock();
+        let revision = inner.log.remove(name)?;
+        inner.chunks.remove(name);
+        Some(revision)
     }
 
     /// The members' names.
@@ -111,9 +122,7 @@ impl Fanout {
             Some(held) if is_current && (held.epoch < now.epoch || held == now) => {
                 Next::Frame(frames::current(now), now.sequence)
             }
-            // One that claims to be where we are but holds something else must not be given less than it claims.
-            Some(held) if held.epoch == now.epoch => Next::Snapshot(inner.snapshot(now.sequence)),
-            _ => Next::Snapshot(inner.snapshot(0)),
+            _ => Next::Snapshot(inner.snapshot()),
         }
     }
 
@@ -136,10 +145,10 @@ impl Inner {
             return Next::Frame(frame.clone(), now.sequence);
         }
         if self.log.changes_after(sequence).nth(LARGEST_DELTA).is_some() {
-            return Next::Snapshot(self.snapshot(sequence));
+            return Next::Snapshot(self.snapshot());
         }
         let Some(delta) = self.log.since(Revision::new(now.epoch, sequence)) else {
-            return Next::Snapshot(self.snapshot(sequence));
+            return Next::Snapshot(self.snapshot());
         };
         let frame = frames::delta(&delta);
         if self.recent.len() == RECENT_FRAMES {
@@ -149,15 +158,15 @@ impl Inner {
         Next::Frame(frame, now.sequence)
     }
 
-    /// A snapshot of this sequence or a later one.
-    fn snapshot(&mut self, least: u64) -> Arc<Snapshot> {
-        let now = self.log.revision().sequence;
-        let least = least.max(self.log.floor()).max(now.saturating_sub(SNAPSHOT_AGE));
-        let usable = |old: &&Arc<Snapshot>| old.sequence >= least;
-        if let Some(snapshot) = self.snapshot.as_ref().filter(usable) {
+    /// The membership now: an agent must not even for a moment see an earlier life of itself.
+    fn snapshot(&mut self) -> Arc<Snapshot> {
+        let now = self.log.revision();
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|snapshot| snapshot.sequence == now.sequence) {
             return Arc::clone(snapshot);
         }
-        let fresh = Arc::new(Snapshot::encode(&self.log.snapshot(), self.log.digest()));
+        let Self { log, chunks, .. } = self;
+        let (count, digest) = (log.members().len(), log.digest());
+        let fresh = Arc::new(Snapshot::new(now, chunks.encoded(), log.settings(), count, digest));
         self.snapshot = Some(Arc::clone(&fresh));
         fresh
     }

@@ -4,9 +4,13 @@
 //! message. Must never be called once per stream for the same content.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint},
+};
 use weft_core::{
-    membership::{self, Delta, Digest},
+    membership::{Delta, Digest, Member},
+    settings::Settings,
     types::Revision,
 };
 use weft_proto::{
@@ -14,51 +18,78 @@ use weft_proto::{
     v1::{self, watch_response},
 };
 
-/// Members in one chunk: about 10 KiB.
-const CHUNK: usize = 100;
+/// Number of field `snapshot_chunk` in `WatchResponse`.
+const SNAPSHOT_CHUNK: u32 = 3;
 
 /// A membership, encoded once for all who need it.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// The sequence it gives.
     pub(crate) sequence: u64,
-    /// Its chunks and its end, a gRPC message each.
+    /// Its chunks and its end, as gRPC messages in parts: of a chunk's message the beginning, which names the revision,
+    /// is its own, while the rest is shared with other snapshots.
     pub(crate) frames: Vec<Bytes>,
 }
 
 impl Snapshot {
-    pub(super) fn encode(snapshot: &membership::Snapshot, digest: Digest) -> Self {
-        let chunks = snapshot.members.chunks(CHUNK).map(|members| {
-            let members = members.iter().map(|member| v1::Member::from(member.as_ref())).collect();
-            watch_response::Message::SnapshotChunk(v1::SnapshotChunk { members })
-        });
-        let end = watch_response::Message::SnapshotEnd(v1::SnapshotEnd {
-            settings: Some(snapshot.settings.as_ref().into()),
-            member_count: u32::try_from(snapshot.members.len()).unwrap_or(u32::MAX),
+    pub(super) fn new(
+        revision: Revision,
+        chunks: impl ExactSizeIterator<Item = Bytes>,
+        settings: &Settings,
+        member_count: usize,
+        digest: Digest,
+    ) -> Self {
+        let mut frames = Vec::with_capacity(chunks.len() * 2 + 1);
+        for body in chunks {
+            frames.push(chunk_beginning(revision, body.len()));
+            frames.push(body);
+        }
+        let end = v1::SnapshotEnd {
+            settings: Some(settings.into()),
+            member_count: u32::try_from(member_count).unwrap_or(u32::MAX),
             digest: digest.octets().to_vec(),
-        });
-        let frames = chunks.chain([end]).map(|message| frame(snapshot.revision, message)).collect();
-        Self { sequence: snapshot.revision.sequence, frames }
+        };
+        frames.push(frame(revision, Some(watch_response::Message::SnapshotEnd(end)), 0));
+        Self { sequence: revision.sequence, frames }
     }
+}
+
+/// Field `snapshot_chunk` of a response, whole.
+pub(super) fn chunk_body<'a>(members: impl Iterator<Item = &'a Member>) -> Bytes {
+    let chunk = v1::SnapshotChunk { members: members.map(v1::Member::from).collect() };
+    let length = chunk.encoded_len();
+    let mut bytes = BytesMut::with_capacity(length + 8);
+    encode_key(SNAPSHOT_CHUNK, WireType::LengthDelimited, &mut bytes);
+    encode_varint(u64::try_from(length).expect("a length in memory fits"), &mut bytes);
+    chunk.encode(&mut bytes).expect("a buffer that grows takes every message");
+    bytes.freeze()
+}
+
+/// The fields of one protobuf message may come one after the other: the revision first, then `body_length` octets.
+fn chunk_beginning(revision: Revision, body_length: usize) -> Bytes {
+    frame(revision, None, body_length)
 }
 
 /// "You are current."
 pub(super) fn current(revision: Revision) -> Bytes {
-    frame(revision, watch_response::Message::Current(v1::Current {}))
+    frame(revision, Some(watch_response::Message::Current(v1::Current {})), 0)
 }
 
 /// What changed.
 pub(super) fn delta(delta: &Delta) -> Bytes {
     let changes = delta.changes.iter().map(|(sequence, change)| change_to_wire(*sequence, change)).collect();
-    frame(delta.to, watch_response::Message::Delta(v1::Delta { from: Some(delta.from.into()), changes }))
+    frame(delta.to, Some(watch_response::Message::Delta(v1::Delta { from: Some(delta.from.into()), changes })), 0)
 }
 
-fn frame(revision: Revision, message: watch_response::Message) -> Bytes {
-    let response = v1::WatchResponse { revision: Some(revision.into()), message: Some(message) };
+/// A message, or the beginning of one that `more` octets follow.
+fn frame(revision: Revision, message: Option<watch_response::Message>, more: usize) -> Bytes {
+    let response = v1::WatchResponse { revision: Some(revision.into()), message };
     let length = response.encoded_len();
     let mut bytes = BytesMut::with_capacity(length + 5);
     bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).expect("bounded: a chunk or a delta of a thousand members is below 1 MiB"));
+    bytes.put_u32(
+        u32::try_from(length + more).expect("bounded: a chunk or a delta of a thousand members is below 1 MiB"),
+    );
     response.encode(&mut bytes).expect("a buffer that grows takes every message");
     bytes.freeze()
 }

@@ -17,7 +17,12 @@ use weft_proto::{
 };
 
 use super::{Context, status};
-use crate::{clock, cluster::Cluster, pki::JoinToken, store::TokenRecord};
+use crate::{
+    clock,
+    cluster::{Cluster, Refusal},
+    pki::JoinToken,
+    store::TokenRecord,
+};
 
 /// Watchers hear of changes at most twice a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -121,7 +126,10 @@ impl OperatorService for Operator {
     async fn delete_node(&self, request: Request<DeleteNodeRequest>) -> Result<Response<DeleteNodeResponse>, Status> {
         let operator = authorize(&request)?;
         let node: NodeName = request.into_inner().node.parse().map_err(|error| ConvertError::new("node", error))?;
-        let revision = self.0.cluster.delete_node(node.clone()).await?;
+        let revision = self.0.cluster.delete_node(node.clone()).await.map_err(|refusal| match refusal {
+            Refusal::UnknownNode { node } => Status::not_found(format!("there is no node {node}: see `weft peers`")),
+            other => other.into(),
+        })?;
         tracing::info!(%operator, %node, %revision, "node deleted");
         Ok(Response::new(DeleteNodeResponse { revision: Some(revision.into()) }))
     }

@@ -14,10 +14,12 @@ use crate::{
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let code = match &refusal {
-            Refusal::TokenUnknown { .. } | Refusal::StaleIdentity { .. } | Refusal::CertificateEnded { .. } => {
-                Code::Unauthenticated
-            }
-            Refusal::UnknownNode { .. } | Refusal::Deleted { .. } => Code::NotFound,
+            // An agent that hears this one has to join again.
+            Refusal::TokenUnknown { .. }
+            | Refusal::UnknownNode { .. }
+            | Refusal::Deleted { .. }
+            | Refusal::StaleIdentity { .. }
+            | Refusal::CertificateEnded { .. } => Code::Unauthenticated,
             Refusal::TokenExpired { .. }
             | Refusal::TokenOtherNode { .. }
             | Refusal::TokenUsed { .. }

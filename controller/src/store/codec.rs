@@ -193,7 +193,7 @@ pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored
         (Table::Meta, _) => return Err(named(&"is not known")),
         (Table::Nodes, _) => stored.nodes.push(node(key, open(table, key, sealed)?).map_err(|error| named(&error))?),
         (Table::Tokens, _) => {
-            stored.tokens.push(token(key, &open(table, key, sealed)?).map_err(|error| named(&error))?)
+            stored.tokens.push(token(key, &open(table, key, sealed)?).map_err(|error| named(&error))?);
         }
         (Table::Quarantine, _) => stored.quarantine.push(Quarantined {
             cidr: key.parse::<PodCidr>().map_err(|error| named(&error))?,

@@ -206,3 +206,25 @@ fn damaged(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
 fn unconfirmed(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
     StoreError::Write { store: display(path), detail: detail.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_from_the_future_is_refused_and_left_alone() {
+        let path = std::env::temp_dir().join(format!("weft-future-{}.redb", std::process::id()));
+        drop(RedbStore::open(&path).expect("a new store"));
+        let later = builder().open(&path).expect("the store just made");
+        write_all(&later, &[codec::schema(SCHEMA_VERSION + 1)]).expect("a later version was here");
+        drop(later);
+        let before = fs::read(&path).expect("the file");
+        let error = RedbStore::open(&path).expect_err("it was written by a later version");
+        assert!(matches!(error, StoreError::Future { found: 2, known: 1, .. }), "{error}");
+        assert!(error.to_string().contains("run the version that wrote it"), "{error}");
+        assert!(fs::read(&path).expect("the file") == before, "the file was changed");
+        for suffix in ["", ".lock"] {
+            fs::remove_file(with_suffix(&path, suffix)).expect("it is there");
+        }
+    }
+}

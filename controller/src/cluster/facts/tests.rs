@@ -1,1 +1,88 @@
-//! Tests.
+//! Who may have which underlay address.
+
+use weft_core::{
+    alloc::Pool,
+    membership::Member,
+    types::{Mac, PerFamily, Revision},
+};
+
+use super::*;
+use crate::store::{NodeRecord, Stored};
+
+fn name(text: &str) -> NodeName {
+    text.parse().expect("a name")
+}
+
+fn facts(v4: Option<&str>, v6: Option<&str>) -> Facts {
+    let read = |text: Option<&str>| text.map(|text| text.parse().expect("an address"));
+    Facts { underlay: PerFamily { v4: read(v4), v6: read(v6) }, underlay_mtu: 1500, agent_version: "1".to_owned() }
+}
+
+/// Nodes `old`, which holds an address of each family, and `new`, which has none yet.
+fn registry() -> Registry {
+    let node = |text: &str, number: u8, facts: Option<Facts>| NodeRecord {
+        member: Member {
+            name: name(text),
+            incarnation: 1,
+            pod_cidrs: PerFamily { v4: Some(format!("10.244.{number}.0/24").parse().expect("a CIDR")), v6: None },
+            mac: Mac::local([2, 0, 0, 0, 0, number]),
+            underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
+            underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
+        },
+        agent_version: "1".to_owned(),
+        joined_unix_ms: 0,
+    };
+    let held = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
+    let stored = Stored { nodes: vec![node("new", 2, None), node("old", 1, Some(held))], ..Stored::default() };
+    let pool = Pool::new("10.244.0.0/16".parse().expect("a CIDR"), 24).expect("a pool");
+    Registry::new(stored, &[pool], |_| Revision::new(1, 0)).expect("sound records")
+}
+
+fn source(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn a_live_holder_keeps_its_address_whoever_connects_from_it() {
+    let mut registry = registry();
+    let claim = facts(Some("192.0.2.1/24"), None);
+    let refused = registry.take_facts(&name("new"), &claim, source("192.0.2.1"), |_| true);
+    assert!(matches!(refused, Err(Refusal::AddressTaken { holder, .. }) if holder == name("old")));
+}
+
+#[test]
+fn a_silent_holder_loses_what_the_claimant_connects_from() {
+    let mut registry = registry();
+    let claim = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
+    let refused = registry.take_facts(&name("new"), &claim, source("192.0.2.77"), |_| false);
+    assert!(matches!(refused, Err(Refusal::AddressHeld { holder, .. }) if holder == name("old")));
+
+    let changed = registry.take_facts(&name("new"), &claim, source("192.0.2.1"), |_| false).expect("it is there");
+    assert_eq!(changed.touched, [name("old"), name("new")]);
+    assert_eq!(changed.writes.len(), 2, "both must be persisted in one batch");
+    assert!(registry.nodes[&name("old")].member.underlay.is_empty(), "two nodes have one address");
+    assert!(registry.nodes[&name("old")].has_reported(), "the old holder is a member still");
+
+    // The old holder reports again, elsewhere; its former address stays with the new one.
+    let moved = facts(Some("192.0.2.9/24"), None);
+    registry.take_facts(&name("old"), &moved, source("192.0.2.9"), |_| true).expect("an address of its own");
+    assert_eq!(registry.addresses[&source("192.0.2.1")], name("new"));
+    assert_eq!(registry.addresses[&source("192.0.2.9")], name("old"));
+}
+
+#[test]
+fn what_is_unchanged_writes_nothing() {
+    let mut registry = registry();
+    let same = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
+    let changed = registry.take_facts(&name("old"), &same, source("192.0.2.1"), |_| true).expect("its own");
+    assert_eq!(changed, Changed::default());
+}
+
+#[test]
+fn an_address_given_up_is_free() {
+    let mut registry = registry();
+    let other = facts(Some("192.0.2.2/24"), None);
+    registry.take_facts(&name("old"), &other, source("192.0.2.2"), |_| true).expect("its own");
+    let claim = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
+    registry.take_facts(&name("new"), &claim, source("127.0.0.1"), |_| true).expect("nobody has it");
+}

@@ -1,0 +1,14 @@
+//! The controller from outside: a real server on loopback, real TLS, a real store file.
+
+mod agent;
+mod certificates;
+mod facts;
+mod harness;
+mod identity;
+mod joining;
+mod quarantine;
+mod restarts;
+mod slow;
+mod status;
+mod store_contract;
+mod store_files;
