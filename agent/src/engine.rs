@@ -114,15 +114,6 @@ pub struct Engine<K> {
     tidy_at: Option<Instant>,
 }
 
-/// Why a look happens: decides whether what it puts right counts as a repair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// Something was told to us: a membership, a pod, a setting.
-    Told,
-    /// The kernel may have drifted.
-    Drift,
-}
-
 impl<K: Kernel> Engine<K> {
     /// A loop over `kernel` that has seen nothing yet; `pods` are those attached before it started.
     pub fn new(setup: Setup, kernel: K, out: Outputs, pods: Vec<Pod>, findings: Findings) -> Self {
@@ -152,7 +143,6 @@ impl<K: Kernel> Engine<K> {
     pub async fn run(mut self, mut inputs: Inputs) -> anyhow::Result<()> {
         let mut events = self.kernel.events()?;
         self.start_from_disk();
-        let mut cause = Cause::Told;
         loop {
             let tidy = self.tidy_at.unwrap_or(self.next_look + FULL_LOOK);
             tokio::select! {
@@ -165,10 +155,7 @@ impl<K: Kernel> Engine<K> {
                     Some(request) => self.request(request).await,
                     None => return Ok(()),
                 },
-                () = sleep_until(self.next_look) => {
-                    self.look(cause).await;
-                    cause = Cause::Drift;
-                }
+                () = sleep_until(self.next_look) => self.look().await,
                 event = events.recv() => match event {
                     Some(event) => self.event(&event),
                     None => anyhow::bail!("the kernel's events have ended; the agent cannot see drift and stops"),

@@ -11,7 +11,7 @@ use weft_core::{
     settings::Settings,
 };
 
-use super::{Cause, Engine};
+use super::Engine;
 use crate::{
     controller::Update,
     kernel::{Kernel, Scope},
@@ -43,7 +43,7 @@ impl<K: Kernel> Engine<K> {
         match self.view.apply_snapshot(snapshot) {
             Ok(()) => {
                 self.membership_changed();
-                self.look(Cause::Told).await;
+                self.look().await;
             }
             Err(error) => self.resync(&error.to_string()),
         }
@@ -59,7 +59,7 @@ impl<K: Kernel> Engine<K> {
         if touched.is_empty() || self.change(&touched).await {
             self.publish();
         } else {
-            self.look(Cause::Told).await;
+            self.look().await;
         }
     }
 

@@ -16,7 +16,7 @@ use weft_core::{
 };
 use weft_proto::convert::Facts;
 
-use super::{Cause, Engine, FULL_LOOK, Problem, RETRY};
+use super::{Engine, FULL_LOOK, Problem, RETRY};
 use crate::kernel::{Failure, Kernel, KernelError, Scope, UnderlayQuery};
 
 /// So many times a pass reads and applies before it calls the rest a failure.
@@ -26,8 +26,8 @@ const NAMED: usize = 5;
 
 impl<K: Kernel> Engine<K> {
     /// Looks at everything, puts it right, and says how it stands.
-    pub(super) async fn look(&mut self, cause: Cause) {
-        let problem = self.pass(cause).await.err();
+    pub(super) async fn look(&mut self) {
+        let problem = self.pass().await.err();
         self.trusted = problem.is_none() && self.deviations.is_empty();
         self.status.problem = problem.or_else(|| self.deviation_problem());
         self.last_look = Instant::now();
@@ -41,7 +41,7 @@ impl<K: Kernel> Engine<K> {
         self.publish();
     }
 
-    async fn pass(&mut self, cause: Cause) -> Result<(), Problem> {
+    async fn pass(&mut self) -> Result<(), Problem> {
         // Without an underlay what is known of the last one still holds for everything else.
         let without_underlay = self.find_underlay().await.err();
         let problem = |error: KernelError| Problem::new("KernelUnreadable", error.to_string());
@@ -66,12 +66,12 @@ impl<K: Kernel> Engine<K> {
         let peers = peers.iter().map(AsRef::<Member>::as_ref);
         let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
         let before = std::mem::replace(&mut self.desired, desired);
-        self.converge(&before, &local, cause).await.map_err(problem)?;
+        self.converge(&before, &local).await.map_err(problem)?;
         without_underlay.map_or(Ok(()), Err)
     }
 
     /// Reads and applies until a reading agrees, a few times at most.
-    async fn converge(&mut self, before: &Objects, local: &Local, cause: Cause) -> Result<(), KernelError> {
+    async fn converge(&mut self, before: &Objects, local: &Local) -> Result<(), KernelError> {
         let began = Instant::now();
         let mut failures = Vec::new();
         let mut changed = 0;
@@ -88,7 +88,8 @@ impl<K: Kernel> Engine<K> {
                 }
                 return Ok(());
             }
-            if round == 0 && cause == Cause::Drift && *before == self.desired {
+            // Nothing else was told to us since the last look: somebody changed the kernel.
+            if round == 0 && *before == self.desired {
                 self.note_repair(&plan.ops);
             }
             changed += plan.ops.len();

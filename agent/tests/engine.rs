@@ -1,0 +1,379 @@
+//! The reconcile loop over a kernel that fails on demand: what it puts right, what it leaves alone, and what a change
+//! costs.
+
+mod world {
+    //! One agent's loop with everything around it replaced by the test's hands.
+
+    use std::{future::Future, sync::Arc};
+
+    use tokio::{
+        sync::{mpsc, watch},
+        task::LocalSet,
+    };
+    use weft_agent::{
+        controller::{Held, Standing, Update},
+        engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
+        kernel::fake::FakeKernel,
+        last_good::LastGood,
+        probe::{Prober, Targets},
+    };
+    use weft_core::{
+        desired::{Pod, Underlay},
+        membership::{Change, Delta, Log, Member},
+        settings::{Mode, Settings},
+        types::{Family, LinkName, Mac, NodeName, PerFamily, Revision, Vni},
+    };
+
+    pub(crate) fn link(name: &str) -> LinkName {
+        LinkName::new(name).expect("a valid name")
+    }
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            pools: vec!["10.244.0.0/16".parse().expect("valid"), "fd44::/48".parse().expect("valid")],
+            mode: Mode::CrossSubnet,
+            vni: Vni::new(87).expect("valid"),
+            port: 4789,
+            outer: Family::V4,
+        }
+    }
+
+    /// Node `n`: in subnet 192.0.2.0/24 where `near`, else in 198.51.100.0/24.
+    pub(crate) fn member(n: u8, near: bool) -> Member {
+        let subnet = if near { "192.0.2" } else { "198.51.100" };
+        Member {
+            name: NodeName::new(&format!("node-{n}")).expect("valid"),
+            incarnation: 1,
+            pod_cidrs: PerFamily {
+                v4: Some(format!("10.244.{n}.0/24").parse().expect("valid")),
+                v6: Some(format!("fd44:0:0:{n:x}::/64").parse().expect("valid")),
+            },
+            mac: Mac::local([2, 0x57, 0, 0, 0, n]),
+            underlay: PerFamily { v4: Some(format!("{subnet}.{n}/24").parse().expect("valid")), v6: None },
+            underlay_mtu: 1500,
+        }
+    }
+
+    pub(crate) fn underlay() -> Underlay {
+        Underlay {
+            link: link("eth0"),
+            mtu: 1500,
+            addresses: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
+            by_router_advertisement: false,
+        }
+    }
+
+    pub(crate) fn kernel() -> FakeKernel {
+        let kernel = FakeKernel::new(link("weft0"));
+        kernel.set_underlay(Some(underlay()));
+        kernel
+    }
+
+    pub(crate) struct World {
+        pub(crate) kernel: FakeKernel,
+        pub(crate) log: Log,
+        pub(crate) handle: Handle,
+        pub(crate) status: watch::Receiver<Status>,
+        pub(crate) held: watch::Receiver<Held>,
+        updates: mpsc::Sender<Update>,
+        told: Revision,
+        _others: (watch::Receiver<Standing>, watch::Receiver<Arc<Targets>>, watch::Sender<Option<std::net::IpAddr>>),
+        _dir: tempdir::Dir,
+    }
+
+    /// Runs `test` beside the loop of node-1. Time is virtual: waiting costs none, and events are awaited.
+    pub(crate) fn run<F: Future<Output = ()>>(kernel: FakeKernel, pods: Vec<Pod>, test: impl FnOnce(World) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be made");
+        LocalSet::new().block_on(&runtime, async {
+            let world = World::start(kernel, pods);
+            tokio::time::timeout(std::time::Duration::from_secs(600), test(world)).await.expect("it settles");
+        });
+    }
+
+    impl World {
+        fn start(kernel: FakeKernel, pods: Vec<Pod>) -> Self {
+            let dir = tempdir::Dir::new();
+            let (updates, updates_out) = mpsc::channel(16);
+            let (handle, requests) = Handle::new();
+            let (held_in, held) = watch::channel(Held::default());
+            let (facts_in, _) = watch::channel(None);
+            let (standing_in, standing) = watch::channel(Standing::default());
+            let (status_in, status) = watch::channel(Status::default());
+            let (targets_in, targets) = watch::channel(Arc::new(Targets::default()));
+            let (controller_in, controller) = watch::channel(None);
+            let (_, findings) = Prober::new(targets.clone());
+            let setup = Setup {
+                node: member(1, true).name,
+                device: link("weft0"),
+                interface: None,
+                last_good: LastGood::in_dir(&dir.0),
+            };
+            let out =
+                Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
+            let engine = Engine::new(setup, kernel.clone(), out, pods, findings.clone());
+            let inputs = Inputs { updates: updates_out, requests, controller, findings };
+            tokio::task::spawn_local(engine.run(inputs));
+            let mut log = Log::new(7, settings(), Vec::new());
+            log.upsert(member(1, true));
+            Self {
+                kernel,
+                log,
+                handle,
+                status,
+                held,
+                updates,
+                told: Revision::default(),
+                _others: (standing, targets, controller_in),
+                _dir: dir,
+            }
+        }
+
+        pub(crate) async fn tell(&self, update: Update) {
+            self.updates.send(update).await.expect("the loop runs");
+        }
+
+        /// Sends the whole membership and waits until the kernel was read back to hold it.
+        pub(crate) async fn snapshot(&mut self) {
+            let snapshot = self.log.snapshot();
+            let digest = snapshot.digest().octets().to_vec();
+            self.tell(Update::Snapshot(snapshot, digest)).await;
+            self.applied().await;
+        }
+
+        /// Sends what changed since the last time and waits until the kernel was read back to hold it.
+        pub(crate) async fn delta(&mut self) {
+            let delta = self.log.since(self.told).expect("the log reaches back");
+            self.tell(Update::Delta(delta)).await;
+            self.applied().await;
+        }
+
+        pub(crate) async fn applied(&mut self) {
+            self.told = self.log.revision();
+            let told = self.told;
+            let done = |status: &Status| status.ready && status.applied == Some(told);
+            self.status.wait_for(done).await.expect("the loop runs");
+        }
+
+        /// A delta that starts where nobody is.
+        pub(crate) fn gap(&self) -> Delta {
+            let from = Revision::new(7, 900);
+            let change = Change::Departed(member(9, true).name);
+            Delta { from, to: Revision::new(7, 901), changes: vec![(901, change)] }
+        }
+    }
+
+    mod tempdir {
+        //! A directory that goes with its value.
+
+        use std::sync::atomic::{AtomicU32, Ordering};
+
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+
+        pub(crate) struct Dir(pub(crate) std::path::PathBuf);
+
+        impl Dir {
+            pub(crate) fn new() -> Self {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let path = std::env::temp_dir().join(format!("weft-engine-{}-{number}", std::process::id()));
+                std::fs::create_dir_all(&path).expect("a writable temp dir");
+                Self(path)
+            }
+        }
+
+        impl Drop for Dir {
+            fn drop(&mut self) {
+                let _ = std::fs::remove_dir_all(&self.0);
+            }
+        }
+    }
+}
+
+use rustix::io::Errno;
+use weft_agent::controller::Update;
+use weft_core::{
+    desired::Pod,
+    diff::Op,
+    kernel::{Key, Objects, Value},
+    types::{Mac, PerFamily},
+};
+use world::{kernel, link, member, run};
+
+fn route(text: &str) -> Key {
+    let to = text.parse().expect("a network");
+    Key::Route(to, weft_core::kernel::metric(&to))
+}
+
+/// What of the kernel's objects a state is about: sysctls stay as they are when we go.
+fn without_sysctls(objects: &Objects) -> Objects {
+    objects.iter().filter(|(key, _)| !matches!(key, Key::Sysctl(_))).map(|(k, v)| (*k, v.clone())).collect()
+}
+
+#[test]
+fn a_membership_becomes_kernel_objects_and_a_restart_changes_none() {
+    let shared = kernel();
+    run(shared.clone(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, true));
+        world.log.upsert(member(3, false));
+        world.snapshot().await;
+        let objects = world.kernel.objects();
+        assert!(matches!(objects.get(&Key::Device), Some(Value::Device(_))));
+        for cidr in ["10.244.2.0/24", "10.244.3.0/24", "fd44:0:0:2::/64", "fd44:0:0:3::/64"] {
+            assert!(objects.contains_key(&route(cidr)), "no route to {cidr}");
+        }
+    });
+    shared.take_applied();
+    run(shared.clone(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, true));
+        world.log.upsert(member(3, false));
+        world.snapshot().await;
+        assert_eq!(world.kernel.take_applied(), [], "a restart touched what was right");
+    });
+}
+
+#[test]
+fn without_a_complete_view_nothing_is_removed() {
+    let shared = kernel();
+    run(shared.clone(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+    });
+    let before = shared.objects();
+    shared.take_applied();
+    run(shared.clone(), Vec::new(), async |mut world| {
+        let snapshot = world.log.snapshot();
+        let resyncs = world.held.borrow().resyncs;
+        world.tell(Update::Snapshot(snapshot, vec![0; 16])).await;
+        world.held.wait_for(|held| held.resyncs > resyncs).await.expect("a wrong digest is refused");
+        let gap = world.gap();
+        world.tell(Update::Delta(gap)).await;
+        world.held.wait_for(|held| held.resyncs > resyncs + 1).await.expect("a gap is refused");
+        world.log.remove(&member(1, true).name);
+        let snapshot = world.log.snapshot();
+        let digest = snapshot.digest().octets().to_vec();
+        world.tell(Update::Snapshot(snapshot, digest)).await;
+        let left_out = |status: &weft_agent::engine::Status| {
+            status.problem.as_ref().is_some_and(|problem| problem.reason == "NotMember")
+        };
+        world.status.wait_for(left_out).await.expect("it says that it is no member");
+        assert_eq!(world.kernel.take_applied(), []);
+        assert_eq!(world.kernel.objects(), before);
+    });
+}
+
+#[test]
+fn one_peer_costs_few_requests() {
+    let rtnetlink = |ops: &[Op]| ops.iter().filter(|op| !matches!(op.key(), Key::Element(..))).count();
+    run(kernel(), Vec::new(), async |mut world| {
+        for n in 2..60 {
+            world.log.upsert(member(n, n % 2 == 0));
+        }
+        world.snapshot().await;
+        world.kernel.take_applied();
+        world.log.upsert(member(70, false));
+        world.delta().await;
+        let joined = world.kernel.take_applied();
+        assert!(rtnetlink(&joined) <= 7, "joining, dual stack: {joined:?}");
+        let mut moved = member(70, false);
+        moved.underlay.v4 = Some("198.51.100.71/24".parse().expect("valid"));
+        world.log.upsert(moved);
+        world.delta().await;
+        let changed = world.kernel.take_applied();
+        assert!(rtnetlink(&changed) == 1, "another underlay address is another FDB entry: {changed:?}");
+        world.log.remove(&member(70, false).name);
+        world.delta().await;
+        let left = world.kernel.take_applied();
+        assert!(rtnetlink(&left) <= 7, "leaving, dual stack: {left:?}");
+        assert!(!world.kernel.objects().contains_key(&route("10.244.70.0/24")));
+    });
+}
+
+#[test]
+fn drift_is_put_back_and_counted() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+        let wanted = world.kernel.objects();
+        for (round, (key, value)) in (1..).zip(&wanted) {
+            if matches!(key, Key::Sysctl(_)) {
+                continue;
+            }
+            let repairs = world.status.borrow_and_update().repairs;
+            let delete = Op::Delete { key: *key, value: value.clone() };
+            world.kernel.meddle(&delete).expect("it is there");
+            world.status.wait_for(|s| s.repairs > repairs && s.ready).await.expect("the loop runs");
+            assert_eq!(world.kernel.objects(), wanted, "round {round}: {key} was not put back as it was");
+        }
+    });
+}
+
+#[test]
+fn every_failing_operation_is_overcome() {
+    for distance in 0..25 {
+        for lost_ack in [false, true] {
+            let kernel = kernel();
+            if lost_ack {
+                kernel.lose_ack(distance);
+            } else {
+                kernel.refuse(distance, Errno::NOBUFS);
+            }
+            kernel.interrupt_reads(distance % 3);
+            run(kernel, Vec::new(), async |mut world| {
+                world.log.upsert(member(2, true));
+                world.log.upsert(member(3, false));
+                world.snapshot().await;
+                assert!(world.kernel.objects().contains_key(&route("10.244.3.0/24")));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_foreign_route_in_our_place_is_named_and_left_alone() {
+    let kernel = kernel();
+    let place = route("10.244.2.0/24");
+    kernel.hold(place);
+    run(kernel, Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        let snapshot = world.log.snapshot();
+        let digest = snapshot.digest().octets().to_vec();
+        world.tell(Update::Snapshot(snapshot, digest)).await;
+        let named = |status: &weft_agent::engine::Status| {
+            status.problem.as_ref().is_some_and(|problem| problem.message.contains("10.244.2.0/24"))
+        };
+        world.status.wait_for(named).await.expect("the loop runs");
+        assert!(world.kernel.foreign().contains(&place), "somebody else's route was taken away");
+        world.kernel.release(&place);
+        world.applied().await;
+        assert!(world.kernel.objects().contains_key(&place), "the place is free and was not taken");
+    });
+}
+
+#[test]
+fn pods_keep_their_routes_over_a_restart() {
+    let pod = Pod {
+        link: link("wpod0000000001"),
+        mac: Mac::local([2, 0, 0, 0, 0, 9]),
+        addresses: PerFamily { v4: Some([10, 244, 1, 9].into()), v6: None },
+    };
+    let shared = kernel();
+    shared.add_link(pod.link);
+    run(shared.clone(), Vec::new(), async |mut world| {
+        world.snapshot().await;
+        world.handle.ensure_pod(pod.clone()).await.expect("its link is there");
+        assert!(world.kernel.objects().contains_key(&route("10.244.1.9/32")));
+        assert_eq!(world.handle.check_pod(pod.link).await, Ok(Vec::new()));
+    });
+    shared.take_applied();
+    let before = without_sysctls(&shared.objects());
+    run(shared.clone(), vec![pod.clone()], async |mut world| {
+        world.snapshot().await;
+        assert_eq!(world.kernel.take_applied(), [], "a restart touched a pod's side of the host");
+        world.handle.remove_pod(pod.link).await.expect("it is there");
+        let after = without_sysctls(&world.kernel.objects());
+        assert!(!after.contains_key(&route("10.244.1.9/32")) && after.len() == before.len() - 2);
+    });
+}
