@@ -103,10 +103,7 @@ impl<H: HostSide> AgentService for Api<H> {
         self.pods.release(request.into_inner()).await.map(Response::new)
     }
 
-    async fn check_pod(
-        &self,
-        request: Request<v1::CheckPodRequest>,
-    ) -> Result<Response<v1::CheckPodResponse>, Status> {
+    async fn check_pod(&self, request: Request<v1::CheckPodRequest>) -> Result<Response<v1::CheckPodResponse>, Status> {
         self.pods.check(request.into_inner()).await.map(Response::new)
     }
 
@@ -139,8 +136,7 @@ impl<H: HostSide> AgentService for Api<H> {
 
 impl<H: HostSide> Api<H> {
     fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> =
-            self.findings.borrow().iter().map(|finding| finding.message.clone()).collect();
+        let mut warnings: Vec<String> = self.findings.borrow().iter().map(|finding| finding.message.clone()).collect();
         warnings.extend(self.pods.outside().iter().map(|record| {
             let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
             let (pod, addresses) = (&record.pod, addresses.join(", "));

@@ -26,11 +26,11 @@ use weft_core::{
 };
 use weft_proto::convert::Facts;
 
+pub(crate) use self::standing::unix_ms;
 pub use self::{
     handle::{Handle, Request},
     standing::{Problem, Status},
 };
-pub(crate) use self::standing::unix_ms;
 use crate::{
     controller::{Held, Standing, Update},
     kernel::{Event, Kernel},
@@ -224,7 +224,9 @@ impl<K: Kernel> Engine<K> {
         let last_good = self.setup.last_good.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = last_good.save(&snapshot) {
-                warn!("the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one");
+                warn!(
+                    "the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one"
+                );
             }
         });
     }

@@ -30,9 +30,9 @@ pub struct Sources {
 
 /// Serves until the task is dropped.
 pub async fn serve(address: SocketAddr, sources: Sources) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("metrics address {address}: cannot be bound; choose another --metrics-listen or `off`"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("metrics address {address}: cannot be bound; choose another --metrics-listen or `off`")
+    })?;
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

@@ -50,12 +50,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (prober, probes) = Prober::new(targets);
 
     let links = Links { updates: updates_in, held, facts, standing, status: connection_in };
-    let client =
-        Client::new(config.node.clone(), config.controllers.clone(), config.token_file.clone(), &config.state_dir, links)?;
+    let client = Client::new(
+        config.node.clone(),
+        config.controllers.clone(),
+        config.token_file.clone(),
+        &config.state_dir,
+        links,
+    )?;
     let out = Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
     let last_good = LastGood::in_dir(&config.state_dir);
-    let setup =
-        Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
+    let setup = Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
     let loop_ = Engine::new(setup, Netlink::open(config.device)?, out, pods, probes.clone());
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
@@ -127,8 +131,7 @@ async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
         targets: watch::channel(Arc::new(Targets::default())).0,
     };
     let last_good = LastGood::in_dir(&config.state_dir);
-    let setup =
-        Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
+    let setup = Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
     Engine::new(setup, Netlink::open(config.device)?, out, Vec::new(), probes).remove_everything().await
 }
 
@@ -204,7 +207,10 @@ fn node_state(mut status: watch::Receiver<Status>) -> watch::Receiver<NodeState>
 }
 
 /// The controller's address names the underlay.
-async fn tell_address(mut connection: watch::Receiver<ConnectionStatus>, sender: watch::Sender<Option<std::net::IpAddr>>) {
+async fn tell_address(
+    mut connection: watch::Receiver<ConnectionStatus>,
+    sender: watch::Sender<Option<std::net::IpAddr>>,
+) {
     while connection.changed().await.is_ok() {
         let address = connection.borrow_and_update().address;
         sender.send_if_modified(|told| {
@@ -234,7 +240,8 @@ async fn install_cni(cni: Option<CniPaths>, socket: std::path::PathBuf, mut stat
     if status.wait_for(complete).await.is_err() {
         return;
     }
-    let installing = tokio::task::spawn_blocking(move || install::install(&cni.bin_dir, &cni.conf_dir, &cni.binary, &socket));
+    let installing =
+        tokio::task::spawn_blocking(move || install::install(&cni.bin_dir, &cni.conf_dir, &cni.binary, &socket));
     match installing.await {
         Ok(Ok(installed)) => {
             installed.warnings.iter().for_each(|warning| warn!("{warning}"));

@@ -112,8 +112,13 @@ mod world {
                 interface: None,
                 last_good: LastGood::in_dir(&dir.0),
             };
-            let out =
-                Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
+            let out = Outputs {
+                held: held_in,
+                facts: facts_in,
+                standing: standing_in,
+                status: status_in,
+                targets: targets_in,
+            };
             let engine = Engine::new(setup, kernel.clone(), out, pods, findings.clone());
             let inputs = Inputs { updates: updates_out, requests, controller, findings };
             tokio::task::spawn_local(engine.run(inputs));

@@ -23,8 +23,11 @@ pub(crate) async fn create(target: &Target, args: &TokenArgs) -> anyhow::Result<
     let request = v1::CreateTokenRequest { node: node.to_string(), lifetime_seconds: args.lifetime };
     let mut client = connect::controller(target).await?;
     let answer = client.create_token(request).await.map_err(|status| refusal(&status))?.into_inner();
-    let token =
-        Token { node: node.to_string(), token: answer.token, expires: rfc3339(answer.expires_unix.saturating_mul(1000)) };
+    let token = Token {
+        node: node.to_string(),
+        token: answer.token,
+        expires: rfc3339(answer.expires_unix.saturating_mul(1000)),
+    };
     match args.output {
         Output::Json => output::json(&token, false),
         Output::Yaml => output::yaml(&token),

@@ -84,8 +84,9 @@ impl Vault {
     pub(super) fn key_pair(&self) -> anyhow::Result<KeyPair> {
         let path = self.dir.join("node.key");
         match fs::read_to_string(&path) {
-            Ok(pem) => KeyPair::from_pem(&pem)
-                .with_context(|| format!("key {}: cannot be read; remove it and join again with a new token", path.display())),
+            Ok(pem) => KeyPair::from_pem(&pem).with_context(|| {
+                format!("key {}: cannot be read; remove it and join again with a new token", path.display())
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = KeyPair::generate().context("a new key cannot be made")?;
                 self.replace(&path, key.serialize_pem().as_bytes())?;
@@ -119,7 +120,8 @@ impl Vault {
     fn replace(&self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
         let temporary = path.with_extension("new");
         let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, path)?;
@@ -138,7 +140,8 @@ pub(super) fn signing_request(node: &NodeName, key: &KeyPair) -> anyhow::Result<
 }
 
 fn validity(certificate: &CertificateDer<'_>) -> anyhow::Result<std::ops::Range<SystemTime>> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).context("the node's certificate cannot be read")?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).context("the node's certificate cannot be read")?;
     let at = |time: x509_parser::time::ASN1Time| {
         SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
     };

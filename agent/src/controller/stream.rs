@@ -250,13 +250,10 @@ struct Reporter {
 
 impl Reporter {
     /// Waits until the facts are known and queues the Hello and a first report.
-    async fn new(
-        node: &NodeName,
-        links: &Links,
-        sender: mpsc::Sender<v1::WatchRequest>,
-    ) -> anyhow::Result<Self> {
+    async fn new(node: &NodeName, links: &Links, sender: mpsc::Sender<v1::WatchRequest>) -> anyhow::Result<Self> {
         let (mut held, mut facts, mut standing) = (links.held.clone(), links.facts.clone(), links.standing.clone());
-        let known = facts.wait_for(Option::is_some).await.context("the engine has ended")?.as_ref().map(v1::Facts::from);
+        let known =
+            facts.wait_for(Option::is_some).await.context("the engine has ended")?.as_ref().map(v1::Facts::from);
         facts.mark_unchanged();
         let holds = held.borrow_and_update().clone();
         let hello = v1::Hello {

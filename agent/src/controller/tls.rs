@@ -23,7 +23,9 @@ use super::identity::Identity;
 /// The configuration of a node that has its identity.
 pub(super) fn for_identity(identity: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    roots.add(identity.ca.clone()).context("the authority's certificate cannot be used; join again with a new token")?;
+    roots
+        .add(identity.ca.clone())
+        .context("the authority's certificate cannot be used; join again with a new token")?;
     let config = tls_builder()
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key())
@@ -34,10 +36,7 @@ pub(super) fn for_identity(identity: &Identity) -> anyhow::Result<Arc<ClientConf
 /// The configuration of a node that has a token only.
 pub(super) fn for_fingerprint(ca: [u8; 32]) -> Arc<ClientConfig> {
     let verifier = Pinned { ca, algorithms: default_provider().signature_verification_algorithms };
-    let config = tls_builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let config = tls_builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     for_http2(config)
 }
 

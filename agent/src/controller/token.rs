@@ -14,8 +14,9 @@ pub struct JoinToken {
 impl JoinToken {
     /// Reads a token file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("token file {}: cannot be read; make one with `weft token create NODE`", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("token file {}: cannot be read; make one with `weft token create NODE`", path.display())
+        })?;
         text.trim().parse().with_context(|| format!("token file {}", path.display()))
     }
 
@@ -39,7 +40,8 @@ impl FromStr for JoinToken {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let wrong = || anyhow::anyhow!("this is no join token: make one with `weft token create NODE` and copy it whole");
+        let wrong =
+            || anyhow::anyhow!("this is no join token: make one with `weft token create NODE` and copy it whole");
         let parts: Vec<&str> = text.split('.').collect();
         let [version, id, secret, fingerprint] = parts[..] else { return Err(wrong()) };
         let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_hexdigit());

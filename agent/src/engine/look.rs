@@ -46,7 +46,10 @@ impl<K: Kernel> Engine<K> {
         let without_underlay = self.find_underlay().await.err();
         let problem = |error: KernelError| Problem::new("KernelUnreadable", error.to_string());
         let Some(settings) = self.view.settings().cloned() else {
-            return Err(Problem::new("NoMembership", "no membership yet: waiting for the first answer of a controller"));
+            return Err(Problem::new(
+                "NoMembership",
+                "no membership yet: waiting for the first answer of a controller",
+            ));
         };
         let Some(me) = self.view.member(&self.setup.node) else {
             let message = "this node is not in the membership; its kernel is left as it is until it is again";
@@ -190,7 +193,8 @@ fn deviations(plan: &Plan, failures: &[Failure]) -> std::collections::BTreeMap<K
         let failure = failures.iter().find(|failure| failure.key == *key);
         failure.map_or_else(|| "is not as it should be".to_owned(), |failure| failure.error.to_string())
     };
-    let conflict = "its place is held by an object that is not ours; remove that one, or move it to another metric or name";
+    let conflict =
+        "its place is held by an object that is not ours; remove that one, or move it to another metric or name";
     let ops = plan.ops.iter().map(|op| (*op.key(), reason(op.key())));
     ops.chain(plan.conflicts.iter().map(|key| (*key, conflict.to_owned()))).collect()
 }

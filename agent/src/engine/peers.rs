@@ -87,7 +87,8 @@ impl<K: Kernel> Engine<K> {
             let message = format!("no way to it in {}: no common subnet and no outer address", off.join(" and "));
             set(row, v1::PeerState::Unreachable, "NoPath", &message, None);
         } else if let Some((family, since)) = lost {
-            let message = format!("its VTEP does not answer {family} probes; see its node, the router and the firewalls between");
+            let message =
+                format!("its VTEP does not answer {family} probes; see its node, the router and the firewalls between");
             set(row, v1::PeerState::Unreachable, "ProbeLost", &message, Some(since));
         } else {
             row.state = v1::PeerState::Ready.into();
