@@ -5,7 +5,7 @@
 //! against both.
 
 pub mod fake;
-mod netlink;
+pub(crate) mod netlink;
 pub mod nft;
 
 use std::{future::Future, net::IpAddr};

@@ -5,7 +5,7 @@
 
 mod address;
 mod apply;
-mod connection;
+pub(crate) mod connection;
 mod fdb;
 mod keys;
 mod link;
@@ -17,7 +17,7 @@ mod request;
 mod route;
 mod sysctl;
 mod underlay;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 

@@ -39,18 +39,18 @@ const DATAGRAM: usize = 64 << 10;
 const ATTEMPTS: usize = 8;
 
 /// What became of each message of a batch.
-pub(super) type Outcomes = Vec<Option<Refusal>>;
+pub(crate) type Outcomes = Vec<Option<Refusal>>;
 
 /// Messages to send at once. Sequence numbers are relative until sent.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     bytes: Vec<u8>,
     starts: Vec<usize>,
 }
 
 impl Batch {
     /// Adds a message; `flags` in addition to NLM_F_REQUEST.
-    pub(super) fn push(&mut self, flags: u16, message: &impl NetlinkSerializable) {
+    pub(crate) fn push(&mut self, flags: u16, message: &impl NetlinkSerializable) {
         let start = self.bytes.len();
         let length = HEADER + message.buffer_len();
         self.starts.push(start);
@@ -89,7 +89,7 @@ impl Batch {
 
 /// A part of a dump.
 #[derive(Debug)]
-pub(super) enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// An object.
     Object(&'a [u8]),
     /// The dump was interrupted and starts again: forget what came.
@@ -127,7 +127,7 @@ fn port_of(socket: &TokioSocket) -> io::Result<u32> {
 }
 
 /// A socket for requests. It answers one batch or dump at a time.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     socket: TokioSocket,
     port: Arc<AtomicU32>,
     sequence: u32,
@@ -136,7 +136,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Opens a connection; inside a runtime.
-    pub(super) fn open() -> Result<Self, KernelError> {
+    pub(crate) fn open() -> Result<Self, KernelError> {
         let socket = socket()?;
         let port = port_of(&socket).map_err(|source| KernelError::Io { object: "rtnetlink socket".into(), source })?;
         let port = Arc::new(AtomicU32::new(port));
@@ -150,7 +150,7 @@ impl Connection {
 
     /// Sends a batch of at most [`BATCH`] messages, all with NLM_F_ACK, and waits for all acks. Objects that come back
     /// (single gets) go to `on_object` with the index of their request.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &mut self,
         batch: &mut Batch,
         object: &str,
@@ -193,7 +193,7 @@ impl Connection {
     }
 
     /// Dumps; `object` names what for errors. An interrupted dump is taken again.
-    pub(super) async fn dump(
+    pub(crate) async fn dump(
         &mut self,
         message: &impl NetlinkSerializable,
         object: &str,

@@ -56,12 +56,12 @@ fn first_frame(datagram: &[u8]) -> Option<Frame<'_>> {
 }
 
 /// The attributes that follow a message's family header of `header` bytes.
-pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
     nested(payload.get(header..).unwrap_or_default())
 }
 
 /// The attributes in a nested attribute's value.
-pub(super) fn nested(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn nested(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
         let kind = u16_at(bytes, 2)? & NLA_TYPE_MASK;
@@ -73,11 +73,11 @@ pub(super) fn nested(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// The kernel's answer to one request: NLMSG_ERROR, whose code 0 is an ack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// The error number, positive.
-    pub(super) errno: i32,
+    pub(crate) errno: i32,
     /// The extended ack, or what the error number means.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// The message is the kernel's own: it found fault with the request.
     pub(super) explained: bool,
 }
@@ -125,22 +125,22 @@ const fn align(length: usize) -> usize {
 }
 
 /// Two bytes in host order.
-pub(super) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     bytes.get(offset..offset + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
 /// Four bytes in host order.
-pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..offset + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// An attribute that is one number of four bytes in host order.
-pub(super) fn number(value: &[u8]) -> Option<u32> {
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
     u32_at(value, 0)
 }
 
 /// An attribute that is an IP address, its family told by its length.
-pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip(value: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(value) {
         return Some(IpAddr::from(octets));
     }
@@ -153,7 +153,7 @@ pub(super) fn mac(value: &[u8]) -> Option<Mac> {
 }
 
 /// An attribute that is a text with its closing zero.
-pub(super) fn text(value: &[u8]) -> Option<&str> {
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok()
 }
 
