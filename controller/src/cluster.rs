@@ -236,3 +236,6 @@ impl Cluster {
         let _ended = self.commands.send(command).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

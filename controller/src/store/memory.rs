@@ -20,6 +20,8 @@ use super::{
 pub enum Failure {
     /// Nothing is written, and the store goes on.
     Refused,
+    /// All is written but not confirmed, and the store goes on.
+    Unconfirmed,
     /// Nothing is written, and the store is gone until it is opened again.
     CrashBefore,
     /// All is written but not confirmed, and the store is gone until it is opened again.
@@ -79,7 +81,7 @@ impl MemoryStore {
                 inner.crashed = true;
                 return Err(Self::failed("it crashed before the write"));
             }
-            Some(Failure::CrashAfter) | None => {}
+            Some(Failure::Unconfirmed | Failure::CrashAfter) | None => {}
         }
         for put in batch.iter().map(codec::encode) {
             let key = (put.table.name(), put.key);
@@ -89,9 +91,9 @@ impl MemoryStore {
             }
         }
         inner.commits += 1;
-        if failure == Some(Failure::CrashAfter) {
-            inner.crashed = true;
-            return Err(Self::failed("it crashed before it could confirm"));
+        if failure.is_some() {
+            inner.crashed = failure == Some(Failure::CrashAfter);
+            return Err(Self::failed("the confirmation got lost"));
         }
         Ok(())
     }

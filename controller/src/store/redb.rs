@@ -27,6 +27,9 @@ const SCHEMA_VERSION: u32 = 1;
 /// Page cache in bytes: the whole state of 10,000 nodes is a few MiB, and it is read once.
 const CACHE: usize = 4 << 20;
 
+/// What redb's own panics come down to.
+const CONTRADICTION: &str = "its pages contradict each other";
+
 /// A store in one file.
 #[derive(Debug)]
 pub struct RedbStore {
@@ -161,8 +164,33 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// Reads all of a file in a copy: whatever redb repairs or chokes on, the file stays as it is.
 fn examine(path: &Path) -> Result<(), StoreError> {
     let bytes = fs::read(path).map_err(|error| failed(path, "read", error))?;
+    let explained = explain_panics(path);
     let checked = std::panic::catch_unwind(AssertUnwindSafe(|| examine_copy(path, &bytes)));
-    checked.unwrap_or_else(|_| Err(damaged(path, &"its pages contradict each other")))
+    drop(explained);
+    checked.unwrap_or_else(|_| Err(damaged(path, &CONTRADICTION)))
+}
+
+/// redb panics over some damaged files. Where panics unwind that is an error like any other; where they abort, this hook
+/// has the last word, so that the operator reads what is wrong instead of where redb gave up.
+fn explain_panics(path: &Path) -> impl Drop + use<> {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            drop(std::panic::take_hook());
+        }
+    }
+    let error = damaged(path, &CONTRADICTION);
+    let examiner = std::thread::current().id();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() != examiner {
+            before(panic);
+        } else if cfg!(panic = "abort") {
+            eprintln!("weft-controller: {error}");
+            std::process::exit(1);
+        }
+    }));
+    Restore
 }
 
 fn examine_copy(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {

@@ -141,7 +141,10 @@ impl Cluster {
         self.try_channel(credentials).await.expect("a connection to the controller")
     }
 
-    pub(crate) async fn try_channel(&self, credentials: Option<&Credentials>) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn try_channel(
+        &self,
+        credentials: Option<&Credentials>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let connector = TlsConnector::from(Arc::new(self.tls(credentials)));
         let address = self.address();
         let connect = tower::service_fn(move |_: Uri| {

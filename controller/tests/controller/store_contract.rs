@@ -101,9 +101,12 @@ async fn the_fake_store_keeps_the_contract() {
 
 #[tokio::test]
 async fn the_fake_fails_as_it_is_told() {
-    for (failure, written, alive) in
-        [(Failure::Refused, 0, true), (Failure::CrashBefore, 0, false), (Failure::CrashAfter, 1, false)]
-    {
+    for (failure, written, alive) in [
+        (Failure::Refused, 0, true),
+        (Failure::Unconfirmed, 1, true),
+        (Failure::CrashBefore, 0, false),
+        (Failure::CrashAfter, 1, false),
+    ] {
         let store = MemoryStore::new();
         store.fail_next(failure);
         store.commit(vec![Write::Epoch(1), Write::Node(node("n1", 1))]).await.expect_err("as told");

@@ -73,6 +73,23 @@ async fn a_flipped_record_is_never_believed() {
     assert!(refused > 0, "none of the flips was noticed");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_a_crash_left_behind_is_whole() {
+    let dir = Dir::new();
+    let mut cluster = Cluster::start(&["10.244.0.0/16=24"]).await;
+    for n in 1..=5 {
+        Agent::join(&cluster, &format!("n{n}"), &[&format!("192.0.2.{n}/24")]).await;
+    }
+    // The file of a controller that runs is what kill -9 or a power cut would leave.
+    let path = dir.0.join("crashed.redb");
+    copy(&cluster.store_path(), &path);
+    cluster.stop().await;
+    let left = RedbStore::open(&path).expect("a crash damages nothing").load().await.expect("readable");
+    let stopped = RedbStore::open(&cluster.store_path()).expect("a sound file").load().await.expect("readable");
+    assert_eq!(left, stopped, "something confirmed got lost");
+    assert_eq!(left.nodes.len(), 5);
+}
+
 #[tokio::test]
 async fn what_is_no_store_is_refused() {
     let dir = Dir::new();

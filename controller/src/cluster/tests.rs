@@ -1,0 +1,150 @@
+//! Law 4, persist then announce, with a store that fails.
+
+use tokio::task::JoinHandle;
+use weft_core::types::PerFamily;
+
+use super::*;
+use crate::{
+    clock,
+    metrics::Metrics,
+    store::{Failure, MemoryStore},
+};
+
+fn rules() -> Rules {
+    let cidr = "10.244.0.0/29".parse().expect("a CIDR");
+    let settings = Settings {
+        pools: vec![cidr],
+        mode: weft_core::settings::Mode::CrossSubnet,
+        vni: weft_core::types::Vni::new(87).expect("in range"),
+        port: 4789,
+        outer: weft_core::types::Family::V4,
+    };
+    Rules {
+        settings,
+        pools: vec![Pool::new(cidr, 30).expect("a pool")],
+        acknowledge_timeout: Duration::from_secs(30),
+        reconnect_grace: Duration::ZERO,
+        coalesce: Duration::ZERO,
+    }
+}
+
+async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
+    start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default())).await.expect("a sound store")
+}
+
+fn name(text: &str) -> NodeName {
+    text.parse().expect("a name")
+}
+
+async fn token(cluster: &Cluster, node: &str) -> JoinAsk {
+    let token = JoinToken::generate([0; 32]).expect("random numbers");
+    let (id, secret_hash, node) = (token.id, token.secret_hash(), name(node));
+    let expires_unix = clock::unix_seconds() + 1000;
+    let record = TokenRecord { id, secret_hash, node: node.clone(), expires_unix, bound: None };
+    cluster.add_token(record).await.expect("the store is well");
+    JoinAsk { node, token, key_hash: [1; 32] }
+}
+
+fn again(ask: &JoinAsk) -> JoinAsk {
+    JoinAsk { node: ask.node.clone(), token: ask.token.clone(), key_hash: ask.key_hash }
+}
+
+fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
+    let v4 = format!("192.0.2.{last}/24").parse().expect("an address");
+    let facts =
+        Facts { underlay: PerFamily { v4: Some(v4), v6: None }, underlay_mtu: 1500, agent_version: String::new() };
+    let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
+    ConnectAsk { identity, source: [127, 0, 0, 1].into(), facts: Some(facts) }
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_never_happened() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    let ask = token(&cluster, "n1").await;
+    store.fail_next(Failure::Refused);
+    let refused = cluster.join(again(&ask)).await.expect_err("the disk is full");
+    assert!(matches!(&refused, Refusal::Store(detail) if detail.contains("disk")), "{refused}");
+    assert!(cluster.peers().await.expect("it runs").is_empty(), "a node that is not stored is listed");
+    assert_eq!(cluster.join(ask).await, Ok(1), "the token was used up");
+
+    let before = cluster.fanout().revision();
+    store.fail_next(Failure::Refused);
+    cluster.connect(connect("n1", 1, 1)).await.expect_err("the disk is full");
+    assert_eq!(cluster.fanout().revision(), before, "facts that are not stored were announced");
+    assert_eq!(cluster.status().await.expect("it runs").connected, 0);
+    cluster.connect(connect("n1", 1, 1)).await.expect("the disk is well again");
+    assert_eq!(cluster.fanout().revision().sequence, before.sequence + 1);
+}
+
+#[tokio::test]
+async fn what_was_stored_without_a_confirmation_did_happen() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    let ask = token(&cluster, "n1").await;
+    store.fail_next(Failure::Unconfirmed);
+    cluster.join(again(&ask)).await.expect_err("no confirmation");
+    // It is a member with a CIDR of its own, and its retry gets the very same life.
+    assert_eq!(cluster.status().await.expect("it runs").pools[0].used, 1);
+    assert_eq!(cluster.join(ask).await, Ok(1));
+    assert_eq!(cluster.status().await.expect("it runs").pools[0].used, 1);
+}
+
+#[tokio::test]
+async fn a_deletion_without_a_confirmation_ends_the_stream_and_keeps_the_quarantine() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    for (node, last) in [("n1", 1), ("n2", 2)] {
+        let ask = token(&cluster, node).await;
+        cluster.join(ask).await.expect("a good token");
+        let session = cluster.connect(connect(node, 1, last)).await.expect("a member");
+        if node == "n2" {
+            store.fail_next(Failure::Unconfirmed);
+            cluster.delete_node(name("n2")).await.expect_err("no confirmation");
+            assert!(matches!(session.closed.await, Ok(Refusal::UnknownNode { .. })), "its stream goes on");
+        }
+    }
+    assert_eq!(cluster.fanout().names(), [name("n1")]);
+    // n1 has not acknowledged the departure, which it was told of.
+    let status = cluster.status().await.expect("it runs");
+    assert_eq!((status.pools[0].used, status.pools[0].quarantined), (1, 1));
+    let refused = cluster.join(token(&cluster, "n3").await).await;
+    assert!(matches!(refused, Err(Refusal::PoolsExhausted { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_ends_the_term() {
+    for failure in [Failure::CrashBefore, Failure::CrashAfter] {
+        let store = MemoryStore::new();
+        let (cluster, task) = cluster(&store).await;
+        let before = cluster.fanout().revision();
+        let ask = token(&cluster, "n1").await;
+        store.fail_next(failure);
+        cluster.join(again(&ask)).await.expect_err("the store is gone");
+        task.await.expect("no panic").expect_err("it cannot know what is true any more");
+        assert!(!cluster.is_alive());
+
+        // The next term goes on from whatever was stored, and the retry of the join succeeds either way.
+        store.reopen();
+        let (cluster, _task) = self::cluster(&store).await;
+        assert!(cluster.fanout().revision() > before, "a term repeated");
+        assert_eq!(cluster.join(ask).await, Ok(1), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn joins_that_wait_together_are_one_commit() {
+    let store = MemoryStore::new();
+    let mut rules = rules();
+    let cidr = "10.0.0.0/8".parse().expect("a CIDR");
+    rules.pools = vec![Pool::new(cidr, 24).expect("a pool")];
+    let (cluster, _task) = start(Arc::new(store.clone()), rules, Arc::default()).await.expect("a sound store");
+    let mut asks = Vec::new();
+    for n in 0..50 {
+        asks.push(token(&cluster, &format!("n{n}")).await);
+    }
+    let before = store.commits();
+    let joined = futures::future::join_all(asks.into_iter().map(|ask| cluster.join(ask))).await;
+    assert!(joined.iter().all(|joined| *joined == Ok(1)), "{joined:?}");
+    assert!(store.commits() - before < 50, "each of 50 joins waited for the disk by itself");
+}
