@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use weft_program::{Generate, log::Format};
 
 use crate::config::{Config, Options};
 
@@ -10,9 +11,9 @@ use crate::config::{Config, Options};
 #[derive(Debug, Parser)]
 #[command(name = "weft-agent", version)]
 pub struct Cli {
-    /// Form of the log on standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
-    pub log_format: LogFormat,
+    /// Form of the log on standard error [default: text].
+    #[arg(long, value_enum, global = true)]
+    pub log_format: Option<Format>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -27,6 +28,9 @@ pub enum Command {
     Check(Source),
     /// Remove everything Weft made on this host: kernel objects, CNI files and state. Not while an agent runs.
     Cleanup(Source),
+    /// For whoever installs this program.
+    #[command(flatten)]
+    Generate(Generate),
 }
 
 /// Where the configuration comes from.
@@ -38,15 +42,6 @@ pub struct Source {
     /// The flags.
     #[command(flatten)]
     pub options: Options,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Source {

@@ -11,6 +11,7 @@ use std::{
 use clap::Args;
 use serde::Deserialize;
 use weft_core::types::{LinkName, NodeName};
+use weft_program::log::Format;
 
 /// What an operator may say, by flag or in the file; flags win. All fields are optional here, so that both sources
 /// can be merged before anything is checked.
@@ -53,6 +54,9 @@ pub struct Options {
     /// Where Prometheus metrics are served [default: 127.0.0.1:7889]; `off` serves none.
     #[arg(long)]
     pub metrics_listen: Option<String>,
+    /// Form of the log; its flag is common to all commands and so not among these.
+    #[arg(skip)]
+    pub log_format: Option<Format>,
 }
 
 /// The agent's configuration, checked.
@@ -76,6 +80,8 @@ pub struct Config {
     pub cni: Option<CniPaths>,
     /// Where metrics are served.
     pub metrics_listen: Option<SocketAddr>,
+    /// Form of the log.
+    pub log_format: Format,
 }
 
 /// Where the CNI plugin goes.
@@ -127,6 +133,7 @@ impl Options {
             cni_binary: self.cni_binary.or(file.cni_binary),
             no_cni: self.no_cni || file.no_cni,
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
+            log_format: self.log_format.or(file.log_format),
         }
     }
 
@@ -165,6 +172,7 @@ impl Options {
                 interface,
                 cni,
                 metrics_listen,
+                log_format: self.log_format.unwrap_or_default(),
             }),
             _ => Err(Invalid(problems.0)),
         }

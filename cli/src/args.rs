@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weft_program::Generate;
 
 /// Look at and operate a Weft overlay network.
 ///
@@ -47,16 +48,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
-    /// Print a completion script, such as `weft completion bash > /etc/bash_completion.d/weft`.
-    Completion {
-        /// For which shell.
-        shell: clap_complete::Shell,
-    },
-    /// Write the manual pages into a directory.
-    Man {
-        /// Where to, such as /usr/local/share/man/man1.
-        directory: PathBuf,
-    },
+    /// For whoever installs this program.
+    #[command(flatten)]
+    Generate(Generate),
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,6 @@
 
 mod args;
 mod connect;
-mod generate;
 mod node;
 mod output;
 mod peers;
@@ -13,7 +12,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::{Cli, Command, NodeCommand, TokenCommand};
 
@@ -40,7 +39,6 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&cli.target, args.output).await,
         Command::Token { command: TokenCommand::Create(args) } => token::create(&cli.target, &args).await,
         Command::Node { command: NodeCommand::Delete(args) } => node::delete(&cli.target, &args).await,
-        Command::Completion { shell } => generate::completion(shell),
-        Command::Man { directory } => generate::man(&directory),
+        Command::Generate(generate) => generate.run(Cli::command()),
     }
 }

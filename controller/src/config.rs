@@ -10,6 +10,7 @@ mod size;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use weft_core::{alloc::Pool, settings::Settings};
+use weft_program::log::Format;
 
 pub use options::Options;
 
@@ -18,16 +19,6 @@ pub use options::Options;
 pub enum StoreLocation {
     /// In a redb file.
     Redb(PathBuf),
-}
-
-/// The form of the log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A configuration that holds together.
@@ -58,7 +49,7 @@ pub struct Config {
     /// Time for one TLS handshake.
     pub handshake_timeout: Duration,
     /// The form of the log.
-    pub log_format: LogFormat,
+    pub log_format: Format,
 }
 
 /// Everything that is wrong with a configuration.

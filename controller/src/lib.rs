@@ -9,7 +9,6 @@ mod config;
 mod fanout;
 mod http;
 mod init;
-mod logging;
 mod metrics;
 pub mod pki;
 mod rpc;
@@ -18,7 +17,6 @@ pub mod store;
 mod tls;
 
 pub use cluster::Refusal;
-pub use config::{Config, ConfigError, LogFormat, Options, StoreLocation};
+pub use config::{Config, ConfigError, Options, StoreLocation};
 pub use init::{InitOptions, OperatorOptions, init, issue_operator};
-pub use logging::init as init_logging;
 pub use run::{Running, run, start};

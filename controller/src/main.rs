@@ -3,13 +3,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_controller::{Config, InitOptions, OperatorOptions, Options};
+use weft_program::{Generate, log};
 
 /// Weft's controller: gives every node its pod CIDRs and tells every node about every other.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "weft-controller", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +26,9 @@ enum Command {
     CheckConfig(RunOptions),
     /// Makes an operator certificate for the command `weft`
     Operator(OperatorOptions),
+    /// For whoever installs this program
+    #[command(flatten)]
+    Generate(Generate),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,12 +69,13 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Operator(options) => weft_controller::issue_operator(&options),
+        Command::Generate(generate) => generate.run(Cli::command()),
         Command::Run(options) => serve(options.load()?),
     }
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    weft_controller::init_logging(config.log_format);
+    log::init(config.log_format);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {

@@ -9,8 +9,9 @@ use weft_core::{
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
 };
+use weft_program::log::Format;
 
-use super::{Config, ConfigError, LogFormat, Options, StoreLocation, size::duration};
+use super::{Config, ConfigError, Options, StoreLocation, size::duration};
 use crate::pki::SERVER_NAME;
 
 /// Collects problems, so that all are told.
@@ -113,7 +114,7 @@ impl Config {
                 10 * second,
                 (Duration::from_millis(100), 60 * second),
             ),
-            log_format: checker.value("logFormat", options.log_format.as_deref(), LogFormat::Text, str::parse),
+            log_format: checker.value("logFormat", options.log_format.as_deref(), Format::Text, str::parse),
             data_dir,
             store,
             pools,
@@ -198,18 +199,6 @@ fn settings(checker: &mut Checker, options: &Options, pools: &[Pool]) -> Setting
             "ipv6" => Ok(Family::V6),
             _ => Err(format!("{text:?} is no family: give ipv4 or ipv6")),
         }),
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is no form of a log: give text or json")),
-        }
     }
 }
 
