@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    clock::SystemClock,
     cluster::{self, Cluster, Rules},
     config::{Config, StoreLocation},
     http, init,
@@ -75,7 +76,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
         reconnect_grace: config.reconnect_grace,
         coalesce: config.coalesce_window,
     };
-    let (cluster, actor) = cluster::start(store, rules, Arc::clone(&metrics)).await?;
+    let (cluster, actor) = cluster::start(store, rules, Arc::clone(&metrics), Arc::new(SystemClock)).await?;
 
     let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), config.server_names.clone())?);
     let tls = tls::server_config(&authority, Arc::clone(&certificate))?;

@@ -27,7 +27,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    clock,
+    clock::Clock,
     fanout::Fanout,
     metrics::Metrics,
     store::{Store, StoreError, Write},
@@ -64,6 +64,7 @@ impl Batch {
 /// The state.
 pub(super) struct Actor {
     pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) rules: Rules,
     pub(super) metrics: Arc<Metrics>,
     pub(super) registry: Registry,
@@ -86,43 +87,57 @@ pub(crate) async fn start(
     store: Arc<dyn Store>,
     rules: Rules,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
 ) -> Result<(Cluster, JoinHandle<Result<(), StoreError>>), StartError> {
-    let stored = store.load().await?;
-    let started_unix_ms = clock::unix_ms();
-    // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
-    let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
-    let mut registry = Registry::new(stored, &rules.pools, |_| Revision::new(epoch, 0))?;
-    let mut writes = vec![Write::Epoch(epoch), Write::Settings(rules.settings.clone())];
-    writes.extend(registry.complete());
-    store.commit(writes).await?;
-    let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());
-    let fanout = Arc::new(Fanout::new(log));
-    tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
-
-    let (sender, commands) = mpsc::channel(4096);
     let (version, peers_version) = watch::channel(0);
-    let cluster =
-        Cluster { commands: sender, fanout: Arc::clone(&fanout), peers_version, next_session: Arc::default() };
-    let actor = Actor {
-        store,
-        rules,
-        metrics,
-        registry,
-        sessions: Sessions::default(),
-        fanout,
-        epoch,
-        peers: PeerTable::new(version),
-        released: HashMap::new(),
-        started: Instant::now(),
-        started_unix_ms,
-        last_publish: None,
-        publish_at: None,
-        stopping: None,
-    };
+    let actor = Actor::begin(store, rules, metrics, clock, version).await?;
+    let (sender, commands) = mpsc::channel(4096);
+    let fanout = Arc::clone(&actor.fanout);
+    let cluster = Cluster { commands: sender, fanout, peers_version, next_session: Arc::default() };
     Ok((cluster, tokio::spawn(actor.run(commands))))
 }
 
 impl Actor {
+    /// Takes a new term over what the store holds.
+    pub(super) async fn begin(
+        store: Arc<dyn Store>,
+        rules: Rules,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        version: watch::Sender<u64>,
+    ) -> Result<Self, StartError> {
+        let stored = store.load().await?;
+        let started_unix_ms = clock.unix_ms();
+        // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
+        let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
+        let mut registry = Registry::new(stored, &rules.pools, |_| Revision::new(epoch, 0))?;
+        let mut writes = vec![Write::Epoch(epoch), Write::Settings(rules.settings.clone())];
+        writes.extend(registry.complete());
+        store.commit(writes).await?;
+        let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());
+        let fanout = Arc::new(Fanout::new(log));
+        tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
+
+        let started = clock.now();
+        Ok(Self {
+            store,
+            clock,
+            rules,
+            metrics,
+            registry,
+            sessions: Sessions::default(),
+            fanout,
+            epoch,
+            peers: PeerTable::new(version),
+            released: HashMap::new(),
+            started,
+            started_unix_ms,
+            last_publish: None,
+            publish_at: None,
+            stopping: None,
+        })
+    }
+
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,7 +162,7 @@ impl Actor {
         Ok(())
     }
 
-    async fn carry_out(&mut self, commands: impl Iterator<Item = Command>) -> Result<(), StoreError> {
+    pub(super) async fn carry_out(&mut self, commands: impl Iterator<Item = Command>) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         for command in commands {
             self.handle(command, &mut batch);
@@ -159,7 +174,7 @@ impl Actor {
         match command {
             Command::Join(ask, reply) => self.join(&ask, reply, batch),
             Command::Renewing(identity, reply) => {
-                let _gone = reply.send(self.registry.check(&identity, clock::unix_seconds()));
+                let _gone = reply.send(self.registry.check(&identity, self.clock.unix_seconds()));
             }
             Command::Renewed(name, incarnation, ends_unix) => {
                 if let Some(live) = self.sessions.of_life(&name, incarnation) {
@@ -177,7 +192,7 @@ impl Actor {
         }
     }
 
-    async fn tick(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn tick(&mut self) -> Result<(), StoreError> {
         self.close_overdue();
         let mut batch = Batch::default();
         self.end_quarantine(&mut batch);

@@ -3,7 +3,6 @@
 //! Owns the step from a confirmed batch to the streams, and the way back where a batch was not confirmed: everything is
 //! read from the store again, since nobody knows which half happened. Must never announce first.
 
-use tokio::time::Instant;
 use weft_core::types::{NodeName, Revision};
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
     actor::{Actor, Batch},
     registry::Registry,
 };
-use crate::{clock, store::StoreError};
+use crate::store::StoreError;
 
 impl Actor {
     /// Writes a batch, then tells everybody. Fails only where the store cannot even be read after a failed write.
@@ -76,7 +75,7 @@ impl Actor {
 
     /// Closes the streams of those that are no members any more.
     fn close_strangers(&mut self) {
-        let now = clock::unix_seconds();
+        let now = self.clock.unix_seconds();
         let strangers: Vec<(NodeName, Refusal)> = self
             .sessions
             .iter()
@@ -97,7 +96,7 @@ impl Actor {
         // Every publication costs each stream a wake-up and a frame, so the window grows with their number.
         let streams = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         let window = self.rules.coalesce + std::time::Duration::from_micros(10) * streams;
-        match self.last_publish.map(|last| last + window).filter(|due| *due > Instant::now()) {
+        match self.last_publish.map(|last| last + window).filter(|due| *due > self.clock.now()) {
             Some(due) => self.publish_at = Some(due),
             None => self.publish(),
         }
@@ -105,10 +104,10 @@ impl Actor {
 
     /// Tells the streams of everything up to now.
     pub(super) fn publish(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.now();
         self.publish_at = None;
         self.last_publish = Some(now);
-        self.sessions.announced(self.fanout.revision().sequence, now, clock::unix_ms());
+        self.sessions.announced(self.fanout.revision().sequence, now, self.clock.unix_ms());
         self.fanout.publish();
         self.peers.touch();
     }
@@ -117,7 +116,7 @@ impl Actor {
     pub(super) fn close_overdue(&mut self) {
         self.close_strangers();
         let sequence = self.fanout.published();
-        for node in self.sessions.overdue(Instant::now(), self.rules.acknowledge_timeout) {
+        for node in self.sessions.overdue(self.clock.now(), self.rules.acknowledge_timeout) {
             if self.sessions.get(&node).is_some_and(|live| live.is_degraded()) {
                 continue;
             }

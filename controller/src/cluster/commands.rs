@@ -10,11 +10,11 @@ use super::{
     JoinAsk, Refusal, Reply, Status,
     actor::{Actor, Batch},
 };
-use crate::{clock, store::TokenRecord};
+use crate::store::TokenRecord;
 
 impl Actor {
     pub(super) fn join(&mut self, ask: &JoinAsk, reply: Reply<u64>, batch: &mut Batch) {
-        match self.registry.join(ask, clock::unix_ms()) {
+        match self.registry.join(ask, self.clock.unix_ms()) {
             Err(refusal) => {
                 tracing::warn!(node = %ask.node, token = %ask.token.id, "join refused: {refusal}");
                 self.metrics.join(refusal.label());
@@ -44,7 +44,7 @@ impl Actor {
     }
 
     pub(super) fn add_token(&mut self, token: TokenRecord, reply: Reply<()>, batch: &mut Batch) {
-        batch.add(self.registry.add_token(token, clock::unix_seconds()));
+        batch.add(self.registry.add_token(token, self.clock.unix_seconds()));
         batch.then(move |_, answer| drop(reply.send(answer)));
     }
 

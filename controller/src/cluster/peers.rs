@@ -7,7 +7,7 @@ mod judge;
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use weft_core::{
     membership::Member,
     types::{Family, NodeName},
@@ -18,7 +18,7 @@ use weft_proto::{
 };
 
 use super::{actor::Actor, paths, sessions::Live};
-use crate::{clock, store::NodeRecord};
+use crate::store::NodeRecord;
 use judge::{Evidence, Judgement};
 
 /// The peer list as it was last made.
@@ -55,11 +55,11 @@ impl Actor {
         if !self.peers.is_stale && !self.sessions.iter().any(|(_, live)| lagging(live)) {
             return;
         }
-        let now_ms = clock::unix_ms();
+        let now_ms = self.clock.unix_ms();
         let evidence = Evidence::gather(&self.sessions);
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
-            let judgement = evidence.judge(node, &self.sessions, Instant::now());
+            let judgement = evidence.judge(node, &self.sessions, self.clock.now());
             let before = self.peers.standings.get(name);
             let is_same =
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;

@@ -3,7 +3,6 @@
 //! Owns the rule: after every connected agent has acknowledged the departure, and after a start not before those that
 //! are still reconnecting had time to do so. Must never shorten it because a pool is full.
 
-use tokio::time::Instant;
 use weft_core::types::PodCidr;
 
 use super::actor::{Actor, Batch};
@@ -34,7 +33,7 @@ impl Actor {
         if waiting.peek().is_none() {
             return Vec::new();
         }
-        let (now, newest) = (Instant::now(), self.fanout.published());
+        let (now, newest) = (self.clock.now(), self.fanout.published());
         let Some(acknowledged) = self.sessions.acknowledged_by_all(newest, now, self.rules.acknowledge_timeout) else {
             return Vec::new();
         };

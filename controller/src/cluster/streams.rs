@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 
-use tokio::time::Instant;
 use weft_core::types::{NodeName, Revision};
 use weft_proto::v1;
 
@@ -13,7 +12,6 @@ use super::{
     actor::{Actor, Batch},
     registry::Changed,
 };
-use crate::clock;
 
 /// Problems of peers that one agent may report.
 const PROBLEMS: usize = 64;
@@ -31,7 +29,7 @@ impl Actor {
             }
             Ok(changed) => {
                 // Counts as connected from here on: of two claimants in one batch only the first may have an address.
-                let closed = self.sessions.open(id, ask.identity, Instant::now());
+                let closed = self.sessions.open(id, ask.identity, self.clock.now());
                 self.peers.touch();
                 batch.add(changed);
                 batch.then(move |actor, answer| {
@@ -45,7 +43,7 @@ impl Actor {
     }
 
     fn admit(&mut self, ask: &ConnectAsk) -> Result<Changed, Refusal> {
-        self.registry.check(&ask.identity, clock::unix_seconds())?;
+        self.registry.check(&ask.identity, self.clock.unix_seconds())?;
         let Some(facts) = &ask.facts else { return Ok(Changed::default()) };
         let sessions = &self.sessions;
         self.registry.take_facts(&ask.identity.name, facts, ask.source, |other| sessions.is_connected(other))
