@@ -3,6 +3,7 @@
 //! Owns its arguments and exit codes: 0 success, 1 something did not work, 2 wrong usage, 130 and 143 ended by Ctrl-C and
 //! SIGTERM. Outside it supervises; the work is done by the same program inside the sandbox.
 
+mod bench;
 mod enter;
 mod supervise;
 
@@ -27,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Show the main job: two subnets, a router, a controller, four nodes, eight pods that reach each other.
     Demo(Demo),
+    /// Measure what Weft costs, beside the floor of the same run.
+    Bench(bench::Arguments),
     /// Run a command in a namespace of a lab that `demo --keep` holds.
     In(enter::In),
 }
@@ -53,7 +56,8 @@ enum Output {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Demo(demo) if sandbox::is_inside() => Ok(show(&demo)),
-        Command::Demo(_) => supervise::run(),
+        Command::Bench(arguments) if sandbox::is_inside() => bench::run(&arguments),
+        Command::Demo(_) | Command::Bench(_) => supervise::run(),
         Command::In(arguments) => enter::run(&arguments),
     };
     done.unwrap_or_else(|error| {
