@@ -5,7 +5,7 @@ use weft_core::types::PerFamily;
 
 use super::*;
 use crate::{
-    clock,
+    clock::{self, SystemClock},
     metrics::Metrics,
     store::{Failure, MemoryStore},
 };
@@ -29,7 +29,9 @@ fn rules() -> Rules {
 }
 
 async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
-    start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default())).await.expect("a sound store")
+    start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default()), Arc::new(SystemClock))
+        .await
+        .expect("a sound store")
 }
 
 fn name(text: &str) -> NodeName {
@@ -138,7 +140,8 @@ async fn joins_that_wait_together_are_one_commit() {
     let mut rules = rules();
     let cidr = "10.0.0.0/8".parse().expect("a CIDR");
     rules.pools = vec![Pool::new(cidr, 24).expect("a pool")];
-    let (cluster, _task) = start(Arc::new(store.clone()), rules, Arc::default()).await.expect("a sound store");
+    let (cluster, _task) =
+        start(Arc::new(store.clone()), rules, Arc::default(), Arc::new(SystemClock)).await.expect("a sound store");
     let mut asks = Vec::new();
     for n in 0..50 {
         asks.push(token(&cluster, &format!("n{n}")).await);
