@@ -1,14 +1,30 @@
 //! Checks of the host before, and while, the agent programs it.
 //!
 //! Finds what would keep pods from talking although every object of ours is in place, and says what to do about it. Must
-//! never change the host: what is tried is tried in a network namespace of its own.
+//! never change the host: what the kernel can do is asked by requests that it checks and then refuses.
+
+mod capabilities;
+mod features;
+mod firewall;
+mod host;
+mod overlap;
+mod ports;
+mod reverse_path;
 
 use std::fmt;
+
+use weft_core::{
+    settings::Settings,
+    types::{Family, LinkName},
+};
+
+use self::host::Host;
+use crate::kernel::{KernelError, netlink::connection::Connection, nft::Nft};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Something works less well, or not always.
+    /// Something works less well, not always, or cannot be told for sure.
     Warning,
     /// Pods cannot talk before this is put right.
     Error,
@@ -29,4 +45,77 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
     }
+}
+
+/// What the host is checked against.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Name of our VXLAN device.
+    pub device: LinkName,
+    /// The underlay link, where it is known; else the links of default routes stand for it.
+    pub interface: Option<LinkName>,
+    /// The cluster's settings, where they are known: port and pools are checked with them only.
+    pub settings: Option<Settings>,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self { device: LinkName::new("weft0").expect("a valid name"), interface: None, settings: None }
+    }
+}
+
+impl Input {
+    /// True where the overlay may have pods of `family`: pools say it, and before they are known, nothing excludes it.
+    fn may_carry(&self, family: Family) -> bool {
+        self.settings.as_ref().is_none_or(|settings| settings.pools.iter().any(|pool| pool.family() == family))
+    }
+}
+
+/// Checks the host of the thread's network namespace, inside a runtime; everything that is wrong, the worst first.
+pub async fn preflight(input: &Input) -> Vec<Finding> {
+    let mut findings = capabilities::check();
+    match Connection::open() {
+        Ok(mut route) => {
+            findings.extend(features::check_links(&mut route).await);
+            match Host::read(&mut route, input.device).await {
+                Ok(host) => findings.extend(check_host(input, &host)),
+                Err(error) => findings.push(unread("links, addresses and routes", &error)),
+            }
+        }
+        Err(error) => findings.push(features::no_netlink(&error)),
+    }
+    match Nft::open() {
+        Ok(mut nft) => {
+            findings.extend(features::check_nftables(&mut nft).await);
+            findings.extend(firewall::check(&mut nft, input).await);
+        }
+        Err(error) => findings.push(features::no_netlink(&error)),
+    }
+    findings.extend(features::check_ipv6(input));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+/// What follows from links, addresses and routes.
+fn check_host(input: &Input, host: &Host) -> Vec<Finding> {
+    let mut findings = reverse_path::check(input, host);
+    if let Some(settings) = &input.settings {
+        findings.extend(ports::check(settings, host));
+        findings.extend(overlap::check(settings, host));
+    }
+    findings
+}
+
+/// What could not be looked at.
+fn unread(what: &str, error: &KernelError) -> Finding {
+    let message = format!("{what} could not be read ({error}), so they were not checked; start again to check them");
+    Finding { severity: Severity::Warning, code: "NotChecked", message }
+}
+
+fn error(code: &'static str, message: String) -> Finding {
+    Finding { severity: Severity::Error, code, message }
+}
+
+fn warning(code: &'static str, message: String) -> Finding {
+    Finding { severity: Severity::Warning, code, message }
 }

@@ -6,13 +6,16 @@
 mod elements;
 mod events;
 mod expression;
+mod forwarding;
 mod plan;
-pub(crate) mod socket;
+mod socket;
 mod step;
-pub(crate) mod table;
+mod table;
 mod transaction;
-pub(crate) mod wire;
+mod trial;
+mod wire;
 
+pub use forwarding::Dropper;
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -49,7 +52,8 @@ pub struct Nft {
 }
 
 impl Nft {
-    /// Opens a netfilter netlink socket in the thread's network namespace. Changes need CAP_NET_ADMIN there.
+    /// Opens a netfilter netlink socket in the thread's network namespace. Reading and changing need CAP_NET_ADMIN there:
+    /// nfnetlink checks it on every message.
     pub fn open() -> Result<Self, KernelError> {
         let failed = |source| KernelError::Io { object: "netfilter netlink socket".to_owned(), source };
         Netfilter::open().map(|socket| Self { socket }).map_err(failed)
@@ -102,6 +106,21 @@ impl Nft {
         let Some(reply) = reply else { return Ok(0) };
         let packets = || reply.attributes()?.nest(OBJECT_DATA)?.long(COUNTER_PACKETS).ok_or(Malformed);
         packets().map_err(|fault| error(object(), &fault.into()))
+    }
+
+    /// Asks the kernel whether it could take our table, and changes nothing. Refused where it could not; the object is the
+    /// part that it lacks, or lacks the right to.
+    pub async fn trial(&mut self) -> Result<(), KernelError> {
+        match trial::run(&mut self.socket) {
+            Ok(None) => Ok(()),
+            Ok(Some(missing)) => Err(error(missing.part, &missing.fault)),
+            Err(fault) => Err(error("nftables".to_owned(), &fault)),
+        }
+    }
+
+    /// Chains of other tables that drop forwarded packets unless a rule of theirs accepts them.
+    pub async fn droppers(&mut self) -> Result<Vec<Dropper>, KernelError> {
+        forwarding::droppers(&mut self.socket).map_err(|fault| error("nftables chains".to_owned(), &fault))
     }
 
     /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to the

@@ -39,11 +39,11 @@ const IN_A_MESSAGE: usize = 1500;
 
 /// What a set holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(super) struct Content {
     /// The elements.
-    pub(crate) networks: BTreeSet<IpNetwork>,
+    pub(super) networks: BTreeSet<IpNetwork>,
     /// What is no element of ours, described.
-    pub(crate) foreign: Vec<String>,
+    pub(super) foreign: Vec<String>,
 }
 
 /// One element as the kernel keeps it.

@@ -21,17 +21,17 @@ use super::{
 };
 
 /// `NFT_MSG_…`.
-const NEW_TABLE: u16 = 0;
+pub(super) const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
-const NEW_CHAIN: u16 = 3;
+pub(super) const NEW_CHAIN: u16 = 3;
 const DELETE_CHAIN: u16 = 5;
-const NEW_RULE: u16 = 6;
+pub(super) const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
-const NEW_SET: u16 = 9;
+pub(super) const NEW_SET: u16 = 9;
 const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
-const NEW_OBJECT: u16 = 18;
+pub(super) const NEW_OBJECT: u16 = 18;
 const DELETE_OBJECT: u16 = 20;
 const DELETE_FLOWTABLE: u16 = 24;
 /// `NF_ACCEPT`, as a chain's policy.
@@ -108,6 +108,11 @@ pub(super) fn blind(wanted: &Wanted<'_>) -> Phases {
 /// changes of base chains, so it goes first and alone.
 pub(super) fn wake() -> Phases {
     Phases { change: vec![message(NEW_TABLE, 0, named().number(2, 0))], ..Phases::default() }
+}
+
+/// A message that the kernel refuses in any case: it deletes a chain that is not there.
+pub(super) fn never() -> Message {
+    message(DELETE_CHAIN, 0, named().text(3, "never"))
 }
 
 /// The messages for all of `wanted`, on what `table` says is there.

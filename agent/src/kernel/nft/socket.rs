@@ -36,7 +36,7 @@ const ERROR_TEXT: u16 = 1;
 
 /// Why a request had no answer that counts.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(super) enum Fault {
     /// The kernel refused.
     #[error("{text} (errno {errno})")]
     Refused {
@@ -61,32 +61,32 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// True where the kernel refused with this error.
-    pub(crate) fn is(&self, wanted: Errno) -> bool {
+    pub(super) fn is(&self, wanted: Errno) -> bool {
         matches!(self, Self::Refused { errno, .. } if *errno == wanted.raw_os_error())
     }
 }
 
 /// One object of an answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
+pub(super) struct Reply {
     /// `NFPROTO_…` of its table.
-    pub(crate) family: u8,
+    pub(super) family: u8,
     attributes: Vec<u8>,
 }
 
 impl Reply {
     /// Its attributes.
-    pub(crate) fn attributes(&self) -> Result<Parsed<'_>, Malformed> {
+    pub(super) fn attributes(&self) -> Result<Parsed<'_>, Malformed> {
         Parsed::new(&self.attributes)
     }
 }
 
 /// Messages of a transaction that the kernel refused, by index; none where it refused the whole.
-pub(crate) type Refusals = Vec<(Option<usize>, Fault)>;
+pub(super) type Refusals = Vec<(Option<usize>, Fault)>;
 
 /// The socket.
 #[derive(Debug)]
-pub(crate) struct Netfilter {
+pub(super) struct Netfilter {
     socket: Socket,
     port: u32,
     sequence: u32,
@@ -96,7 +96,7 @@ pub(crate) struct Netfilter {
 
 impl Netfilter {
     /// Opens a socket in the thread's network namespace.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         let port = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -109,17 +109,17 @@ impl Netfilter {
     }
 
     /// The port id by which events name this socket.
-    pub(crate) fn port(&self) -> u32 {
+    pub(super) fn port(&self) -> u32 {
         self.port
     }
 
     /// Bytes that one transaction can have.
-    pub(crate) fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.limit
     }
 
     /// Asks for all objects of a kind. An object that is missing makes some dumps fail with ENOENT.
-    pub(crate) fn dump(&mut self, kind: u16, family: u8, attributes: Attributes) -> Result<Vec<Reply>, Fault> {
+    pub(super) fn dump(&mut self, kind: u16, family: u8, attributes: Attributes) -> Result<Vec<Reply>, Fault> {
         let sequence = self.ask(kind, DUMP, family, attributes)?;
         let mut replies = Vec::new();
         let mut interrupted = false;
@@ -140,7 +140,7 @@ impl Netfilter {
     }
 
     /// Asks for one object; none where the kernel has no such one.
-    pub(crate) fn get(&mut self, kind: u16, family: u8, attributes: Attributes) -> Result<Option<Reply>, Fault> {
+    pub(super) fn get(&mut self, kind: u16, family: u8, attributes: Attributes) -> Result<Option<Reply>, Fault> {
         let sequence = self.ask(kind, ACK, family, attributes)?;
         let mut found = None;
         loop {
@@ -161,7 +161,7 @@ impl Netfilter {
 
     /// Carries out all messages or none. Where `generation` is given and no longer the kernel's, it refuses the whole
     /// with ERESTART.
-    pub(crate) fn transaction(&mut self, batch: &[Message], generation: Option<u32>) -> Result<(), Refusals> {
+    pub(super) fn transaction(&mut self, batch: &[Message], generation: Option<u32>) -> Result<(), Refusals> {
         let Some(last) = batch.len().checked_sub(1) else { return Ok(()) };
         let first = self.sequence.wrapping_add(2);
         let bytes = self.frame(batch, generation);

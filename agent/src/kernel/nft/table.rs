@@ -21,16 +21,16 @@ use super::{
 };
 
 /// `NFT_MSG_GET…`.
-pub(crate) const GET_TABLE: u16 = 1;
-pub(crate) const GET_CHAIN: u16 = 4;
-pub(crate) const GET_RULE: u16 = 7;
+pub(super) const GET_TABLE: u16 = 1;
+pub(super) const GET_CHAIN: u16 = 4;
+pub(super) const GET_RULE: u16 = 7;
 const GET_SET: u16 = 10;
 pub(super) const GET_ELEMENT: u16 = 13;
 pub(super) const GET_GENERATION: u16 = 16;
 pub(super) const GET_OBJECT: u16 = 19;
 const GET_FLOWTABLE: u16 = 23;
 /// The first attribute of every nf_tables object: the name of its table.
-pub(crate) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_NAME: u16 = 1;
 /// `NFT_CHAIN_BASE`.
 const BASE_CHAIN: u32 = 1;
 /// `NFT_SET_INTERVAL`.
@@ -45,40 +45,40 @@ const IPV6_ADDRESS: u32 = 8;
 
 /// The table.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(super) struct Table {
     /// The kernel's generation at which all of this held.
-    pub(crate) generation: u32,
+    pub(super) generation: u32,
     /// `NFT_TABLE_F_…`, none where there is no table.
-    pub(crate) flags: Option<u32>,
-    pub(crate) chains: Vec<FoundChain>,
-    pub(crate) sets: Vec<FoundSet>,
+    pub(super) flags: Option<u32>,
+    pub(super) chains: Vec<FoundChain>,
+    pub(super) sets: Vec<FoundSet>,
     /// Stateful objects by name and type.
-    pub(crate) objects: Vec<(String, u32)>,
-    pub(crate) flowtables: Vec<String>,
+    pub(super) objects: Vec<(String, u32)>,
+    pub(super) flowtables: Vec<String>,
 }
 
 /// A chain with its rules.
 #[derive(Debug)]
-pub(crate) struct FoundChain {
-    pub(crate) name: String,
+pub(super) struct FoundChain {
+    pub(super) name: String,
     /// As a base chain with policy accept, where it is one and nothing else.
-    pub(crate) base: Option<Chain>,
+    pub(super) base: Option<Chain>,
     /// True where it goes away with the rule that names it.
-    pub(crate) bound: bool,
+    pub(super) bound: bool,
 }
 
 /// A set.
 #[derive(Debug)]
-pub(crate) struct FoundSet {
-    pub(crate) name: String,
+pub(super) struct FoundSet {
+    pub(super) name: String,
     /// Which of ours has this name.
-    pub(crate) ours: Option<SetName>,
+    pub(super) ours: Option<SetName>,
     /// It is as we would create it.
-    pub(crate) sound: bool,
+    pub(super) sound: bool,
     /// True where it goes away with the rule that names it.
-    pub(crate) bound: bool,
+    pub(super) bound: bool,
     /// What it holds, where it is one of ours.
-    pub(crate) content: Content,
+    pub(super) content: Content,
 }
 
 /// The attribute by which requests name the table.

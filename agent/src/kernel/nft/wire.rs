@@ -6,7 +6,7 @@
 use weft_core::kernel::Key;
 
 /// `NLM_F_REQUEST`.
-pub(crate) const REQUEST: u16 = 0x01;
+pub(super) const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`.
 pub(super) const ACK: u16 = 0x04;
 /// `NLM_F_DUMP_INTR`: something changed while the kernel was dumping.
@@ -18,9 +18,9 @@ pub(super) const ACK_TLVS: u16 = 0x200;
 /// `NLM_F_DUMP`.
 pub(super) const DUMP: u16 = 0x300;
 /// `NLM_F_CREATE`.
-pub(crate) const CREATE: u16 = 0x400;
+pub(super) const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`: behind the rules that are there.
-pub(crate) const APPEND: u16 = 0x800;
+pub(super) const APPEND: u16 = 0x800;
 
 /// `NLMSG_ERROR`.
 pub(super) const ERROR: u16 = 2;
@@ -28,11 +28,11 @@ pub(super) const ERROR: u16 = 2;
 pub(super) const DONE: u16 = 3;
 
 /// `NFNL_SUBSYS_NFTABLES`, as it stands in the upper half of a message type.
-pub(crate) const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// `NFPROTO_UNSPEC`.
-pub(crate) const UNSPEC: u8 = 0;
+pub(super) const UNSPEC: u8 = 0;
 /// `NFPROTO_INET`.
-pub(crate) const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 
 /// `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -47,38 +47,38 @@ const TYPE: u16 = 0x3fff;
 /// What was read is no well-formed list of attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's message is malformed")]
-pub(crate) struct Malformed;
+pub(super) struct Malformed;
 
 /// Attributes being written. Numbers are in network byte order, as nf_tables wants them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Attributes(Vec<u8>);
+pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {
     /// No attributes.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
     /// Adds an attribute with these bytes.
-    pub(crate) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
+    pub(super) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
         self.push(kind, value);
         self
     }
 
     /// Adds a 32-bit number.
-    pub(crate) fn number(self, kind: u16, value: u32) -> Self {
+    pub(super) fn number(self, kind: u16, value: u32) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
     /// Adds a text with its closing zero.
-    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+    pub(super) fn text(self, kind: u16, value: &str) -> Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.bytes(kind, &bytes)
     }
 
     /// Adds a nest.
-    pub(crate) fn nest(self, kind: u16, inner: &Self) -> Self {
+    pub(super) fn nest(self, kind: u16, inner: &Self) -> Self {
         self.bytes(kind | NESTED, &inner.0)
     }
 
@@ -108,11 +108,11 @@ impl Attributes {
 
 /// Attributes being read, in their order.
 #[derive(Debug, Clone)]
-pub(crate) struct Parsed<'a>(Vec<(u16, &'a [u8])>);
+pub(super) struct Parsed<'a>(Vec<(u16, &'a [u8])>);
 
 impl<'a> Parsed<'a> {
     /// Reads a list of attributes.
-    pub(crate) fn new(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(super) fn new(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut found = Vec::new();
         while bytes.len() >= ATTRIBUTE_HEADER {
             let length = usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
@@ -125,32 +125,32 @@ impl<'a> Parsed<'a> {
     }
 
     /// The attributes with their kinds.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, &'a [u8])> + '_ {
         self.0.iter().copied()
     }
 
     /// The first attribute of this kind.
-    pub(crate) fn get(&self, kind: u16) -> Option<&'a [u8]> {
+    pub(super) fn get(&self, kind: u16) -> Option<&'a [u8]> {
         self.0.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value)
     }
 
     /// The nest of this kind, empty where it is missing.
-    pub(crate) fn nest(&self, kind: u16) -> Result<Self, Malformed> {
+    pub(super) fn nest(&self, kind: u16) -> Result<Self, Malformed> {
         Self::new(self.get(kind).unwrap_or_default())
     }
 
     /// A 32-bit number, none where it is missing or of another size.
-    pub(crate) fn number(&self, kind: u16) -> Option<u32> {
+    pub(super) fn number(&self, kind: u16) -> Option<u32> {
         self.get(kind).and_then(|value| value.try_into().ok()).map(u32::from_be_bytes)
     }
 
     /// A 64-bit number, none where it is missing or of another size.
-    pub(crate) fn long(&self, kind: u16) -> Option<u64> {
+    pub(super) fn long(&self, kind: u16) -> Option<u64> {
         self.get(kind).and_then(|value| value.try_into().ok()).map(u64::from_be_bytes)
     }
 
     /// A text without its closing zero.
-    pub(crate) fn text(&self, kind: u16) -> Option<String> {
+    pub(super) fn text(&self, kind: u16) -> Option<String> {
         let value = self.get(kind)?;
         let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
         Some(String::from_utf8_lossy(&value[..end]).into_owned())
@@ -167,17 +167,17 @@ impl<'a> Parsed<'a> {
 
 /// One message to the kernel.
 #[derive(Debug, Clone)]
-pub(crate) struct Message {
+pub(super) struct Message {
     /// `NFT_MSG_…`.
-    pub(crate) kind: u16,
+    pub(super) kind: u16,
     /// `NLM_F_…` beside REQUEST.
-    pub(crate) flags: u16,
+    pub(super) flags: u16,
     /// The family in its `nfgenmsg`.
-    pub(crate) family: u8,
+    pub(super) family: u8,
     /// Its attributes.
-    pub(crate) attributes: Attributes,
+    pub(super) attributes: Attributes,
     /// Whose objects it is about: they fail when it is refused.
-    pub(crate) keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
 }
 
 impl Message {

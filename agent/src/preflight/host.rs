@@ -1,0 +1,179 @@
+//! The host's links, addresses and routes, as far as they can get into the overlay's way.
+//!
+//! Reads only, and leaves out what is ours: our device, pods' links and routes of our protocol.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use weft_core::{
+    kernel::{ALIAS, POD_LINK_PREFIX, PROTOCOL},
+    types::{Family, LinkName},
+};
+
+use super::features::Raw;
+use crate::kernel::{
+    KernelError,
+    netlink::{
+        connection::{Connection, Part},
+        wire::{attributes, ip, nested, number, text, u32_at},
+    },
+};
+
+/// `RTM_GETLINK`, `RTM_GETADDR` and `RTM_GETROUTE` with the lengths of their headers.
+const LINKS: (u16, usize) = (18, 16);
+const ADDRESSES: (u16, usize) = (22, 8);
+const ROUTES: (u16, usize) = (26, 12);
+/// `RT_TABLE_MAIN`, `RTPROT_KERNEL` and `RTM_F_CLONED`.
+const MAIN_TABLE: u32 = 254;
+const KERNEL: u8 = 2;
+const CLONED: u32 = 0x200;
+
+/// A link that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostLink {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) up: bool,
+    pub(super) vxlan: Option<HostVxlan>,
+}
+
+/// A VXLAN device of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostVxlan {
+    /// None where each packet's metadata says it (`external`).
+    pub(super) vni: Option<u32>,
+    pub(super) port: u16,
+    pub(super) family: Family,
+}
+
+/// A route of the main table that is neither ours nor the kernel's own for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostRoute {
+    pub(super) to: IpNetwork,
+    pub(super) link: Option<u32>,
+}
+
+/// The host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) links: Vec<HostLink>,
+    /// Addresses with the networks they are in, by link.
+    pub(super) addresses: Vec<(u32, IpNetwork)>,
+    pub(super) routes: Vec<HostRoute>,
+    /// True where our own device is up: the tunnel's port is then ours.
+    pub(super) device_is_up: bool,
+}
+
+impl Host {
+    /// Reads all of it; `device` is the name of ours.
+    pub(super) async fn read(route: &mut Connection, device: LinkName) -> Result<Self, KernelError> {
+        let mut host = Self::default();
+        let mut ours = Vec::new();
+        for payload in dump(route, LINKS, "links").await? {
+            let (alias, link) = read_link(&payload);
+            let Some(link) = link else { continue };
+            let is_device = link.name == device.as_str() && link.vxlan.is_some();
+            if alias.as_deref() == Some(ALIAS) && (is_device || link.name.starts_with(POD_LINK_PREFIX)) {
+                host.device_is_up |= is_device && link.up;
+                ours.push(link.index);
+            } else {
+                host.links.push(link);
+            }
+        }
+        let addresses = dump(route, ADDRESSES, "addresses").await?;
+        host.addresses = addresses.iter().filter_map(|payload| read_address(payload)).collect();
+        host.addresses.retain(|(link, _)| !ours.contains(link));
+        let routes = dump(route, ROUTES, "routes").await?;
+        host.routes = routes.iter().filter_map(|payload| read_route(payload)).collect();
+        host.routes.retain(|route| route.link.is_none_or(|link| !ours.contains(&link)));
+        Ok(host)
+    }
+
+    /// A link's name, for messages.
+    pub(super) fn name(&self, index: u32) -> &str {
+        self.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name)
+    }
+
+    /// Names of the links that IPv4 default routes use.
+    pub(super) fn default_links(&self) -> impl Iterator<Item = &str> {
+        let defaults = self.routes.iter().filter(|route| route.to.is_ipv4() && route.to.prefix() == 0);
+        defaults.filter_map(|route| route.link).map(|index| self.name(index))
+    }
+}
+
+async fn dump(route: &mut Connection, what: (u16, usize), name: &str) -> Result<Vec<Vec<u8>>, KernelError> {
+    let request = Raw { kind: what.0, payload: vec![0; what.1] };
+    let mut found = Vec::new();
+    let sink = |part: Part<'_>| match part {
+        Part::Object(payload) => found.push(payload.to_vec()),
+        Part::Again => found.clear(),
+    };
+    route.dump(&request, name, sink).await?;
+    Ok(found)
+}
+
+/// `struct ifinfomsg` and `IFLA_…`: the alias, and the link where it has a name.
+fn read_link(payload: &[u8]) -> (Option<String>, Option<HostLink>) {
+    let (mut alias, mut name, mut vxlan) = (None, None, None);
+    for (kind, value) in attributes(payload, LINKS.1) {
+        match kind {
+            3 => name = text(value).map(str::to_owned),
+            18 => vxlan = read_vxlan(value),
+            20 => alias = text(value).map(str::to_owned),
+            _ => {}
+        }
+    }
+    let index = u32_at(payload, 4);
+    let up = u32_at(payload, 8).is_some_and(|flags| flags & 1 == 1);
+    (alias, name.zip(index).map(|(name, index)| HostLink { index, name, up, vxlan }))
+}
+
+/// `IFLA_LINKINFO` of a VXLAN device.
+fn read_vxlan(info: &[u8]) -> Option<HostVxlan> {
+    let kind = nested(info).find(|(kind, _)| *kind == 1)?.1;
+    if text(kind) != Some("vxlan") {
+        return None;
+    }
+    let mut vxlan = HostVxlan { vni: None, port: 0, family: Family::V4 };
+    let mut external = false;
+    for (kind, value) in nested(nested(info).find(|(kind, _)| *kind == 2)?.1) {
+        match kind {
+            1 => vxlan.vni = number(value),
+            15 => vxlan.port = <[u8; 2]>::try_from(value).map_or(0, u16::from_be_bytes),
+            16 | 17 => vxlan.family = Family::V6,
+            25 => external = value.first() == Some(&1),
+            _ => {}
+        }
+    }
+    vxlan.vni = vxlan.vni.filter(|_| !external);
+    Some(vxlan)
+}
+
+/// `struct ifaddrmsg` and `IFA_…`.
+fn read_address(payload: &[u8]) -> Option<(u32, IpNetwork)> {
+    let prefix = *payload.get(1)?;
+    let index = u32_at(payload, 4)?;
+    // IFA_ADDRESS; of a point-to-point link it is the other end, which its network is around.
+    let (_, value) = attributes(payload, ADDRESSES.1).find(|(kind, _)| *kind == 1)?;
+    Some((index, IpNetwork::new(ip(value)?, prefix).ok()?))
+}
+
+/// `struct rtmsg` and `RTA_…`.
+fn read_route(payload: &[u8]) -> Option<HostRoute> {
+    let (family, prefix, protocol) = (*payload.first()?, *payload.get(1)?, *payload.get(5)?);
+    let mut table = u32::from(*payload.get(4)?);
+    let cloned = u32_at(payload, 8)? & CLONED != 0;
+    let everything: IpAddr = if family == 2 { [0; 4].into() } else { [0; 16].into() };
+    let (mut to, mut link) = (everything, None);
+    for (kind, value) in attributes(payload, ROUTES.1) {
+        match kind {
+            1 => to = ip(value)?,
+            4 => link = number(value),
+            15 => table = number(value)?,
+            _ => {}
+        }
+    }
+    let skipped = cloned || table != MAIN_TABLE || protocol == KERNEL || protocol == PROTOCOL;
+    let to = IpNetwork::new(to, prefix).ok().filter(|_| matches!(family, 2 | 10) && !skipped)?;
+    Some(HostRoute { to, link })
+}
