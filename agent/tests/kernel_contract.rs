@@ -3,6 +3,8 @@
 
 #[path = "contract/hands.rs"]
 mod hands;
+#[path = "contract/host.rs"]
+mod host;
 #[path = "support/netns.rs"]
 mod netns;
 #[path = "contract/objects.rs"]
@@ -54,4 +56,26 @@ contract! {
     one_failure_does_not_stop_the_rest,
     meddling_is_reported,
     the_underlay_is_found,
+}
+
+macro_rules! real_only {
+    ($($name:ident),* $(,)?) => {
+        mod host_only {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                inside(concat!("host_only::", stringify!($name)), || async {
+                    let _hands = RealHands::new().await;
+                    host::$name(Netlink::open(objects::device()).expect("sockets")).await;
+                });
+            })*
+        }
+    };
+}
+
+real_only! {
+    a_lost_mark_is_put_back,
+    an_unsound_device_is_made_anew,
+    anothers_link_of_our_name_stays,
+    a_taken_vni_is_told_once,
 }

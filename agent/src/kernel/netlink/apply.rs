@@ -38,11 +38,14 @@ struct Progress<'a> {
     owners: Vec<usize>,
     failures: Vec<Failure>,
     nft_done: bool,
+    /// The device could not be made or set up, which was told: what is on it cannot succeed and is not tried.
+    without_device: bool,
 }
 
 impl Netlink {
     pub(super) async fn carry_out(&mut self, ops: &[Op]) -> Vec<Failure> {
-        let mut progress = Progress { ops, owners: Vec::new(), failures: Vec::new(), nft_done: false };
+        let mut progress =
+            Progress { ops, owners: Vec::new(), failures: Vec::new(), nft_done: false, without_device: false };
         self.batch.clear();
         self.resolve_links(ops).await;
         for index in 0..ops.len() {
@@ -58,6 +61,9 @@ impl Netlink {
 
     async fn step(&mut self, index: usize, progress: &mut Progress<'_>) {
         let op = &progress.ops[index];
+        if progress.without_device && is_put_on(op, self.device) {
+            return;
+        }
         match op.key() {
             Key::Device => self.step_device(index, progress).await,
             Key::Sysctl(sysctl) => {
@@ -88,15 +94,9 @@ impl Netlink {
     /// The device's messages travel alone: what follows needs the link's index.
     async fn step_device(&mut self, index: usize, progress: &mut Progress<'_>) {
         self.flush(progress).await;
-        match &progress.ops[index] {
-            Op::Put { value: Value::Device(new), old: Some(Value::Device(old)), .. } => {
-                link::change(&mut self.batch, old, new);
-            }
-            Op::Put { value: Value::Device(new), .. } => link::create(&mut self.batch, new, has_ipv6()),
-            Op::Delete { value: Value::Device(Device { name, .. }), .. } => {
-                self.batch.push(acknowledged(0), &link::delete(*name));
-            }
-            _ => return,
+        let op = &progress.ops[index];
+        if let Err(error) = self.push_device(op).await {
+            progress.failures.push(Failure { key: Key::Device, error });
         }
         progress.owners = vec![index; self.batch.len()];
         self.flush(progress).await;
@@ -104,6 +104,41 @@ impl Netlink {
             progress.failures.push(Failure { key: Key::Device, error });
         }
         self.batch.clear();
+        let usable = self.links.device(self.device).is_some_and(|link| link.up);
+        progress.without_device = matches!(op, Op::Put { .. }) && !usable;
+    }
+
+    async fn push_device(&mut self, op: &Op) -> Result<(), KernelError> {
+        match op {
+            Op::Put { value: Value::Device(new), old: Some(Value::Device(old)), .. } => {
+                link::change(&mut self.batch, old, new);
+            }
+            Op::Put { value: Value::Device(new), replace, .. } => self.push_new_device(new, *replace).await?,
+            Op::Delete { value: Value::Device(Device { name, .. }), .. } => {
+                self.batch.push(acknowledged(0), &link::delete(*name));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A link of the name that is not ours is left alone. With `replace` it was ours and lost its mark: where it otherwise
+    /// can become what it should be, it gets the mark back and stays.
+    async fn push_new_device(&mut self, new: &Device, replace: bool) -> Result<(), KernelError> {
+        self.look_at_links(&BTreeSet::from([new.name])).await?;
+        self.batch.clear();
+        let Some(holder) = self.links.named(new.name) else {
+            link::create(&mut self.batch, new, has_ipv6());
+            return Ok(());
+        };
+        match holder.as_device().filter(|old| replace && old.can_become(new)) {
+            Some(old) => {
+                link::mark(&mut self.batch, new.name);
+                link::change(&mut self.batch, &old, new);
+                Ok(())
+            }
+            None => Err(taken(new.name)),
+        }
     }
 
     /// All nftables operations are one transaction, where the first of them stands.
@@ -270,6 +305,11 @@ fn is_removed_first(old: &Value, new: &Value) -> bool {
     }
 }
 
+/// True where an operation puts something onto the device.
+fn is_put_on(op: &Op, device: LinkName) -> bool {
+    matches!(op, Op::Put { key, value, .. } if *key != Key::Device && key.goes_with_device(value, device))
+}
+
 /// The link an operation names.
 fn names_link(op: &Op) -> Option<LinkName> {
     match op {
@@ -290,6 +330,13 @@ fn has_ipv6() -> bool {
 fn no_link(key: &Key, name: LinkName) -> KernelError {
     let message = format!("link {name} is not there; it is tried again once it is");
     KernelError::Refused { object: key.to_string(), message, errno: Errno::NODEV.raw_os_error() }
+}
+
+fn taken(name: LinkName) -> KernelError {
+    let message = format!(
+        "link {name} is there and is not Weft's: remove or rename it, or give Weft's device another name (--device)"
+    );
+    KernelError::Refused { object: Key::Device.to_string(), message, errno: Errno::EXIST.raw_os_error() }
 }
 
 fn mismatch(key: &Key) -> KernelError {

@@ -19,8 +19,10 @@ pub(super) const NDA_LLADDR: u16 = 2;
 pub(super) const NUD_PERMANENT: u16 = 0x80;
 const NUD_NOARP: u16 = 0x40;
 
-/// What is told of an entry that leads elsewhere than to one underlay address: no desired value equals it, so it is put
-/// right, and that by deletion first, because the kernel replaces only the first of several remotes.
+/// What is told of an entry that leads elsewhere than to an underlay address, such as to a nexthop group or another port:
+/// no desired value equals it, so it is put right, and that by deletion first, because the kernel does not turn every kind
+/// into every other in place. (A unicast MAC never has several remotes: the kernel appends to none but zero and multicast
+/// ones, which no VTEP has.)
 pub(super) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// An entry.

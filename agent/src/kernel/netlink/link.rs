@@ -7,7 +7,7 @@ mod encode;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-pub(super) use encode::{by_name, change, create, delete, dump};
+pub(super) use encode::{by_name, change, create, delete, dump, mark};
 use weft_core::{
     kernel::{Device, POD_LINK_PREFIX},
     types::{LinkName, Mac, Vni},
@@ -55,7 +55,12 @@ impl Link {
     /// As the VXLAN device, where it is one of ours. A local address that is absent is told as unspecified, and a VNI of
     /// none (collect-metadata) makes the device unsound.
     pub(super) fn device(&self) -> Option<Device> {
-        let vxlan = self.vxlan.as_ref().filter(|_| self.marked)?;
+        self.as_device().filter(|_| self.marked)
+    }
+
+    /// As a VXLAN device, whoever's it is.
+    pub(super) fn as_device(&self) -> Option<Device> {
+        let vxlan = self.vxlan.as_ref()?;
         let least = Vni::new(1).expect("1 is a VNI");
         let unspecified = IpAddr::from([0, 0, 0, 0]);
         Some(Device {

@@ -13,7 +13,7 @@ use super::{
     Netlink,
     address::{self, Address},
     connection::Part,
-    fdb::{self, ELSEWHERE, Entry},
+    fdb::{self, Entry},
     link::{self, Link},
     neighbour::{self, Neighbour},
     nexthop::{self, Nexthop},
@@ -106,12 +106,7 @@ impl Netlink {
             Part::Again => found.clear(),
         };
         self.connection.dump(&fdb::dump(device), "FDB of the VXLAN device", sink).await?;
-        for (mac, remote) in found {
-            let several = ours.insert(Key::Fdb(mac), Value::Fdb(remote)).is_some();
-            if several {
-                ours.insert(Key::Fdb(mac), Value::Fdb(ELSEWHERE));
-            }
-        }
+        ours.extend(found.into_iter().map(|(mac, remote)| (Key::Fdb(mac), Value::Fdb(remote))));
         Ok(())
     }
 

@@ -50,7 +50,7 @@ pub(in crate::kernel::netlink) fn create(batch: &mut Batch, device: &Device, ipv
         .build();
     push(batch, NLM_F_CREATE | NLM_F_EXCL, Message::NewLink(message));
     let named = || LinkUnspec::new_with_name(device.name.as_str());
-    push(batch, 0, Message::SetLink(named().alias(ALIAS).build()));
+    mark(batch, device.name);
     if ipv6 {
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let link = named().append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]));
@@ -59,6 +59,11 @@ pub(in crate::kernel::netlink) fn create(batch: &mut Batch, device: &Device, ipv
     if device.up {
         push(batch, 0, Message::SetLink(named().up().build()));
     }
+}
+
+/// Marks a link as ours.
+pub(in crate::kernel::netlink) fn mark(batch: &mut Batch, name: LinkName) {
+    push(batch, 0, Message::SetLink(LinkUnspec::new_with_name(name.as_str()).alias(ALIAS).build()));
 }
 
 /// Makes the device `old`, which can become `new`, be `new`.

@@ -10,7 +10,7 @@ use crate::kernel::{
     Event,
     netlink::{
         address::Address,
-        fdb::{ELSEWHERE, Entry},
+        fdb::Entry,
         link::Link,
         neighbour::Neighbour,
         nexthop::{Nexthop, RTM_DELNEXTHOP, RTM_NEWNEXTHOP},
@@ -100,17 +100,11 @@ impl Monitor {
         }
     }
 
-    /// A foreign entry may be a second remote beside ours, which only a dump tells.
     fn fdb(&self, payload: &[u8], present: bool) -> Option<Event> {
         let entry = Entry::read(payload).filter(|entry| Some(entry.link) == self.index())?;
         let remote = present.then_some(entry.remote);
-        if self.echoes.take(entry.mac, remote) {
-            return None;
-        }
-        Some(match remote {
-            Some(ELSEWHERE) | None => Event::Object(Key::Fdb(entry.mac), remote.map(Value::Fdb)),
-            Some(_) => Event::Look,
-        })
+        let own = self.echoes.take(entry.mac, remote);
+        (!own).then(|| Event::Object(Key::Fdb(entry.mac), remote.map(Value::Fdb)))
     }
 
     fn neighbour(&self, payload: &[u8], present: bool) -> Option<Event> {
