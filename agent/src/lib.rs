@@ -9,6 +9,7 @@ pub mod cni;
 pub mod config;
 pub mod controller;
 pub mod engine;
+mod host_check;
 pub mod kernel;
 pub mod last_good;
 pub mod metrics;

@@ -19,18 +19,18 @@ use crate::{
     config::{CniPaths, Config},
     controller::{Client, ConnectionStatus, Held, Links, Standing},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
+    host_check::HostCheck,
     kernel::Netlink,
     last_good::LastGood,
     metrics,
     pods::{DirDisk, HostSide, NodeState, PodService, PodStore, Released},
-    preflight::{Finding, Severity},
     probe::{Findings, Prober, Targets},
 };
 
 /// Runs the agent until it is told to stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     make_dir(&config.state_dir)?;
-    let findings = check_host(&config).await?;
+    let host_check = HostCheck::at_start(&config).await?;
     let listener = api::bind(&config.socket)?;
     let pods_dir = config.state_dir.join("pods");
     let disk = DirDisk::open(&pods_dir).with_context(|| format!("pods directory {}", pods_dir.display()))?;
@@ -75,10 +75,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         engine: engine.clone(),
         status: status.clone(),
         connection: connection.clone(),
-        findings: watch::channel(findings).1,
+        findings: host_check.findings(),
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(client.run());
+    tokio::spawn(host_check.run(status.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
     tokio::spawn(collect_noted(service));
@@ -100,7 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Checks the configuration and the host and prints what it finds.
 pub async fn check(config: &Config) -> anyhow::Result<()> {
-    check_host(config).await.map(|_| ())
+    HostCheck::all(config).await
 }
 
 /// Removes everything of ours from this host.
@@ -133,21 +134,6 @@ async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
     let last_good = LastGood::in_dir(&config.state_dir);
     let setup = Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
     Engine::new(setup, Netlink::open(config.device)?, out, Vec::new(), probes).remove_everything().await
-}
-
-/// Every finding is printed; an error among them ends the start.
-async fn check_host(config: &Config) -> anyhow::Result<Vec<Finding>> {
-    let _ = config;
-    let findings: Vec<Finding> = Vec::new();
-    for finding in &findings {
-        match finding.severity {
-            Severity::Error => error!(code = finding.code, "{}", finding.message),
-            Severity::Warning => warn!(code = finding.code, "{}", finding.message),
-        }
-    }
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    anyhow::ensure!(errors == 0, "this host cannot run Weft yet: {errors} error(s), listed above");
-    Ok(findings)
 }
 
 fn make_dir(path: &Path) -> anyhow::Result<()> {

@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use weft_core::{
     desired::{self, Underlay},
+    settings::Settings,
     types::{PerFamily, PodCidr, Revision},
 };
 use weft_proto::v1;
@@ -45,6 +47,8 @@ pub struct Status {
     pub ready: bool,
     /// The newest revision that the kernel was read back to hold.
     pub applied: Option<Revision>,
+    /// The cluster's settings, once known.
+    pub settings: Option<Arc<Settings>>,
     /// The underlay in use.
     pub underlay: Option<Underlay>,
     /// This node's pod CIDRs.
@@ -107,6 +111,7 @@ impl<K: Kernel> Engine<K> {
         if self.status.ready {
             self.status.applied = Some(self.view.revision());
         }
+        self.status.settings = self.view.settings().cloned();
         self.status.underlay = self.local.as_ref().map(|local| local.underlay.clone());
         self.status.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
         self.status.pod_mtu = self.context().map(|(settings, me, local)| desired::pod_mtu(&settings, &me, &local));
