@@ -108,6 +108,9 @@ async fn bulk(screen: &Screen, pods: &[Pod]) -> Result<()> {
         let bits = throughput(first.net(), pod.net(), pod.address(Family::V4), Duration::from_secs(1)).await?;
         parts.push(format!("{what} {:.1} Gbit/s", bits / 1e9));
     }
-    screen.line(&format!("\n  one TCP connection: {} (the lab's wires are memory: compare, do not quote)", parts.join(", ")));
+    screen.line(&format!(
+        "\n  one TCP connection: {} (the lab's wires are memory: compare, do not quote)",
+        parts.join(", ")
+    ));
     Ok(())
 }

@@ -129,10 +129,8 @@ lab_test!(a_tunnel_packet_of_a_pod_to_its_own_node_is_dropped_and_counted, async
     let (cluster, [forger, _, honest]) = scene(LabSpec::default()).await?;
     let victim = cluster.pod("a1", "neighbour").await?;
     let target = Target::new(&cluster, &victim, &honest, Family::V4).await?;
-    let before = (
-        dropped(&cluster, "a1", Dropped::FromPods).await?,
-        dropped(&cluster, "a1", Dropped::FromStrangers).await?,
-    );
+    let before =
+        (dropped(&cluster, "a1", Dropped::FromPods).await?, dropped(&cluster, "a1", Dropped::FromStrangers).await?);
     target.send(forger.net(), tunnel(&cluster, "a1"))?;
     wait::until("a1 to count a dropped packet", wait::PATIENCE, async || {
         let pods = dropped(&cluster, "a1", Dropped::FromPods).await?;

@@ -139,6 +139,9 @@ lab_test!(a_node_that_reboots_without_a_controller_is_reached_again_from_its_dis
     let there = cluster.pod("a1", "a1-p").await?;
     let before = cluster.pod("b1", "b1-before").await?;
     there.reaches(before.address(Family::V4)).await?;
+    // Written a moment after each change.
+    let membership = cluster.agent("b1").state().join("membership");
+    wait::until("the membership on disk", wait::PATIENCE, async || Ok(std::fs::metadata(&membership)?)).await?;
     cluster.controller().kill().await?;
     cluster.reboot("b1").await?;
     drop(before);

@@ -35,7 +35,12 @@ async fn every_pod_reaches_every_other(spec: LabSpec) -> Result<()> {
             let asked = wires.ask(from, to, family).await?;
             let expected = wires.expected(from, to, family);
             ensure!(asked.rtt.is_some(), "{} does not reach {} over {family}", from.name(), to.name());
-            ensure!(asked.path == expected, "{} to {} over {family}: {asked:?}, not {expected:?}", from.name(), to.name());
+            ensure!(
+                asked.path == expected,
+                "{} to {} over {family}: {asked:?}, not {expected:?}",
+                from.name(),
+                to.name()
+            );
         }
     }
     let forwarded = wires.prove()?;

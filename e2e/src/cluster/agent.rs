@@ -2,13 +2,7 @@
 //!
 //! Owns its directories and its process. Everything it keeps is below the host's directory, which outlives a reboot.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;

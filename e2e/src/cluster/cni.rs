@@ -94,7 +94,13 @@ async fn run(agent: &Agent, verb: &str, attachment: &Attachment, request: &Value
     if !done.status.success() {
         // A plugin's error is JSON on its standard output.
         let (error, log) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-        bail!("CNI {verb} of {} on {} failed: {} {}", attachment.container, agent.host().name(), error.trim(), log.trim());
+        bail!(
+            "CNI {verb} of {} on {} failed: {} {}",
+            attachment.container,
+            agent.host().name(),
+            error.trim(),
+            log.trim()
+        );
     }
     Ok(done.stdout)
 }

@@ -98,12 +98,12 @@ impl<'c> Wires<'c> {
         let request = |ip: &Ip| ip.src == source && ip.dst == target;
         let packets = uplink.packets()?;
         let sent = packets[before..].iter().filter(|packet| packet.direction == Direction::Out);
-        let seen = sent.filter_map(|packet| match packet.tunnel.and_then(|tunnel| tunnel.inner) {
+        let mut seen = sent.filter_map(|packet| match packet.tunnel.and_then(|tunnel| tunnel.inner) {
             Some(inner) if request(&inner) => Some(Path::Vxlan),
             None if request(&packet.ip) => Some(Path::Direct),
             _ => None,
         });
-        let path = seen.last().unwrap_or(Path::Local);
+        let path = seen.next_back().unwrap_or(Path::Local);
         let rtt = if let Answer::Reply { rtt } = answer { Some(rtt) } else { None };
         Ok(Asked { path, rtt })
     }

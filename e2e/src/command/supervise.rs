@@ -3,6 +3,10 @@
 use std::{env, process::ExitCode};
 
 use anyhow::{Context, Result};
+use rustix::{
+    io::Errno,
+    process::{WaitOptions, getpid, set_child_subreaper, wait},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::lab::sandbox;
@@ -17,6 +21,7 @@ const TERMINATED: u8 = 143;
 /// Where this machine allows no sandbox.
 pub(super) fn run() -> Result<ExitCode> {
     sandbox::check()?;
+    set_child_subreaper(Some(getpid())).context("cannot become the reaper of the sandbox's processes")?;
     // On the main thread: the sandbox dies with the thread that starts it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise())
@@ -34,5 +39,11 @@ async fn supervise() -> Result<ExitCode> {
     };
     // The end of its first process ends the sandbox, and that of unshare(1) ends the first process.
     child.kill().await.context("cannot end the sandbox")?;
+    wait_for_all();
     Ok(code.into())
+}
+
+/// Once unshare(1) is gone its child is ours; it ends when everything in the sandbox has.
+fn wait_for_all() {
+    while !matches!(wait(WaitOptions::empty()), Err(Errno::CHILD)) {}
 }

@@ -35,7 +35,8 @@ pub(super) async fn show(screen: &Screen, cluster: &Cluster, pods: &[Pod], outco
     let route = (share.ip(), share.prefix());
     let found = wire.routes_to(route).await?.into_iter().next().with_context(|| format!("no route to {share}"))?;
     wire.delete_route(found).await?;
-    let back = watch(format!("route {share}"), || Box::pin(async move { Ok(!wire.routes_to(route).await?.is_empty()) }));
+    let back =
+        watch(format!("route {share}"), || Box::pin(async move { Ok(!wire.routes_to(route).await?.is_empty()) }));
     report(screen, from, back.await?, outcome);
 
     let found = fdb(wire, &mac).await?.with_context(|| format!("no FDB entry {}", text(&mac)))?;

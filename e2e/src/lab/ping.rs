@@ -116,7 +116,8 @@ fn read(packet: &[u8], to: IpAddr, id: u16, by: IpAddr, rtt: Duration) -> Option
     }
     if kind == pick(UNREACHABLE) {
         let quoted = message.get(8..)?;
-        let echo = if to.is_ipv4() { quoted.get(usize::from(quoted.first()? & 0x0f) * 4..)? } else { quoted.get(40..)? };
+        let echo =
+            if to.is_ipv4() { quoted.get(usize::from(quoted.first()? & 0x0f) * 4..)? } else { quoted.get(40..)? };
         return (echo.get(4..6)? == id.to_be_bytes()).then(|| Answer::Unreachable { by, code: message[1] });
     }
     None

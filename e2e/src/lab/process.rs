@@ -118,7 +118,9 @@ pub(super) async fn output(namespace: &Namespace, mut command: Command, input: &
     drop(stdin);
     let minute = Duration::from_secs(60);
     let ended = timeout(minute, child.wait_with_output()).await;
-    ended.with_context(|| format!("{name} did not end within {minute:?}"))?.with_context(|| format!("cannot run {name}"))
+    ended
+        .with_context(|| format!("{name} did not end within {minute:?}"))?
+        .with_context(|| format!("cannot run {name}"))
 }
 
 /// Prints the end of every log, for a failure's report.

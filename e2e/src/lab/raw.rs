@@ -33,7 +33,8 @@ impl PacketSocket {
     pub fn open(namespace: &Namespace, link: &str) -> Result<Self> {
         let place = format!("{}/{link}", namespace.name());
         let link = link.to_owned();
-        let fd = namespace.enter(move || open(&link)).with_context(|| format!("cannot open a packet socket on {place}"))?;
+        let fd =
+            namespace.enter(move || open(&link)).with_context(|| format!("cannot open a packet socket on {place}"))?;
         Ok(Self { fd, place })
     }
 

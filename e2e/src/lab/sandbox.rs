@@ -95,7 +95,10 @@ fn explain(error: &str) -> String {
     let read = |path: &str| fs::read_to_string(Path::new("/proc/sys").join(path)).unwrap_or_default();
     let is = |path: &str, value: &str| read(path).trim() == value;
     let (why, remedy) = if is("user/max_user_namespaces", "0") {
-        ("user namespaces are switched off (user.max_user_namespaces is 0)", "sudo sysctl -w user.max_user_namespaces=15000")
+        (
+            "user namespaces are switched off (user.max_user_namespaces is 0)",
+            "sudo sysctl -w user.max_user_namespaces=15000",
+        )
     } else if is("kernel/unprivileged_userns_clone", "0") {
         (
             "users other than root may not create user namespaces (kernel.unprivileged_userns_clone is 0)",

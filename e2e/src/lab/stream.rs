@@ -139,14 +139,7 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Keeps an absolute schedule: a sender that was held up catches up. Returns how many packets were refused.
-fn send(
-    socket: &UdpSocket,
-    to: SocketAddr,
-    gap: Duration,
-    start: Instant,
-    sent: &AtomicU64,
-    stop: &AtomicBool,
-) -> u64 {
+fn send(socket: &UdpSocket, to: SocketAddr, gap: Duration, start: Instant, sent: &AtomicU64, stop: &AtomicBool) -> u64 {
     let (mut refused, mut due, mut payload) = (0, start, [0; PAYLOAD]);
     while !stop.load(Ordering::Acquire) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -161,13 +154,7 @@ fn send(
     refused
 }
 
-fn receive(
-    socket: &UdpSocket,
-    start: Instant,
-    sent: &AtomicU64,
-    received: &AtomicU64,
-    stop: &AtomicBool,
-) -> Received {
+fn receive(socket: &UdpSocket, start: Instant, sent: &AtomicU64, received: &AtomicU64, stop: &AtomicBool) -> Received {
     let (mut account, mut buffer, mut quiet_since) = (Received::default(), [0; 2048], None);
     loop {
         match socket.recv(&mut buffer) {
