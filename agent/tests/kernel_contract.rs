@@ -78,4 +78,7 @@ real_only! {
     an_unsound_device_is_made_anew,
     anothers_link_of_our_name_stays,
     a_taken_vni_is_told_once,
+    our_own_changes_are_no_news,
+    who_cannot_follow_is_told,
+    the_route_names_the_underlay,
 }

@@ -72,21 +72,21 @@ impl FakeKernel {
             inner.state.links.insert(underlay.link);
         }
         inner.underlay = underlay;
-        inner.tell(Event::Underlay);
+        inner.tell(&Event::Underlay);
     }
 
     /// Adds a link that is not the device, such as a pod's.
     pub fn add_link(&self, name: LinkName) {
         let mut inner = self.inner();
         inner.state.links.insert(name);
-        inner.tell(Event::Look);
+        inner.tell(&Event::Look);
     }
 
     /// Removes a link with everything on it.
     pub fn remove_link(&self, name: LinkName) {
         let mut inner = self.inner();
         inner.state.remove_link(name);
-        inner.tell(Event::Look);
+        inner.tell(&Event::Look);
     }
 
     /// Lets another hand carry out an operation on objects of ours, and reports it.
@@ -99,10 +99,10 @@ impl FakeKernel {
             Op::Put { value, .. } => Event::Object(key, Some(value.clone())),
             Op::Delete { .. } => Event::Object(key, None),
         };
-        inner.tell(event);
+        inner.tell(&event);
         // With these, routes go without a word.
         if matches!(op, Op::Delete { key: Key::Nexthop(_) | Key::Address(_), .. }) {
-            inner.tell(Event::Look);
+            inner.tell(&Event::Look);
         }
         Ok(())
     }
@@ -117,14 +117,14 @@ impl FakeKernel {
         let mut inner = self.inner();
         inner.state.remove(&key);
         inner.state.foreign.insert(key);
-        inner.tell(Event::Object(key, None));
+        inner.tell(&Event::Object(key, None));
     }
 
     /// Takes somebody else's object out of its place.
     pub fn release(&self, key: &Key) {
         let mut inner = self.inner();
         inner.state.foreign.remove(key);
-        inner.tell(Event::Object(*key, None));
+        inner.tell(&Event::Object(*key, None));
     }
 
     /// Makes the operation after `distance` others fail with `errno`, without effect.
@@ -148,7 +148,7 @@ impl FakeKernel {
         let recovered = inner.lose_events && !lose;
         inner.lose_events = lose;
         if recovered {
-            inner.tell(Event::Overflow);
+            inner.tell(&Event::Overflow);
         }
     }
 
@@ -185,7 +185,7 @@ impl FakeKernel {
 }
 
 impl Inner {
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         if self.lose_events {
             return;
         }

@@ -9,7 +9,7 @@ use weft_core::{
     desired::Underlay,
     diff::Op,
     kernel::{ALIAS, Key, metric},
-    types::{LinkName, PerFamily},
+    types::PerFamily,
 };
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) trait Hands {
     fn take_route(&mut self, to: IpNetwork) -> impl Future<Output = ()>;
     /// Removes the pod's link.
     fn remove_pod_link(&mut self) -> impl Future<Output = ()>;
+    /// Gives `eth0` one more address.
+    fn add_underlay_address(&mut self) -> impl Future<Output = ()>;
 }
 
 /// Hands on the kernel of this network namespace.
@@ -97,6 +99,10 @@ impl Hands for RealHands {
         let index = index(&self.handle, pod_link().as_str()).await;
         self.handle.link().del(index).execute().await.expect("the pod's link goes");
     }
+
+    async fn add_underlay_address(&mut self) {
+        address(&self.handle, "eth0", "10.0.0.2/24").await;
+    }
 }
 
 /// Hands on a fake kernel.
@@ -105,14 +111,7 @@ pub(crate) struct FakeHands(FakeKernel);
 impl FakeHands {
     /// Furnishes the host.
     pub(crate) fn new(kernel: FakeKernel) -> Self {
-        let [v4, v6] = ADDRESSES.map(|text| Some(text.parse().expect(text)));
-        let eth0: LinkName = link("eth0");
-        kernel.set_underlay(Some(Underlay {
-            link: eth0,
-            mtu: 1500,
-            addresses: PerFamily { v4, v6 },
-            by_router_advertisement: false,
-        }));
+        kernel.set_underlay(Some(underlay()));
         kernel.add_link(pod_link());
         Self(kernel)
     }
@@ -120,6 +119,11 @@ impl FakeHands {
     fn hold(&self, to: IpNetwork) {
         self.0.hold(Key::Route(to, metric(&to)));
     }
+}
+
+fn underlay() -> Underlay {
+    let [v4, v6] = ADDRESSES.map(|text| Some(text.parse().expect(text)));
+    Underlay { link: link("eth0"), mtu: 1500, addresses: PerFamily { v4, v6 }, by_router_advertisement: false }
 }
 
 impl Hands for FakeHands {
@@ -137,5 +141,9 @@ impl Hands for FakeHands {
 
     async fn remove_pod_link(&mut self) {
         self.0.remove_link(pod_link());
+    }
+
+    async fn add_underlay_address(&mut self) {
+        self.0.set_underlay(Some(underlay()));
     }
 }

@@ -8,15 +8,16 @@ use rtnetlink::{
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
     },
 };
-use weft_agent::kernel::{Kernel, KernelError, Netlink, Scope};
+use weft_agent::kernel::{Event, Kernel, KernelError, Netlink, Scope, UnderlayQuery};
 use weft_core::{
-    diff::diff,
+    diff::{Op, diff},
     kernel::{Key, Objects, Observed, Value},
+    types::{Family, Mac},
 };
 
 use crate::{
-    netns::{index, routes, up},
-    objects::{all, device, node},
+    netns::{address, index, routes, up},
+    objects::{all, device, ip, link, node},
 };
 
 async fn read(kernel: &mut Netlink, wanted: &Objects) -> Observed {
@@ -131,4 +132,71 @@ pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Netlink) {
         let needs_device = key.goes_with_device(value, device()) || others.iter().any(|other| other.key == *key);
         assert_eq!(observed.ours.get(key), (!needs_device).then_some(value), "{key}");
     }
+}
+
+/// What the agent does itself is hardly reported, and never as other than it should be.
+pub(crate) async fn our_own_changes_are_no_news(mut kernel: Netlink) {
+    let mut events = kernel.events().expect("events");
+    let wanted = all(40);
+    pass(&mut kernel, &wanted, false).await;
+    assert_eq!(read(&mut kernel, &wanted).await.ours, wanted);
+    let mut objects = 0;
+    while let Ok(Some(event)) = tokio::time::timeout(std::time::Duration::from_millis(200), events.recv()).await {
+        if let Event::Object(key, value) = event {
+            assert_eq!(wanted.get(&key), value.as_ref(), "{key}");
+            objects += 1;
+        }
+    }
+    assert!(objects < 10, "{objects} of {} objects were reported", wanted.len());
+}
+
+/// Events that nobody takes become one that says so.
+pub(crate) async fn who_cannot_follow_is_told(mut kernel: Netlink) {
+    programmed(&mut kernel).await;
+    let mut events = kernel.events().expect("events");
+    let ops: Vec<Op> = (0..8000_u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let key = Key::Fdb(Mac::local([0, 0x57, 5, 5, high, low]));
+            Op::Put { key, value: Value::Fdb(ip("10.9.9.9")), old: None, replace: false }
+        })
+        .collect();
+    let failures = Netlink::open(device()).expect("sockets").apply(&ops).await;
+    assert!(failures.is_empty(), "{failures:#?}");
+    while events.recv().await.expect("events go on") != Event::Overflow {}
+}
+
+/// By the route to the controller; by the default route where the controller is this very host; by name.
+pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
+    let handle = routes();
+    handle.link().add(LinkVeth::new("eth1", "wire1").build()).execute().await.expect("a veth pair");
+    for name in ["eth1", "wire1"] {
+        up(&handle, name).await;
+    }
+    address(&handle, "eth1", "10.7.0.1/24").await;
+    address(&handle, "eth1", "10.7.0.2/24").await;
+    programmed(&mut kernel).await;
+    let query = |controller: Option<&str>, interface: Option<&str>| UnderlayQuery {
+        controller: controller.map(ip),
+        interface: interface.map(link),
+        outer: Family::V4,
+    };
+    for (query, name, address) in [
+        (query(Some("10.7.0.9"), None), "eth1", "10.7.0.1/24"),
+        (query(Some("10.7.0.1"), None), "eth0", "10.0.0.1/24"),
+        (query(Some("203.0.113.9"), None), "eth0", "10.0.0.1/24"),
+        // The route there leads into the tunnel.
+        (query(Some("10.244.2.9"), None), "eth0", "10.0.0.1/24"),
+        (query(None, Some("eth1")), "eth1", "10.7.0.1/24"),
+    ] {
+        let found = kernel.underlay(&query).await.expect("an underlay");
+        let v4 = found.addresses.v4.map(|address| address.to_string());
+        assert_eq!((found.link, v4.as_deref()), (link(name), Some(address)), "{query:?}");
+    }
+    let outer = Family::V6;
+    let error = kernel.underlay(&UnderlayQuery { outer, ..query(None, Some("eth1")) }).await.expect_err("no address");
+    assert!(
+        error.to_string().contains("link eth1 (named in the configuration) has no lasting IPv6 address"),
+        "{error}"
+    );
 }

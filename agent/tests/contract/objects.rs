@@ -98,7 +98,7 @@ pub(crate) fn peer(number: u8) -> Objects {
         objects.insert(Key::Nexthop(id), Value::Nexthop(gateway));
         let (key, _) = route(&to, Via::Unreachable);
         // Every third has a smaller path.
-        let mtu = if number % 3 == 0 { 1350 } else { 0 };
+        let mtu = if number.is_multiple_of(3) { 1350 } else { 0 };
         objects.insert(key, Value::Route(Route { via: Via::Nexthop(id), mtu, src: Some(vtep(&key)) }));
     }
     objects

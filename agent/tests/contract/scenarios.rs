@@ -312,14 +312,16 @@ pub(crate) async fn meddling_is_reported(mut kernel: impl Kernel, mut hands: imp
     }
     quiet(&mut events).await;
     hands.remove_pod_link().await;
-    let told = async {
-        while let Some(event) = events.recv().await {
-            if matches!(event, Event::Look) {
-                return;
-            }
-        }
-    };
-    within(told, "the pod's link").await;
+    told(&mut events, &Event::Look).await;
+    quiet(&mut events).await;
+    hands.add_underlay_address().await;
+    told(&mut events, &Event::Underlay).await;
+}
+
+/// Waits for this event.
+async fn told(events: &mut mpsc::Receiver<Event>, wanted: &Event) {
+    let found = async { while events.recv().await.expect("events go on") != *wanted {} };
+    within(found, &format!("{wanted:?}")).await;
 }
 
 /// Waits until nothing is reported any more.

@@ -311,3 +311,39 @@ enum Lost {
 pub(super) const fn acknowledged(flags: u16) -> u16 {
     flags | NLM_F_ACK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(kind: u16, code: i32, interrupted: bool) -> Result<Option<Dumped>, Lost> {
+        let payload = code.to_ne_bytes();
+        dump_end(&Frame { kind, flags: 0, sequence: 1, port: 1, payload: &payload }, interrupted)
+    }
+
+    #[test]
+    fn a_dump_is_whole_only_when_its_end_says_so() {
+        assert!(matches!(end(16, 0, false), Ok(None)), "an object is no end");
+        assert!(matches!(end(NLMSG_DONE, 0, false), Ok(Some(Dumped::Whole))));
+        assert!(matches!(end(NLMSG_DONE, 0, true), Ok(Some(Dumped::Interrupted))));
+        assert!(matches!(end(NLMSG_DONE, -22, false), Ok(Some(Dumped::Refused(r))) if r.errno == 22));
+        assert!(
+            matches!(end(NLMSG_DONE, -22, true), Ok(Some(Dumped::Refused(_)))),
+            "an error outweighs an interruption"
+        );
+        assert!(matches!(end(NLMSG_ERROR, -1, false), Ok(Some(Dumped::Refused(r))) if r.errno == 1));
+        assert!(matches!(end(NLMSG_ERROR, 0, false), Err(Lost::Cut)), "an ack ends no dump");
+        assert!(matches!(end(NLMSG_OVERRUN, 0, false), Err(Lost::Overrun)));
+    }
+
+    #[test]
+    fn messages_of_a_batch_are_numbered_in_order() {
+        let mut batch = Batch::default();
+        for id in 1..=3 {
+            batch.push(acknowledged(0), &crate::kernel::netlink::nexthop::Request::Get(id));
+        }
+        batch.number(u32::MAX);
+        let sequences: Vec<_> = frames(&batch.bytes).map(|frame| frame.expect("whole").sequence).collect();
+        assert_eq!(sequences, [u32::MAX, 0, 1]);
+    }
+}

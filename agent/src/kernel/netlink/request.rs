@@ -58,16 +58,20 @@ impl Refusal {
         self.is(&[Errno::EXIST])
     }
 
-    /// The object, or the link it is on, is not there.
+    /// The object, or the link it is on, is not there; or the whole family, on a host without IPv6.
     pub(super) fn says_absent(&self) -> bool {
-        self.is(&[Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::ADDRNOTAVAIL])
+        self.is(&[Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::ADDRNOTAVAIL]) || self.says_no_family()
+    }
+
+    fn says_no_family(&self) -> bool {
+        self.is(&[Errno::AFNOSUPPORT, Errno::OPNOTSUPP]) && !self.explained
     }
 
     /// No route leads there: none at all, or one that says unreachable, prohibited or black hole. A black hole answers
     /// EINVAL without a word; with words it is the request that was wrong.
     pub(super) fn says_unreachable(&self) -> bool {
         let black_hole = self.is(&[Errno::INVAL]) && !self.explained;
-        self.is(&[Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::ACCESS]) || black_hole
+        self.is(&[Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::ACCESS]) || black_hole || self.says_no_family()
     }
 }
 
