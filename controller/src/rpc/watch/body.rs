@@ -1,7 +1,9 @@
 //! The response of one stream.
 //!
-//! Owns its cursor. HTTP/2 asks for the next frame only while the agent's window has room, so a slow agent costs one
-//! cursor and whatever part of one shared frame is under way. Must never copy a frame.
+//! Owns its cursor. A few frames at most are under way: the next is asked of the fan-out only after one of them has
+//! left for the socket, so a slow agent costs one cursor and gets the latest of everything once it reads again. (HTTP/2's
+//! own limit is the agent's window, which is wide enough for hundreds of frames, and their bookkeeping is never given
+//! back.) Must never copy a frame.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -10,18 +12,34 @@ use futures::stream;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tonic::{Code, Status};
 
 use crate::fanout::{Fanout, Next, Snapshot};
 
+/// Frames of one stream that may be under way.
+const UNDER_WAY: usize = 4;
+
+/// A frame that is under way until it is dropped.
+struct Tracked {
+    frame: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Tracked {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
 /// The sending half of a stream.
-pub(super) struct Outbound {
+pub(crate) struct Outbound {
     fanout: Arc<Fanout>,
     published: watch::Receiver<u64>,
     cursor: u64,
     waiting: Option<Bytes>,
     snapshot: Option<(Arc<Snapshot>, usize)>,
+    places: Arc<Semaphore>,
     end: oneshot::Receiver<Status>,
     is_over: bool,
     /// Dropped with the body, by which the other half knows.
@@ -29,15 +47,15 @@ pub(super) struct Outbound {
 }
 
 /// How the receiving half ends the sending one, and learns of its end.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     /// Ends the stream with a status.
-    pub(super) end: oneshot::Sender<Status>,
+    pub(crate) end: oneshot::Sender<Status>,
     /// Resolves once the body is gone.
-    pub(super) gone: oneshot::Receiver<Infallible>,
+    pub(crate) gone: oneshot::Receiver<Infallible>,
 }
 
 impl Outbound {
-    pub(super) fn new(fanout: &Arc<Fanout>, begin: Next) -> (Self, Ends) {
+    pub(crate) fn new(fanout: &Arc<Fanout>, begin: Next) -> (Self, Ends) {
         let (end_sender, end) = oneshot::channel();
         let (open, gone) = oneshot::channel();
         let mut outbound = Self {
@@ -46,6 +64,7 @@ impl Outbound {
             cursor: 0,
             waiting: None,
             snapshot: None,
+            places: Arc::new(Semaphore::new(UNDER_WAY)),
             end,
             is_over: false,
             _open: open,
@@ -55,7 +74,7 @@ impl Outbound {
     }
 
     /// As a body of gRPC messages and trailers.
-    pub(super) fn into_body(self) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static {
+    pub(crate) fn into_body(self) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static {
         StreamBody::new(Box::pin(stream::unfold(self, |mut outbound| async move {
             let frame = outbound.next().await?;
             Some((Ok(frame), outbound))
@@ -76,12 +95,17 @@ impl Outbound {
     }
 
     async fn next(&mut self) -> Option<Frame<Bytes>> {
-        while !self.is_over {
-            if let Ok(status) = self.end.try_recv() {
-                return Some(self.finish(&status));
-            }
+        if self.is_over {
+            return None;
+        }
+        let place = tokio::select! {
+            biased;
+            ended = &mut self.end => return Some(self.finish(ended)),
+            place = Arc::clone(&self.places).acquire_owned() => place.expect("nobody closes it"),
+        };
+        loop {
             if let Some(frame) = self.ready() {
-                return Some(Frame::data(frame));
+                return Some(Frame::data(Bytes::from_owner(Tracked { frame, _place: place })));
             }
             let published = *self.published.borrow_and_update();
             if let Some(next) = (published > self.cursor).then(|| self.fanout.after(self.cursor)).flatten() {
@@ -90,15 +114,11 @@ impl Outbound {
             }
             tokio::select! {
                 biased;
-                ended = &mut self.end => {
-                    let status = ended.unwrap_or_else(|_| Status::new(Code::Ok, ""));
-                    return Some(self.finish(&status));
-                }
+                ended = &mut self.end => return Some(self.finish(ended)),
                 // The fan-out lives as long as any stream, so this only wakes.
                 _woken = self.published.changed() => {}
             }
         }
-        None
     }
 
     fn ready(&mut self) -> Option<Bytes> {
@@ -114,8 +134,9 @@ impl Outbound {
         frame
     }
 
-    fn finish(&mut self, status: &Status) -> Frame<Bytes> {
+    fn finish(&mut self, ended: Result<Status, oneshot::error::RecvError>) -> Frame<Bytes> {
         self.is_over = true;
+        let status = ended.unwrap_or_else(|_| Status::new(Code::Ok, ""));
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_err() {
             trailers.insert("grpc-status", http::HeaderValue::from(i32::from(status.code())));
