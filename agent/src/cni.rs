@@ -19,13 +19,13 @@ mod error;
 mod fault;
 mod gc;
 pub mod install;
-mod netlink;
-mod netns;
+pub(crate) mod netlink;
+pub(crate) mod netns;
 mod plan;
 mod result;
 mod run;
 mod version;
-mod wire;
+pub(crate) mod wire;
 
 pub use error::{CniError, Code};
 pub use run::{Outcome, main, run};

@@ -6,12 +6,18 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use serde::Deserialize;
 use weft_core::types::{LinkName, NodeName};
 use weft_program::log::Format;
+
+use crate::pods::CACHED_RESULTS;
+
+/// Longer than any ADD takes, in seconds.
+const POD_GRACE: u64 = 120;
 
 /// What an operator may say, by flag or in the file; flags win. All fields are optional here, so that both sources
 /// can be merged before anything is checked.
@@ -48,6 +54,12 @@ pub struct Options {
     /// The weft-cni binary to install [default: beside this program].
     #[arg(long)]
     pub cni_binary: Option<PathBuf>,
+    /// Where the container runtime caches CNI results [default: /var/lib/cni/results].
+    #[arg(long)]
+    pub cni_results_dir: Option<PathBuf>,
+    /// How many seconds a pod has to be gone before its addresses are freed without a DEL [default: 120].
+    #[arg(long)]
+    pub pod_grace: Option<u64>,
     /// Do not install the CNI plugin and its configuration.
     #[arg(long)]
     pub no_cni: bool,
@@ -76,6 +88,10 @@ pub struct Config {
     pub device: LinkName,
     /// The underlay link, where named.
     pub interface: Option<LinkName>,
+    /// Where the runtime caches CNI results.
+    pub cni_results_dir: PathBuf,
+    /// How long a pod has to be gone before its addresses are freed without a DEL.
+    pub pod_grace: Duration,
     /// The CNI installation, unless switched off.
     pub cni: Option<CniPaths>,
     /// Where metrics are served.
@@ -131,6 +147,8 @@ impl Options {
             cni_bin_dir: self.cni_bin_dir.or(file.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(file.cni_conf_dir),
             cni_binary: self.cni_binary.or(file.cni_binary),
+            cni_results_dir: self.cni_results_dir.or(file.cni_results_dir),
+            pod_grace: self.pod_grace.or(file.pod_grace),
             no_cni: self.no_cni || file.no_cni,
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
             log_format: self.log_format.or(file.log_format),
@@ -170,6 +188,8 @@ impl Options {
                 socket: self.socket.unwrap_or_else(|| "/run/weft/agent.sock".into()),
                 device,
                 interface,
+                cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
+                pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
                 cni,
                 metrics_listen,
                 log_format: self.log_format.unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! Pods of this node: who holds which address, durably, and the pod part of the local API.
 //!
-//! Owns the allocations on disk and the names and MAC addresses derived for each attachment. Must never touch the
-//! kernel: the host's side of a pod is the reconcile loop's, reached through [`HostSide`]; the pod's own side is the
-//! plugin's.
+//! Owns the allocations on disk, the names and MAC addresses derived for each attachment, and the pods' links once their
+//! pods are gone ([`Keeper`]). Must never program the host's side of a pod: that is the reconcile loop's, reached through
+//! [`HostSide`]; the pod's own side is the plugin's.
 //!
 //! The way of an ADD: [`PodService::allocate`] asks the [`PodStore`], which answers only once the allocation is on disk;
 //! the plugin wires the pod; [`PodService::attach`] answers only once the host's side was read back from the kernel.
@@ -11,11 +11,15 @@ mod allocator;
 mod attachment;
 mod disk;
 mod journal;
+mod keeper;
 mod ledger;
+mod mtu;
 mod record;
 mod released;
 mod service;
 mod store;
+mod truth;
+mod witness;
 
 pub use allocator::{Exhausted, usable};
 pub(crate) use attachment::is_identifier;
@@ -23,7 +27,9 @@ pub use attachment::{AttachmentKey, KeyError};
 pub use disk::{DirDisk, Disk};
 #[cfg(test)]
 pub use disk::{Fault, MemoryDisk};
+pub use keeper::{Keeper, Round};
 pub use record::Record;
 pub use released::Released;
 pub use service::{HostSide, NodeState, PodService};
 pub use store::{Opened, PodStore, StoreError};
+pub use witness::CACHED_RESULTS;

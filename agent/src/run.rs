@@ -23,7 +23,7 @@ use crate::{
     kernel::Netlink,
     last_good::LastGood,
     metrics,
-    pods::{DirDisk, HostSide, NodeState, PodService, PodStore, Released},
+    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
     probe::{Findings, Prober, Targets},
 };
 
@@ -82,7 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(host_check.run(status.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
-    tokio::spawn(collect_noted(service));
+    tokio::spawn(Keeper::new(service, config.cni_results_dir.clone(), config.pod_grace).run());
     tokio::spawn(install_cni(config.cni.clone(), config.socket.clone(), status.clone()));
     serve_metrics(&config, engine, status, connection, probes);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
@@ -204,17 +204,6 @@ async fn tell_address(
             *told = address;
             changed
         });
-    }
-}
-
-/// Releases that plugins noted while no agent answered: at start, and now and then in case a note came late.
-async fn collect_noted(pods: Arc<PodService<Handle>>) {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(30));
-    loop {
-        ticks.tick().await;
-        for problem in pods.take_noted_releases().await {
-            warn!("{problem}");
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "cni/agent.rs"]
 mod agent;
+#[path = "cni/keeper.rs"]
+mod keeper;
 #[path = "cni/lab.rs"]
 mod lab;
 

@@ -30,7 +30,7 @@ pub(super) fn check(config: Config, key: &AttachmentKey, netns: &Path) -> Result
     problems.extend(against_result(&plan, &previous));
     let mut host = Netlink::open().map_err(wire::kernel)?;
     problems.extend(host_end(&mut host, &plan)?);
-    problems.extend(netns.inside(|| pod::check(&plan, expected_mtu(&plan, &previous)))?);
+    problems.extend(netns.inside(|| pod::check(&plan, &expected_mtus(&plan, &previous)))?);
     if problems.is_empty() {
         return Ok(());
     }
@@ -74,10 +74,11 @@ fn against_result(plan: &Plan, previous: &CniResult) -> Problems {
     problems
 }
 
-/// A plugin behind us may have lowered the MTU, and a result of 1.1.0 says so.
-fn expected_mtu(plan: &Plan, previous: &CniResult) -> u32 {
+/// The node's, which running pods follow. A plugin behind us may have lowered it, and a result of 1.1.0 says so.
+fn expected_mtus(plan: &Plan, previous: &CniResult) -> Vec<u32> {
     let named = previous.interfaces.iter().find(|interface| interface.name == plan.interface.as_str());
-    named.and_then(|interface| interface.mtu).map_or(plan.mtu, |mtu| mtu.min(plan.mtu))
+    let lowered = named.and_then(|interface| interface.mtu).filter(|mtu| *mtu < plan.mtu);
+    [Some(plan.mtu), lowered].into_iter().flatten().collect()
 }
 
 fn host_end(host: &mut Netlink, plan: &Plan) -> Result<Problems, CniError> {
@@ -87,11 +88,11 @@ fn host_end(host: &mut Netlink, plan: &Plan) -> Result<Problems, CniError> {
     if !wire::is_ours(&link, plan.host_mac) {
         return Ok(vec![format!("interface {} on the host is not Weft's", plan.link)]);
     }
-    Ok(end(&link, &format!("interface {} on the host", plan.link), plan.host_mac, plan.mtu))
+    Ok(end(&link, &format!("interface {} on the host", plan.link), plan.host_mac, &[plan.mtu]))
 }
 
-/// State, MAC and MTU of one end.
-fn end(link: &LinkMessage, what: &str, mac: Mac, mtu: u32) -> Problems {
+/// State, MAC and MTU of one end; of `mtus` the first is meant, the others pass.
+fn end(link: &LinkMessage, what: &str, mac: Mac, mtus: &[u32]) -> Problems {
     let mut problems = Vec::new();
     if !link.header.flags.contains(LinkFlags::Up) {
         problems.push(format!("{what} is down"));
@@ -103,7 +104,8 @@ fn end(link: &LinkMessage, what: &str, mac: Mac, mtu: u32) -> Problems {
                     Mac::try_from(octets.as_slice()).map_or_else(|error| error.to_string(), |mac| mac.to_string());
                 problems.push(format!("{what} has MAC {found} instead of {mac}"));
             }
-            LinkAttribute::Mtu(found) if *found != mtu => {
+            LinkAttribute::Mtu(found) if !mtus.contains(found) => {
+                let mtu = mtus.first().copied().unwrap_or_default();
                 problems.push(format!("{what} has MTU {found} instead of {mtu}"));
             }
             _ => {}
@@ -147,8 +149,8 @@ mod tests {
     fn a_lower_mtu_of_the_chain_counts() {
         let mut previous = plan().result("/x");
         previous.interfaces[1].mtu = Some(1400);
-        assert_eq!(expected_mtu(&plan(), &previous), 1400);
-        previous.interfaces[1].mtu = None;
-        assert_eq!(expected_mtu(&plan(), &previous), 1450);
+        assert_eq!(expected_mtus(&plan(), &previous), [1450, 1400]);
+        previous.interfaces[1].mtu = Some(1500);
+        assert_eq!(expected_mtus(&plan(), &previous), [1450], "the pod was made when the node's was larger");
     }
 }

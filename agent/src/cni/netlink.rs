@@ -3,7 +3,7 @@
 //! The plugin lives for milliseconds and asks for a dozen things: a socket and a buffer do. Owns framing, acks and
 //! their limits of time; must never decide what to send.
 
-pub(super) mod messages;
+pub(crate) mod messages;
 
 use std::{
     io,
@@ -23,42 +23,42 @@ const LIMIT: Duration = Duration::from_secs(10);
 const TRIES: usize = 10;
 
 /// "No such device".
-pub(super) const ENODEV: i32 = 19;
+pub(crate) const ENODEV: i32 = 19;
 /// "File exists".
-pub(super) const EEXIST: i32 = 17;
+pub(crate) const EEXIST: i32 = 17;
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {message}")]
-pub(super) struct NetlinkError {
+pub(crate) struct NetlinkError {
     /// What was to be done.
     what: String,
     /// What the kernel said.
     message: String,
     /// Its error number, positive; 0 where the kernel did not answer.
-    pub(super) errno: i32,
+    pub(crate) errno: i32,
 }
 
 /// One request of a batch.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// What it does, for errors.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// The message.
-    pub(super) message: RouteNetlinkMessage,
+    pub(crate) message: RouteNetlinkMessage,
     /// Flags beside REQUEST and ACK.
-    pub(super) flags: u16,
+    pub(crate) flags: u16,
 }
 
 /// A socket in the network namespace of the thread that opened it.
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
     /// Opens a socket.
-    pub(super) fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
@@ -73,7 +73,7 @@ impl Netlink {
     }
 
     /// Sends all requests at once. The kernel tries each of them; the first failure is returned.
-    pub(super) fn batch(&mut self, requests: Vec<Request>) -> Result<(), NetlinkError> {
+    pub(crate) fn batch(&mut self, requests: Vec<Request>) -> Result<(), NetlinkError> {
         let first = self.sequence + 1;
         let mut bytes = Vec::new();
         let mut whats = Vec::with_capacity(requests.len());
@@ -104,12 +104,12 @@ impl Netlink {
     }
 
     /// Sends one request.
-    pub(super) fn one(&mut self, request: Request) -> Result<(), NetlinkError> {
+    pub(crate) fn one(&mut self, request: Request) -> Result<(), NetlinkError> {
         self.batch(vec![request])
     }
 
     /// Looks a link up by name.
-    pub(super) fn link(&mut self, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
         let what = format!("look up interface {name}");
         let request = RouteNetlinkMessage::GetLink(messages::named(name));
         self.sequence += 1;
@@ -132,7 +132,7 @@ impl Netlink {
     }
 
     /// Dumps; whole or an error.
-    pub(super) fn dump(
+    pub(crate) fn dump(
         &mut self,
         what: &str,
         request: &RouteNetlinkMessage,

@@ -21,18 +21,18 @@ use rustix::{
 use super::{CniError, Code};
 
 /// `NSFS_MAGIC` (include/uapi/linux/magic.h): the file system of namespaces.
-const NSFS: FsWord = 0x6e73_6673;
+pub(crate) const NSFS: FsWord = 0x6e73_6673;
 
 /// A pod's network namespace.
 #[derive(Debug)]
-pub(super) struct Netns {
+pub(crate) struct Netns {
     file: File,
     path: PathBuf,
 }
 
 impl Netns {
     /// Opens CNI_NETNS; code 3 where it does not exist, so that the runtime knows there is nothing to clean up.
-    pub(super) fn open(path: &Path) -> Result<Self, CniError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, CniError> {
         let shown = path.display();
         let invalid = |why: String| CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS {shown} {why}"));
         let file = File::open(path).map_err(|error| match error.kind() {
@@ -63,7 +63,7 @@ impl Netns {
     }
 
     /// Runs `work` on a thread inside the namespace.
-    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, CniError> + Send) -> Result<T, CniError> {
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, CniError> + Send) -> Result<T, CniError> {
         let enter = || {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|error| {
                 CniError::new(Code::Kernel, format!("network namespace {} cannot be entered", self.path.display()))

@@ -51,7 +51,7 @@ pub(super) fn delete(host: &mut Netlink, link: LinkName, mac: Mac) -> Result<boo
 }
 
 /// True for a veth with our alias, or without one but with the MAC we derive.
-pub(super) fn is_ours(link: &LinkMessage, mac: Mac) -> bool {
+pub(crate) fn is_ours(link: &LinkMessage, mac: Mac) -> bool {
     let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| link.attributes.iter().any(wanted);
     let kind = LinkInfo::Kind(InfoKind::Veth);
     let veth = has(&|attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&kind)));

@@ -21,7 +21,12 @@ use weft_core::{
 };
 use weft_proto::{convert, v1};
 
-use super::{AttachmentKey, PodStore, Record, Released, StoreError, ledger::Wish, usable};
+use super::{
+    AttachmentKey, PodStore, Record, Released, StoreError,
+    ledger::Wish,
+    usable,
+    witness::{self, PodLink},
+};
 
 /// The host's side of pods; the reconcile loop implements it.
 pub trait HostSide: Send + Sync + 'static {
@@ -164,6 +169,32 @@ impl<H: HostSide> PodService<H> {
     /// The store.
     pub const fn store(&self) -> &PodStore {
         &self.store
+    }
+
+    /// How the node stands.
+    pub(super) fn node(&self) -> watch::Receiver<NodeState> {
+        self.node.clone()
+    }
+
+    /// Ends an attachment whose pod is gone: with `link`, its interface goes too; without, it is looked for once more,
+    /// and an attachment that has one again stays. False where it stayed.
+    pub(super) async fn reap(&self, record: &Record, link: Option<PodLink>) -> Result<bool, Status> {
+        // From here on no ADD of it succeeds that did not make its interface before.
+        let _ending = Ending::begin(&self.ending, &record.key);
+        if self.store.records().get(&record.key) != Some(record) {
+            return Ok(false);
+        }
+        let of = record.clone();
+        let linked = tokio::task::spawn_blocking(move || match link {
+            Some(link) => witness::delete(&link).map(|()| false),
+            None => witness::is_linked(&of),
+        });
+        let failed = |error: &dyn std::fmt::Display| Status::internal(format!("interface {}: {error}", record.link));
+        let linked = linked.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        if !linked {
+            self.end(&record.key).await?;
+        }
+        Ok(!linked)
     }
 
     async fn finish_noted_release(&self, key: &AttachmentKey) -> Result<(), Status> {

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use futures::TryStreamExt;
@@ -15,12 +16,12 @@ use ipnetwork::IpNetwork;
 use rtnetlink::{Handle, RouteMessageBuilder, packet_route::route::RouteAttribute};
 use tokio::{
     net::UnixListener,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 pub(crate) use weft_agent::pods::NodeState;
-use weft_agent::pods::{DirDisk, HostSide, PodService, PodStore, Released};
+use weft_agent::pods::{DirDisk, HostSide, Keeper, PodService, PodStore, Released, Round};
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},
@@ -33,6 +34,12 @@ use weft_proto::v1::{
 /// The host's own addresses inside the overlay: the first of its pod CIDRs.
 pub(crate) const VTEP_V4: &str = "10.244.1.0";
 pub(crate) const VTEP_V6: &str = "fd87:0:0:1::";
+
+/// How long a suspicion has to stand, in seconds of the clock that a test turns.
+pub(crate) const GRACE: u64 = 60;
+
+/// Asks the keeper for a round at so many seconds after the agent's start.
+type Rounds = mpsc::UnboundedSender<(u64, std::sync::mpsc::Sender<Round>)>;
 
 /// Switches that tests turn.
 #[derive(Default)]
@@ -163,6 +170,7 @@ pub(crate) struct Agent {
     pub(crate) switches: Arc<Switches>,
     pub(crate) node: watch::Sender<NodeState>,
     store: PodStore,
+    rounds: Rounds,
 }
 
 /// The socket in a state directory.
@@ -182,19 +190,28 @@ pub(crate) fn dual_stack() -> NodeState {
 impl Agent {
     /// Starts; returns once the socket listens and noted releases were taken.
     pub(crate) fn start(directory: &Path, state: NodeState) -> Self {
-        let opened = PodStore::open(DirDisk::open(&directory.join("pods")).expect("a disk")).expect("a store");
+        let opened = PodStore::open(disk(&directory.join("pods"))).expect("a store");
         assert_eq!(opened.damage, Vec::<String>::new());
         let (node, watched) = watch::channel(state);
         let (stop, stopped) = oneshot::channel();
         let (started, running) = std::sync::mpsc::channel();
+        let (rounds, asked) = mpsc::unbounded_channel();
         let switches = Arc::new(Switches { ready: true.into(), ..Switches::default() });
         let (store, shared, socket) = (opened.store.clone(), Arc::clone(&switches), socket(directory));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(serve(&socket, opened.store, watched, shared, stopped, &started));
+            let parts = Parts { store: opened.store, node: watched, switches: shared, rounds: asked };
+            runtime.block_on(serve(&socket, parts, stopped, &started));
         });
         running.recv().expect("the agent started");
-        Self { stop: Some(stop), thread: Some(thread), switches, node, store }
+        Self { stop: Some(stop), thread: Some(thread), switches, node, store, rounds }
+    }
+
+    /// Has the keeper go round as if so many seconds had passed since the start.
+    pub(crate) fn round(&self, seconds: u64) -> Round {
+        let (answer, wait) = std::sync::mpsc::channel();
+        self.rounds.send((seconds, answer)).expect("the agent runs");
+        wait.recv().expect("the round succeeds")
     }
 
     /// Addresses held, as text.
@@ -213,11 +230,26 @@ impl Drop for Agent {
     }
 }
 
-async fn serve(
-    socket: &Path,
+/// The store's thread of an agent that was just dropped lets go of the disk a moment later.
+fn disk(directory: &Path) -> DirDisk {
+    loop {
+        match DirDisk::open(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+            other => return other.expect("a disk"),
+        }
+    }
+}
+
+struct Parts {
     store: PodStore,
     node: watch::Receiver<NodeState>,
     switches: Arc<Switches>,
+    rounds: mpsc::UnboundedReceiver<(u64, std::sync::mpsc::Sender<Round>)>,
+}
+
+async fn serve(
+    socket: &Path,
+    Parts { store, node, switches, mut rounds }: Parts,
     stopped: oneshot::Receiver<()>,
     started: &std::sync::mpsc::Sender<()>,
 ) {
@@ -229,6 +261,15 @@ async fn serve(
     let _ = std::fs::remove_file(socket);
     let incoming = UnixListenerStream::new(UnixListener::bind(socket).expect("a socket"));
     assert_eq!(pods.take_noted_releases().await, Vec::<String>::new());
+    let results = socket.with_file_name("results");
+    let mut keeper = Keeper::new(Arc::clone(&pods), results, Duration::from_secs(GRACE));
+    let began = Instant::now();
+    tokio::spawn(async move {
+        while let Some((seconds, answer)) = rounds.recv().await {
+            let round = keeper.round(began + Duration::from_secs(seconds)).await.expect("the host can be looked at");
+            answer.send(round).expect("the test waits");
+        }
+    });
     started.send(()).expect("the test waits");
     tonic::transport::Server::builder()
         .add_service(AgentServiceServer::new(Api { pods, switches }))

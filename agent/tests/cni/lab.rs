@@ -206,6 +206,13 @@ pub(crate) fn pod_links() -> Vec<String> {
     names.map(str::trim).filter(|name| name.starts_with("wpod")).map(str::to_owned).collect()
 }
 
+/// Waits until so many are left: the kernel takes down a namespace that nobody has any more when it finds the time.
+pub(crate) fn until_gone(left: usize) {
+    while pod_links().len() > left {
+        thread::yield_now();
+    }
+}
+
 /// Unicast routes of this host that lead to interfaces whose names begin like this.
 pub(crate) fn pod_routes(prefix: &str) -> usize {
     let read = |file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();

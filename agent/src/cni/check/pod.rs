@@ -20,14 +20,14 @@ use super::{
 };
 
 /// All differences of the pod's end.
-pub(super) fn check(plan: &Plan, mtu: u32) -> Result<Problems, CniError> {
+pub(super) fn check(plan: &Plan, mtus: &[u32]) -> Result<Problems, CniError> {
     let mut pod = Netlink::open().map_err(wire::kernel)?;
     let name = plan.interface.as_str();
     let Some(link) = pod.link(name).map_err(wire::kernel)? else {
         return Ok(vec![format!("interface {name} is missing in the pod")]);
     };
     let index = link.header.index;
-    let mut problems = end(&link, &format!("interface {name} in the pod"), plan.pod_mac, mtu);
+    let mut problems = end(&link, &format!("interface {name} in the pod"), plan.pod_mac, mtus);
     problems.extend(addresses(&mut pod, plan, index)?);
     problems.extend(neighbours(&mut pod, plan, index)?);
     problems.extend(routes(&mut pod, plan, index)?);

@@ -66,8 +66,23 @@ pub(in super::super) fn host_up(plan: &Plan, ipv6: bool) -> Request {
 }
 
 /// Deletes a link; of a pair both ends go.
-pub(in super::super) fn delete(name: &str) -> Request {
+pub(crate) fn delete(name: &str) -> Request {
     Request { what: format!("delete {name}"), message: RouteNetlinkMessage::DelLink(named(name)), flags: 0 }
+}
+
+/// Deletes a link by index, so that another one that got its name meanwhile stays.
+pub(crate) fn delete_at(index: u32, name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    Request { what: format!("delete {name}"), message: RouteNetlinkMessage::DelLink(message), flags: 0 }
+}
+
+/// Sets the MTU of a link, in bytes.
+pub(crate) fn mtu(index: u32, name: &str, mtu: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Mtu(mtu));
+    Request { what: format!("set the MTU of {name} to {mtu}"), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
 }
 
 /// Sets a link up.
