@@ -67,10 +67,13 @@ impl Actor {
                 before.filter(is_same).map_or(judgement.since_unix_ms.unwrap_or(now_ms), |old| old.since_unix_ms);
             standings.insert(name.clone(), Standing { judgement, since_unix_ms });
         }
+        let is_news = self.peers.is_stale || !same_states(&standings, &self.peers.standings);
         self.peers.standings = standings;
         self.peers.is_stale = false;
-        self.peers.list = None;
-        self.peers.version.send_modify(|version| *version += 1);
+        if is_news {
+            self.peers.list = None;
+            self.peers.version.send_modify(|version| *version += 1);
+        }
         self.metrics
             .set_cluster(&self.status(), self.peers.standings.values().map(|standing| standing.judgement.state));
     }
@@ -130,6 +133,15 @@ impl Actor {
             applied: acknowledged.map(|sequence| v1::Revision { epoch: self.epoch, sequence }),
         }
     }
+}
+
+/// True where nobody's state or reason differs.
+fn same_states(new: &HashMap<NodeName, Standing>, old: &HashMap<NodeName, Standing>) -> bool {
+    let is_same = |(name, standing): (&NodeName, &Standing)| {
+        let (new, old) = (&standing.judgement, old.get(name).map(|old| &old.judgement));
+        old.is_some_and(|old| old.state == new.state && old.reason == new.reason)
+    };
+    new.len() == old.len() && new.iter().all(is_same)
 }
 
 impl Default for Judgement {

@@ -1,9 +1,9 @@
 //! The response of one stream.
 //!
 //! Owns its cursor. A few frames at most are under way: the next is asked of the fan-out only after one of them has
-//! left for the socket, so a slow agent costs one cursor and gets the latest of everything once it reads again. (HTTP/2's
-//! own limit is the agent's window, which is wide enough for hundreds of frames, and their bookkeeping is never given
-//! back.) Must never copy a frame.
+//! left for the socket, so a slow agent costs one cursor and gets the latest of everything once it reads again.
+//! (HTTP/2's own limit is the agent's window, which is wide enough for hundreds of frames, and their bookkeeping is
+//! never given back.) Must never copy a frame.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -144,3 +144,6 @@ impl Outbound {
         Frame::trailers(trailers)
     }
 }
+
+#[cfg(test)]
+mod tests;

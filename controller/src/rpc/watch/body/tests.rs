@@ -1,0 +1,79 @@
+//! What a stream holds back from an agent that does not read.
+
+use std::task::{Context, Poll};
+
+use futures::task::noop_waker;
+use http_body::Body;
+use weft_core::{
+    membership::{Log, Member},
+    settings::{Mode, Settings},
+    types::{Family, Mac, PerFamily, Vni},
+};
+
+use super::*;
+
+fn member(n: u8, underlay_mtu: u32) -> Member {
+    Member {
+        name: format!("n{n}").parse().expect("a name"),
+        incarnation: 1,
+        pod_cidrs: PerFamily::default(),
+        mac: Mac::local([2, 0, 0, 0, 0, n]),
+        underlay: PerFamily::default(),
+        underlay_mtu,
+    }
+}
+
+fn fanout() -> Arc<Fanout> {
+    let vni = Vni::new(87).expect("in range");
+    let settings = Settings { pools: Vec::new(), mode: Mode::CrossSubnet, vni, port: 4789, outer: Family::V4 };
+    Arc::new(Fanout::new(Log::new(1, settings, [member(0, 1500)])))
+}
+
+/// The frames that HTTP/2 could take now.
+fn take(body: &mut (impl Body<Data = Bytes, Error = Infallible> + Unpin)) -> Vec<Frame<Bytes>> {
+    let waker = noop_waker();
+    let mut context = Context::from_waker(&waker);
+    let mut frames = Vec::new();
+    while let Poll::Ready(Some(Ok(frame))) = std::pin::Pin::new(&mut *body).poll_frame(&mut context) {
+        frames.push(frame);
+    }
+    frames
+}
+
+#[test]
+fn changes_wait_in_the_log_while_frames_are_under_way() {
+    let fanout = fanout();
+    let (outbound, _ends) = Outbound::new(&fanout, fanout.begin(None, None));
+    let mut body = Box::pin(outbound.into_body());
+    let mut held = take(&mut body);
+    let snapshot = held.len();
+    for mtu in 1400..1500 {
+        fanout.upsert(member(1, mtu));
+        fanout.publish();
+        held.extend(take(&mut body));
+    }
+    assert!(snapshot >= 2, "a snapshot of one member is a chunk and an end");
+    assert_eq!(held.len(), UNDER_WAY, "frames queue up for an agent that does not read");
+
+    held.clear();
+    let rest = take(&mut body);
+    assert_eq!(rest.len(), 1, "what waited is more than the latest of the one member");
+    let all: usize = rest.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+    assert!(all < 120, "one change takes {all} octets");
+    assert!(take(&mut body).is_empty(), "the same was sent twice");
+}
+
+#[test]
+fn a_stream_that_is_told_to_end_does_so_without_a_reader() {
+    let fanout = fanout();
+    let (outbound, ends) = Outbound::new(&fanout, fanout.begin(None, None));
+    let mut body = Box::pin(outbound.into_body());
+    let held = take(&mut body);
+    ends.end.send(Status::aborted("replaced")).expect("it listens");
+    let last = take(&mut body);
+    let trailers = last[0].trailers_ref().expect("trailers");
+    assert_eq!(trailers["grpc-status"], "10");
+    assert_eq!(trailers["grpc-message"], "replaced");
+    assert_eq!(last.len(), 1, "something follows the trailers");
+    drop(held);
+}
