@@ -1,7 +1,7 @@
 //! The clocks, read at the edge only.
 //!
-//! Owns the two of them and their units. Must never be asked for inside a decision: whoever decides is given the time, or
-//! the [`Clock`] that tells it, so that a test can choose it.
+//! Owns the two of them and their units. Must never be asked for inside a decision: whoever decides is given the time,
+//! or the [`Clock`] that tells it, so that a test can choose it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! Weft's controller: it gives every node its pod CIDRs and tells every node about every other.
 //!
-//! Owns the store, the certificate authority, the membership and the streams to the agents. Must never carry a packet or
-//! touch a kernel: when it is gone, the data plane goes on.
+//! Owns the store, the certificate authority, the membership and the streams to the agents. Must never carry a packet
+//! or touch a kernel: when it is gone, the data plane goes on.
 
 mod clock;
 mod cluster;

@@ -1,7 +1,7 @@
 //! Weft's own certificate authority.
 //!
-//! Owns the CA's key, who a certificate speaks for, and the form of join tokens. Must never sign anything but the public
-//! key of a request: names, lifetimes and usages are decided here.
+//! Owns the CA's key, who a certificate speaks for, and the form of join tokens. Must never sign anything but the
+//! public key of a request: names, lifetimes and usages are decided here.
 
 mod authority;
 mod identity;

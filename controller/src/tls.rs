@@ -1,8 +1,8 @@
 //! TLS at the controller's door.
 //!
 //! Owns the server's configuration and certificate, and the acceptor. A client certificate is optional here, because a
-//! joining node has none; whoever needs one asks the [`Caller`]. Must never block the accept loop: handshakes run beside
-//! it, with a limit in time and number.
+//! joining node has none; whoever needs one asks the [`Caller`]. Must never block the accept loop: handshakes run
+//! beside it, with a limit in time and number.
 
 mod acceptor;
 mod certificate;

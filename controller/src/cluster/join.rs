@@ -1,8 +1,8 @@
 //! Joining.
 //!
-//! Owns the rules of join tokens: one node name, an end, and at first use a binding to one key. The same key may repeat,
-//! since an answer can get lost; everything else needs a new token. A new token begins a new life of the name. Must
-//! never hand a CIDR to a second node: the allocator and the store both see to that.
+//! Owns the rules of join tokens: one node name, an end, and at first use a binding to one key. The same key may
+//! repeat, since an answer can get lost; everything else needs a new token. A new token begins a new life of the name.
+//! Must never hand a CIDR to a second node: the allocator and the store both see to that.
 
 use sha2::{Digest, Sha256};
 use weft_core::{

@@ -155,8 +155,8 @@ impl Registry {
         }
     }
 
-    /// Ends a membership: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which nothing
-    /// comes out before [`Self::released`] has said when the departure was announced.
+    /// Ends a membership: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
+    /// nothing comes out before [`Self::released`] has said when the departure was announced.
     pub(super) fn delete(&mut self, name: &NodeName) -> Result<(Changed, Vec<PodCidr>), Refusal> {
         let Some(node) = self.nodes.remove(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
         let member = node.member;

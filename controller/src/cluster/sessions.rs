@@ -1,7 +1,7 @@
 //! Who is connected.
 //!
-//! Owns the live streams, one per node, and when which change was announced, which together tell who is late. Must never
-//! outlive the process: after a restart everybody connects anew.
+//! Owns the live streams, one per node, and when which change was announced, which together tell who is late. Must
+//! never outlive the process: after a restart everybody connects anew.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -134,8 +134,8 @@ impl Sessions {
         self.live.iter().filter(|(_, live)| late(live)).map(|(node, _)| node.clone()).collect()
     }
 
-    /// The sequence that every stream which counts has acknowledged; `newest` where there is none. A degraded one that is
-    /// overdue does not count.
+    /// The sequence that every stream which counts has acknowledged; `newest` where there is none. A degraded one that
+    /// is overdue does not count.
     pub(super) fn acknowledged_by_all(&self, newest: u64, now: Instant, limit: Duration) -> Option<u64> {
         let overdue = self.overdue(now, limit);
         let counts = |(node, live): &(&NodeName, &Live)| !(live.is_degraded() && overdue.contains(node));

@@ -1,7 +1,7 @@
 //! JoinService: certificates for nodes.
 //!
-//! Owns the order: the cluster says yes and the store has confirmed it, only then a certificate is signed. Must never log
-//! a token.
+//! Owns the order: the cluster says yes and the store has confirmed it, only then a certificate is signed. Must never
+//! log a token.
 
 use tonic::{Request, Response, Status, async_trait};
 use weft_core::types::NodeName;

@@ -170,8 +170,8 @@ fn examine(path: &Path) -> Result<(), StoreError> {
     checked.unwrap_or_else(|_| Err(damaged(path, &CONTRADICTION)))
 }
 
-/// redb panics over some damaged files. Where panics unwind that is an error like any other; where they abort, this hook
-/// has the last word, so that the operator reads what is wrong instead of where redb gave up.
+/// redb panics over some damaged files. Where panics unwind that is an error like any other; where they abort, this
+/// hook has the last word, so that the operator reads what is wrong instead of where redb gave up.
 fn explain_panics(path: &Path) -> impl Drop + use<> {
     struct Restore;
     impl Drop for Restore {

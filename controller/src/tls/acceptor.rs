@@ -1,7 +1,7 @@
 //! Accepting connections.
 //!
-//! Owns the listening socket and the handshakes. A storm of reconnecting agents waits in the backlog and then for one of
-//! a bounded number of handshakes; a peer that dawdles loses its place. Must never let one peer hold up another.
+//! Owns the listening socket and the handshakes. A storm of reconnecting agents waits in the backlog and then for one
+//! of a bounded number of handshakes; a peer that dawdles loses its place. Must never let one peer hold up another.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
