@@ -238,4 +238,6 @@ impl Cluster {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -132,6 +132,13 @@ impl Fanout {
         (sequence < inner.log.revision().sequence).then(|| inner.after(sequence))
     }
 
+    /// All that streams are or may be told, with its digest.
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> (weft_core::membership::Snapshot, Digest) {
+        let inner = self.lock();
+        (inner.log.snapshot(), inner.log.digest())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@
 mod join;
 mod operator;
 mod status;
-mod watch;
+pub(crate) mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 

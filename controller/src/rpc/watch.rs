@@ -1,10 +1,10 @@
 //! MembershipService: the stream to every agent.
 //!
 //! Owns the hand-made half of the service: responses are frames that were encoded once for all streams, so the
-//! generated server, which encodes per stream, is not used. Requests are decoded as usual. Must never queue anything for
-//! a stream: what it sends next is asked of the fan-out when there is room to send it.
+//! generated server, which encodes per stream, is not used. Requests are decoded as usual. Must never queue anything
+//! for a stream: what it sends next is asked of the fan-out when there is room to send it.
 
-mod body;
+pub(crate) mod body;
 mod inbound;
 
 use std::{

@@ -1,0 +1,193 @@
+//! An agent: what of it survives what.
+//!
+//! Owns its disk, its kernel and its one run, which ends and begins again.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+};
+
+use weft_core::{
+    desired::{Local, NexthopIds, Underlay},
+    kernel::Objects,
+    membership::{Delta, Digest, Snapshot, View},
+    types::{LinkName, NodeName, PerFamily, Revision, UnderlayAddress},
+};
+use weft_proto::convert::Facts;
+
+use super::{
+    Checked,
+    client::Client,
+    kernel::Kernel,
+    random::Random,
+    world::{Event, World},
+};
+use crate::{cluster::NodeIdentity, pki::JoinToken, store::TokenId};
+
+/// Updates that wait for the engine at most, as in the agent.
+const QUEUE: usize = 16;
+
+/// What is in the agent's state directory.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) key: [u8; 32],
+    pub(super) identity: Option<NodeIdentity>,
+    pub(super) used_token: Option<TokenId>,
+    pub(super) last_good: Option<Snapshot>,
+}
+
+/// What the client hands to the engine.
+#[derive(Debug)]
+pub(super) enum Update {
+    Snapshot(Snapshot, Vec<u8>),
+    Delta(Delta),
+    Current(Revision, Option<Digest>),
+}
+
+/// A run of the agent.
+pub(super) struct Run {
+    pub(super) view: View,
+    pub(super) ids: NexthopIds,
+    pub(super) desired: Objects,
+    /// What the engine told of itself for the next Hello.
+    pub(super) held: (Option<Revision>, Option<Digest>),
+    pub(super) updates: VecDeque<Update>,
+    pub(super) is_busy: bool,
+    pub(super) tidy_due: bool,
+    pub(super) applied: Option<Revision>,
+    pub(super) is_degraded: bool,
+    pub(super) client: Client,
+}
+
+/// An agent.
+pub(super) struct Agent {
+    pub(super) name: NodeName,
+    pub(super) state: State,
+    /// Copies of the state directory from earlier days.
+    pub(super) backups: Vec<State>,
+    /// The token that the operator left on the node.
+    pub(super) token: Option<JoinToken>,
+    pub(super) kernel: Kernel,
+    pub(super) address: UnderlayAddress,
+    /// Counts its runs.
+    pub(super) run: u64,
+    pub(super) process: Option<Run>,
+    pub(super) parted_until: u64,
+    pub(super) slow_until: u64,
+    pub(super) broken_until: u64,
+}
+
+impl Agent {
+    pub(super) fn new(number: u64, random: &mut Random) -> Self {
+        Self {
+            name: format!("n{number}").parse().expect("a name"),
+            state: State { key: key(random), identity: None, used_token: None, last_good: None },
+            backups: Vec::new(),
+            token: None,
+            kernel: Kernel::default(),
+            address: address(number, random),
+            run: 0,
+            process: None,
+            parted_until: 0,
+            slow_until: 0,
+            broken_until: 0,
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts { underlay: self.underlay(), underlay_mtu: 1500, agent_version: String::new() }
+    }
+
+    pub(super) fn local(&self) -> Local {
+        let link = |name: &str| LinkName::new(name).expect("a link name");
+        Local {
+            device: link("weft0"),
+            underlay: Underlay {
+                link: link("eth0"),
+                mtu: 1500,
+                addresses: self.underlay(),
+                by_router_advertisement: false,
+            },
+        }
+    }
+
+    fn underlay(&self) -> PerFamily<Option<UnderlayAddress>> {
+        PerFamily { v4: Some(self.address), v6: None }
+    }
+
+    /// True while its engine takes no more updates.
+    pub(super) fn is_full(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.updates.len() >= QUEUE)
+    }
+
+    /// The run of this number, if it is the one that goes on.
+    pub(super) fn running(&mut self, run: u64) -> Option<&mut Run> {
+        self.process.as_mut().filter(|_| self.run == run)
+    }
+
+    pub(super) fn has_new_token(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| self.state.used_token != Some(token.id))
+    }
+}
+
+/// A new private key, by its public half's hash.
+pub(super) fn key(random: &mut Random) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&random.next().to_be_bytes());
+    key
+}
+
+/// One of few addresses in two subnets.
+pub(super) fn address(number: u64, random: &mut Random) -> UnderlayAddress {
+    let subnet = if random.chance(50) { 2 } else { 3 };
+    let last = u8::try_from(number + 1).expect("few nodes");
+    UnderlayAddress::new(IpAddr::from([192, 0, subnet, last]), 24).expect("a usable address")
+}
+
+impl World {
+    /// Starts an agent on what its disk and its kernel hold.
+    pub(super) fn agent_start(&mut self, number: usize) -> Checked {
+        if self.agents[number].process.is_some() {
+            return Ok(());
+        }
+        let agent = &mut self.agents[number];
+        agent.run += 1;
+        let mut view = View::new();
+        if let Some(last_good) = agent.state.last_good.clone() {
+            view.apply_snapshot(last_good).expect("an empty view takes every snapshot of ours");
+        }
+        let held = view.settings().map(|_| (view.revision(), view.digest())).unzip();
+        let run = agent.run;
+        agent.process = Some(Run {
+            view,
+            ids: NexthopIds::new(),
+            desired: Objects::new(),
+            held,
+            updates: VecDeque::new(),
+            is_busy: false,
+            tidy_due: false,
+            applied: None,
+            is_degraded: false,
+            client: Client::default(),
+        });
+        self.say(|world| format!("{} starts, holding {:?}", world.agents[number].name, held.0));
+        self.look(number)?;
+        self.soon(0, 200, Event::Client(number, run));
+        Ok(())
+    }
+
+    /// Ends an agent's run as a crash does.
+    pub(super) fn agent_stop(&mut self, number: usize) {
+        if self.agents[number].process.take().is_none() {
+            return;
+        }
+        self.say(|world| format!("{} stops", world.agents[number].name));
+        let run = self.agents[number].run;
+        let links: BTreeSet<u64> =
+            self.links.iter().filter(|(_, link)| link.agent == number && link.run == run).map(|(id, _)| *id).collect();
+        for link in links {
+            self.close_by_agent(link);
+        }
+        self.soon(0, 5000, Event::AgentStart(number));
+    }
+}

@@ -1,0 +1,135 @@
+//! The controller's disk: the real store of maps, and a ledger of what is on it.
+//!
+//! Owns the ways a write goes wrong, and what must be true of all that was ever written. The ledger is kept from the
+//! writes themselves, so that it depends on nothing that it is there to judge.
+
+mod ledger;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{FutureExt, future::BoxFuture};
+
+pub(super) use self::ledger::Ledger;
+use super::{Checked, Violation};
+use crate::store::{Failure, MemoryStore, Store, StoreError, Stored, Write};
+
+/// How the next write goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// As the store itself can fail.
+    Store(Failure),
+    /// Written, but reported as failed, and the store goes on.
+    Unconfirmed,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ledger: Ledger,
+    fault: Option<Fault>,
+    /// The planted bug: confirmed, but in no more than memory.
+    is_hasty: bool,
+    unwritten: Vec<Vec<Write>>,
+    violation: Option<Violation>,
+}
+
+/// The disk; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk {
+    store: MemoryStore,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Disk {
+    pub(super) fn new(is_hasty: bool) -> Self {
+        let disk = Self::default();
+        disk.lock().is_hasty = is_hasty;
+        disk
+    }
+
+    pub(super) fn fail_next(&self, fault: Option<Fault>) {
+        self.lock().fault = fault;
+    }
+
+    /// After a crash: what was only in memory is gone, what is on the disk can be read again.
+    pub(super) fn reopen(&self) {
+        self.lock().unwritten.clear();
+        self.store.reopen();
+    }
+
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.lock().unwritten.is_empty()
+    }
+
+    /// Writes what was confirmed too early.
+    pub(super) fn flush(&self) -> Checked {
+        let batches = std::mem::take(&mut self.lock().unwritten);
+        for batch in batches {
+            self.write(&batch).map_err(|error| Violation(format!("the store of maps failed unasked: {error}")))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ledger<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
+        read(&self.lock().ledger)
+    }
+
+    /// What was found wrong while writing.
+    pub(super) fn checked(&self) -> Checked {
+        self.lock().violation.take().map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, batch: &[Write]) -> Result<(), StoreError> {
+        let outcome = self.store.commit(batch.to_vec()).now_or_never().expect("maps answer at once");
+        if outcome.is_ok() {
+            self.note(batch);
+        }
+        outcome
+    }
+
+    fn note(&self, batch: &[Write]) {
+        let mut inner = self.lock();
+        if let Err(violation) = inner.ledger.take(batch) {
+            inner.violation.get_or_insert(violation);
+        }
+    }
+
+    fn commit_now(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        let (is_hasty, fault) = {
+            let mut inner = self.lock();
+            (inner.is_hasty, inner.fault.take())
+        };
+        if is_hasty {
+            self.lock().unwritten.push(batch);
+            return Ok(());
+        }
+        let Some(fault) = fault else { return self.write(&batch) };
+        if let Fault::Store(failure) = fault {
+            self.store.fail_next(failure);
+        }
+        let outcome = self.write(&batch);
+        match fault {
+            Fault::Store(Failure::CrashAfter) => {
+                self.note(&batch);
+                outcome
+            }
+            Fault::Store(_) => outcome,
+            Fault::Unconfirmed => {
+                Err(StoreError::Write { store: "maps".to_owned(), detail: "no answer in time".to_owned() })
+            }
+        }
+    }
+}
+
+impl Store for Disk {
+    fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>> {
+        self.store.load()
+    }
+
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.commit_now(batch) })
+    }
+}

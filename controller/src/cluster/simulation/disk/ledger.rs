@@ -1,0 +1,120 @@
+//! What is, and what ever was, on the controller's disk.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
+};
+
+use weft_core::{
+    membership::Member,
+    types::{NodeName, PodCidr},
+};
+
+use super::super::{Checked, hold};
+use crate::store::{NodeRecord, Write};
+
+/// The durable state, and its past.
+#[derive(Debug, Default)]
+pub(in super::super) struct Ledger {
+    pub(in super::super) epoch: u64,
+    pub(in super::super) nodes: BTreeMap<NodeName, NodeRecord>,
+    pub(in super::super) quarantine: BTreeMap<PodCidr, NodeName>,
+    /// Rises with every batch.
+    pub(in super::super) version: u64,
+    /// Every value that any member ever had.
+    ever: HashSet<Member>,
+    /// Every name that ended.
+    ended: BTreeSet<NodeName>,
+    /// The highest life of every name.
+    lives: BTreeMap<NodeName, u64>,
+}
+
+impl Ledger {
+    /// The members that may be announced.
+    pub(in super::super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.nodes.values().filter(|node| node.has_reported()).map(|node| &node.member)
+    }
+
+    /// True where the member was written just like this at some time.
+    pub(in super::super) fn ever_was(&self, member: &Member) -> bool {
+        self.ever.contains(member)
+    }
+
+    /// True where a membership of that name has ended at some time.
+    pub(in super::super) fn ever_ended(&self, name: &NodeName) -> bool {
+        self.ended.contains(name)
+    }
+
+    /// The life of a name now.
+    pub(in super::super) fn life(&self, name: &NodeName) -> Option<u64> {
+        self.nodes.get(name).map(|node| node.member.incarnation)
+    }
+
+    /// Takes note of a batch as a whole, and checks what it makes of the state.
+    pub(super) fn take(&mut self, batch: &[Write]) -> Checked {
+        self.version += 1;
+        let before = self.quarantine.clone();
+        for write in batch {
+            match write {
+                Write::Epoch(epoch) => {
+                    hold!(*epoch > self.epoch, "epoch {epoch} was written after epoch {}", self.epoch);
+                    self.epoch = *epoch;
+                }
+                Write::Node(node) => self.node(node, &before)?,
+                Write::RemoveNode(name) => {
+                    self.nodes.remove(name);
+                    self.ended.insert(name.clone());
+                }
+                Write::Quarantine(entry) => drop(self.quarantine.insert(entry.cidr, entry.owner.clone())),
+                Write::RemoveQuarantine(cidr) => drop(self.quarantine.remove(cidr)),
+                Write::Settings(_)
+                | Write::Token(_)
+                | Write::RemoveToken(_)
+                | Write::Life(_)
+                | Write::RemoveLife(_) => {}
+            }
+        }
+        self.disjoint()
+    }
+
+    fn node(&mut self, node: &NodeRecord, quarantine: &BTreeMap<PodCidr, NodeName>) -> Checked {
+        let member = &node.member;
+        let (name, life) = (&member.name, member.incarnation);
+        let old = self.nodes.get(name).map(|old| &old.member);
+        for cidr in
+            member.pod_cidrs.iter().filter(|cidr| old.is_none_or(|old| !old.pod_cidrs.iter().any(|c| c == *cidr)))
+        {
+            let held = quarantine.keys().find(|held| held.overlaps(cidr));
+            hold!(held.is_none(), "{name} was given {cidr}, which is in quarantine");
+        }
+        let highest = self.lives.entry(name.clone()).or_insert(0);
+        let fell = if old.is_some() { life < *highest } else { life <= *highest };
+        hold!(!fell, "a life of {name} repeats: {life} after {highest}");
+        *highest = life;
+        if node.has_reported() {
+            self.ever.insert(member.clone());
+        }
+        self.nodes.insert(name.clone(), node.clone());
+        Ok(())
+    }
+
+    /// No CIDR and no underlay address has two holders.
+    fn disjoint(&self) -> Checked {
+        let mut cidrs: Vec<(PodCidr, &NodeName)> = self.quarantine.iter().map(|(cidr, owner)| (*cidr, owner)).collect();
+        let mut addresses: BTreeMap<IpAddr, &NodeName> = BTreeMap::new();
+        for (name, node) in &self.nodes {
+            cidrs.extend(node.member.pod_cidrs.iter().map(|cidr| (*cidr, name)));
+            for underlay in node.member.underlay.iter() {
+                if let Some(other) = addresses.insert(underlay.address(), name) {
+                    hold!(false, "{other} and {name} both have underlay address {underlay}");
+                }
+            }
+        }
+        cidrs.sort_unstable();
+        for pair in cidrs.windows(2) {
+            let [(a, one), (b, other)] = pair else { continue };
+            hold!(!a.overlaps(b), "{one} with {a} and {other} with {b} share addresses in the store");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Many worlds, and bugs that must be found in them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Planted, Violation,
+    world::{Counts, Outcome, World},
+};
+
+/// Histories of an ordinary test run; `WEFT_SIM_HISTORIES` says otherwise.
+const HISTORIES: u64 = 1000;
+/// Within so many a planted bug is found.
+const SOON: u64 = 200;
+/// Lines of a failing world's story that are shown.
+const LAST_LINES: usize = 80;
+
+fn run(seed: u64, planted: Planted) -> Result<Outcome, Violation> {
+    World::new(seed, planted, false).run()
+}
+
+/// Runs it again for its story, which is the same.
+fn story(seed: u64) -> (String, Result<Outcome, Violation>) {
+    let mut world = World::new(seed, Planted::Nothing, true);
+    let outcome = world.run();
+    let lines = world.story.unwrap_or_default();
+    (lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"), outcome)
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")))
+}
+
+#[test]
+fn no_history_violates_an_invariant() {
+    if let Some(seed) = from_environment("WEFT_SIM_SEED") {
+        let (story, outcome) = story(seed);
+        println!("{story}");
+        match outcome {
+            Ok(outcome) => return println!("history {seed} is sound: {outcome:?}"),
+            Err(violation) => panic!("history {seed}: {violation}"),
+        }
+    }
+    let histories = from_environment("WEFT_SIM_HISTORIES").unwrap_or(HISTORIES);
+    let next = AtomicU64::new(0);
+    let totals: Vec<(Counts, u64)> = std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let worker = || {
+            let (mut counts, mut events) = (Counts::default(), 0);
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= histories {
+                    return (counts, events);
+                }
+                let outcome = run(seed, Planted::Nothing).unwrap_or_else(|violation| fail(seed, &violation));
+                counts.add(&outcome.counts);
+                events += outcome.events;
+            }
+        };
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let (mut counts, mut events) = (Counts::default(), 0);
+    for (some, their_events) in &totals {
+        counts.add(some);
+        events += their_events;
+    }
+    println!("{histories} histories, {events} events, no invariant violated: {counts:?}");
+    let all = [
+        counts.terms,
+        counts.joins,
+        counts.deletions,
+        counts.released,
+        counts.snapshots,
+        counts.deltas,
+        counts.currents,
+    ];
+    let rare = [counts.exhausted, counts.moved, counts.stale];
+    assert!(all.iter().chain(&rare).all(|count| *count >= histories / 20), "hardly anything happened: {counts:?}");
+    assert!(histories < 500 || counts.overdue > 0, "nobody was ever late: {counts:?}");
+}
+
+fn fail(seed: u64, violation: &Violation) -> ! {
+    let (story, _) = story(seed);
+    panic!("history {seed}: {violation}\n{story}\nto see it again: WEFT_SIM_SEED={seed}");
+}
+
+#[test]
+fn a_history_depends_on_its_seed_alone() {
+    for seed in 0..20 {
+        assert_eq!(run(seed, Planted::Nothing), run(seed, Planted::Nothing));
+    }
+    assert_ne!(run(1, Planted::Nothing), run(2, Planted::Nothing));
+}
+
+/// What the first history says in which a planted bug is found.
+fn found(planted: Planted) -> String {
+    let violation = (0..SOON).find_map(|seed| Some((seed, run(seed, planted).err()?)));
+    let (seed, violation) = violation.unwrap_or_else(|| panic!("{planted:?} was not found in {SOON} histories"));
+    println!("{planted:?} was found in history {seed}: {violation}");
+    violation.to_string()
+}
+
+#[test]
+fn announcing_before_persisting_is_found() {
+    let violation = found(Planted::AnnounceBeforePersist);
+    assert!(violation.contains("before"), "{violation}");
+}
+
+#[test]
+fn deleting_on_an_incomplete_snapshot_is_found() {
+    let violation = found(Planted::IncompleteSnapshot);
+    assert!(violation.contains("is deleted while it is a member's"), "{violation}");
+}
+
+#[test]
+fn acknowledging_before_the_kernel_holds_it_is_found() {
+    let violation = found(Planted::EarlyAcknowledgement);
+    let is_told = violation.contains("is free again while the kernel") || violation.contains("acknowledged");
+    assert!(is_told, "{violation}");
+}
