@@ -1,7 +1,14 @@
 //! Certificates: renewal, and their end.
 
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tonic::Code;
-use weft_proto::v1::{RenewRequest, join_service_client::JoinServiceClient};
+use weft_controller::{OperatorOptions, issue_operator};
+use weft_proto::v1::{
+    ListPeersRequest, RenewRequest, join_service_client::JoinServiceClient,
+    operator_service_client::OperatorServiceClient,
+};
 
 use crate::{
     agent::{Agent, hello},
@@ -42,6 +49,7 @@ async fn a_stream_ends_with_its_certificate_unless_it_was_renewed() {
         let mut present = old;
         loop {
             present = renew(&cluster, &present).await.expect("in time");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
     let status = tokio::select! {
@@ -77,4 +85,23 @@ async fn a_request_must_be_signed_with_its_own_key() {
     let mut client = JoinServiceClient::new(cluster.channel(None).await);
     let join = weft_proto::v1::JoinRequest { node: "n1".to_owned(), token, csr_der: request };
     assert_eq!(client.join(join).await.expect_err("a forged request").code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_operator_gets_a_certificate_of_their_own() {
+    let cluster = Cluster::start(&["10.244.0.0/16=24"]).await;
+    let out = cluster.config.data_dir.join("bob");
+    let data_dir = cluster.config.data_dir.clone();
+    let ask = |name: &str| OperatorOptions { data_dir: data_dir.clone(), name: name.to_owned(), out: out.clone() };
+    issue_operator(&ask("bob/../admin")).expect_err("no name of an operator");
+    issue_operator(&ask("bob")).expect("a new directory");
+    issue_operator(&ask("bob")).expect_err("nothing is overwritten");
+    let own = Credentials {
+        chain: vec![CertificateDer::from_pem_file(out.join("operator.crt")).expect("a certificate")],
+        key: PrivateKeyDer::from_pem_file(out.join("operator.key")).expect("a key"),
+    };
+    let mut client = OperatorServiceClient::new(cluster.channel(Some(&own)).await);
+    client.list_peers(ListPeersRequest {}).await.expect("an operator");
+    let mode = std::fs::metadata(out.join("operator.key")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "others can read the key");
 }

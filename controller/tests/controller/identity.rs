@@ -64,6 +64,6 @@ async fn a_stream_begins_with_one_hello() {
 
     let channel = cluster.channel(None).await;
     let mut client = weft_proto::v1::membership_service_client::MembershipServiceClient::new(channel);
-    let refused = client.watch(tokio_stream::empty()).await.err().expect("no certificate");
+    let refused = client.watch(tokio_stream::empty()).await.expect_err("no certificate");
     assert_eq!(refused.code(), Code::Unauthenticated);
 }

@@ -102,7 +102,7 @@ async fn one_controller_at_a_time() {
     let dir = Dir::new();
     let path = dir.0.join("weft.redb");
     let first = RedbStore::open(&path).expect("a new store");
-    let error = RedbStore::open(&path).err().expect("it is in use");
+    let error = RedbStore::open(&path).expect_err("it is in use");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     first.commit(vec![Write::Epoch(5)]).await.expect("the first is not disturbed");
     drop(first);
