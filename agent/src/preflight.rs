@@ -1,7 +1,7 @@
 //! Checks of the host before, and while, the agent programs it.
 //!
-//! Finds what would keep pods from talking although every object of ours is in place, and says what to do about it. Must
-//! never change the host: what the kernel can do is asked by requests that it checks and then refuses.
+//! Finds what would keep pods from talking although every object of ours is in place, and says what to do about it.
+//! Must never change the host: what the kernel can do is asked by requests that it checks and then refuses.
 
 mod capabilities;
 mod features;

@@ -1,5 +1,5 @@
-//! Table `inet weft` in a real kernel: what is written reads back, what others do to it is seen and put right, and packets
-//! fare as the rules say. Every test has network namespaces of its own.
+//! Table `inet weft` in a real kernel: what is written reads back, what others do to it is seen and put right, and
+//! packets fare as the rules say. Every test has network namespaces of its own.
 
 #[path = "support/foreign.rs"]
 mod foreign;
@@ -234,7 +234,10 @@ fn events_tell_what_others_do_and_nothing_else() {
         let (sender, mut events) = mpsc::channel(64);
         nft.events(sender).expect("a subscription");
         let foreign = Foreign::open();
-        apply(&mut nft, &[put_rules(Family::V4), put(element(PEERS4, "10.0.0.20/32"), Value::Present)]).await;
+        let member =
+            |index: u32| IpNetwork::new(std::net::Ipv4Addr::from(0x0b00_0000 + index).into(), 32).expect("a host");
+        let members = (0..1_000).map(|index| put(Key::Element(PEERS4, member(index)), Value::Present));
+        apply(&mut nft, &members.chain([put_rules(Family::V4)]).collect::<Vec<_>>()).await;
         foreign.edit(&[Edit::new(foreign::NEW_TABLE, &[text(1, "other")])]);
         foreign.edit(&[rule("weft", "input", &[verdict(1)])]);
         assert_eq!(events.recv().await, Some(Event::Look));

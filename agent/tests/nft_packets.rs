@@ -73,7 +73,8 @@ fn the_other_family_carries_no_tunnel_at_all() {
     });
 }
 
-/// This host between a pod and the outside. The pod has two members' addresses as well, to pretend with.
+/// This host between a pod and the outside. The pod has two members' addresses as well, to pretend with. No rp_filter
+/// helps here.
 async fn between_pod_and_outside() -> (Namespace, Namespace) {
     for which in ["all", "default"] {
         netns::sysctl(&format!("ipv4/conf/{which}/rp_filter"), "0");
@@ -98,25 +99,81 @@ fn pods_send_no_tunnel_packets() {
     inside("pods_send_no_tunnel_packets", || async {
         let mut nft = programmed().await;
         let (pod, outside) = between_pod_and_outside().await;
-        for (family, own, member, me, far) in [
-            (Family::V4, "10.244.1.5", "10.0.0.10", "10.0.0.1", "10.0.0.8"),
-            (Family::V6, "fd00:244::5", "fd00:a::9", "fd00:a::1", "fd00:a::8"),
+        for (family, own, me, far) in [
+            (Family::V4, "10.244.1.5", "10.0.0.1", "10.0.0.8"),
+            (Family::V6, "fd00:244::5", "fd00:a::1", "fd00:a::8"),
         ] {
             apply(&mut nft, &[put_rules(family)]).await;
             let before = pods(&mut nft).await;
             let there = outside.run(move || listen(far, PORT));
             let here = listen(me, PORT);
             pod.run(move || {
-                // To another host, and to this one under a member's address.
+                // To another host, and to this one.
                 tunnel(own, far, 87);
                 tunnel(own, far, 88);
-                tunnel(member, me, 87);
-                tunnel(member, me, 88);
+                tunnel(own, me, 87);
+                tunnel(own, me, 88);
             });
             assert_eq!(next(&there).1, vxlan(88));
             assert_eq!(next(&here).1, vxlan(88));
             assert_eq!(pods(&mut nft).await - before, 2, "{family}");
         }
+    });
+}
+
+#[test]
+fn pods_speak_under_their_own_address_only() {
+    inside("pods_speak_under_their_own_address_only", || async {
+        let mut nft = programmed().await;
+        let (pod, outside) = between_pod_and_outside().await;
+        for (own, forged, me, far) in [
+            ("10.244.1.5", "10.0.0.10", "10.0.0.1", "10.0.0.8"),
+            ("fd00:244::5", "fd00:a::9", "fd00:a::1", "fd00:a::8"),
+        ] {
+            let before = nft.counter(CounterName::ForgedByPod).await.expect("a figure");
+            let there = outside.run(move || listen(far, 5000));
+            let here = listen(me, 5000);
+            pod.run(move || {
+                for to in [far, me] {
+                    send(forged, 0, to, 5000, b"forged");
+                    send(own, 0, to, 5000, b"own");
+                }
+            });
+            assert_eq!((next(&there).1, next(&here).1), (b"own".to_vec(), b"own".to_vec()));
+            let after = nft.counter(CounterName::ForgedByPod).await.expect("a figure");
+            assert_eq!(after - before, 2, "what IPv6 sends by itself is no forgery");
+        }
+    });
+}
+
+#[test]
+fn the_gateway_has_no_services() {
+    inside("the_gateway_has_no_services", || async {
+        let mut nft = programmed().await;
+        let (pod, _outside) = between_pod_and_outside().await;
+        // Somebody gave the host what pods call their gateway, and listens everywhere.
+        netns::address(&netns::routes(), "wpod0000000000a", "169.254.87.1/32").await;
+        netns::address(&netns::routes(), "wpod0000000000a", "fe80::5745/64").await;
+        let scope = pod.run(|| {
+            let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").expect("IPv6");
+            let line = text.lines().find(|line| line.ends_with("eth0") && line.contains(" 20 ")).expect("link-local");
+            u32::from_str_radix(line.split_whitespace().nth(1).expect("an index"), 16).expect("a number")
+        });
+        let gateway = std::net::SocketAddrV6::new("fe80::5745".parse().expect("an address"), 5000, 0, scope);
+        for (any, own, node) in [("0.0.0.0", "10.244.1.5", "10.244.1.1"), ("::", "fd00:244::5", "fd00:244::1")] {
+            let service = listen(any, 5000);
+            pod.run(move || {
+                if any == "::" {
+                    let socket = std::net::UdpSocket::bind((own, 0)).expect("the pod has it");
+                    socket.send_to(b"to the gateway", gateway).expect("sent");
+                } else {
+                    send(own, 0, "169.254.87.1", 5000, b"to the gateway");
+                }
+                send(own, 0, node, 5000, b"to the node");
+            });
+            assert_eq!(next(&service).1, b"to the node");
+        }
+        assert_eq!(nft.counter(CounterName::PodToGateway).await.expect("a figure"), 2);
     });
 }
 

@@ -1,5 +1,5 @@
-//! What the preflight finds on hosts that have a problem, and that it finds nothing on one that has none. Every test has a
-//! network namespace of its own as its host.
+//! What the preflight finds on hosts that have a problem, and that it finds nothing on one that has none. Every test
+//! has a network namespace of its own as its host.
 
 #[path = "support/foreign.rs"]
 mod foreign;

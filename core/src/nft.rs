@@ -7,6 +7,8 @@ mod ruleset;
 
 use std::fmt;
 
+use ipnetwork::IpNetwork;
+
 pub use ruleset::ruleset;
 
 use crate::types::Family;
@@ -64,29 +66,37 @@ pub enum CounterName {
     TunnelFromPod,
     /// Tunnel packets from an address that no member has, dropped.
     TunnelFromStranger,
+    /// Packets of a pod under an address that is not its own, dropped.
+    ForgedByPod,
+    /// Packets of a pod to its gateway's own address, dropped.
+    PodToGateway,
 }
 
 impl CounterName {
     /// All counters.
-    pub const ALL: [Self; 2] = [Self::TunnelFromPod, Self::TunnelFromStranger];
+    pub const ALL: [Self; 4] =
+        [Self::TunnelFromPod, Self::TunnelFromStranger, Self::ForgedByPod, Self::PodToGateway];
 
     /// The name in nf_tables.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TunnelFromPod => "tunnel_from_pod",
             Self::TunnelFromStranger => "tunnel_from_stranger",
+            Self::ForgedByPod => "forged_by_pod",
+            Self::PodToGateway => "pod_to_gateway",
         }
     }
 }
 
-/// The table but its elements and figures: the chains with their rules. All of [`SetName::ALL`] and [`CounterName::ALL`]
-/// belong to it.
+/// The table but its elements and figures: the chains with their rules. All of [`SetName::ALL`] and
+/// [`CounterName::ALL`] belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
     /// Base chains, ordered by [`Chain::place`].
     pub chains: Vec<Chain>,
     /// What a foreign hand did to the table that the chains do not show, such as a missing counter, a set with other
-    /// flags or a chain with policy drop; each says what it is. Always empty in a desired state, so that none equals it.
+    /// flags or a chain with policy drop; each says what it is. Always empty in a desired state, so that none equals
+    /// it.
     pub foreign: Vec<String>,
 }
 
@@ -168,6 +178,12 @@ pub enum Expr {
         /// True for "not in the set".
         negated: bool,
     },
+    /// `ip|ip6 saddr NETWORK`; the prefix length is a multiple of 8.
+    SourceIn(IpNetwork),
+    /// `ip|ip6 daddr NETWORK`; the prefix length is a multiple of 8.
+    DestinationIn(IpNetwork),
+    /// `fib saddr . iif oif missing`: what is sent to the packet's source does not leave by the link it came by.
+    NotItsSource,
     /// `counter name N`.
     Counter(CounterName),
     /// `notrack`.

@@ -52,8 +52,8 @@ pub struct Nft {
 }
 
 impl Nft {
-    /// Opens a netfilter netlink socket in the thread's network namespace. Reading and changing need CAP_NET_ADMIN there:
-    /// nfnetlink checks it on every message.
+    /// Opens a netfilter netlink socket in the thread's network namespace. Reading and changing need CAP_NET_ADMIN
+    /// there: nfnetlink checks it on every message.
     pub fn open() -> Result<Self, KernelError> {
         let failed = |source| KernelError::Io { object: "netfilter netlink socket".to_owned(), source };
         Netfilter::open().map(|socket| Self { socket }).map_err(failed)
@@ -108,8 +108,8 @@ impl Nft {
         packets().map_err(|fault| error(object(), &fault.into()))
     }
 
-    /// Asks the kernel whether it could take our table, and changes nothing. Refused where it could not; the object is the
-    /// part that it lacks, or lacks the right to.
+    /// Asks the kernel whether it could take our table, and changes nothing. Refused where it could not; the object is
+    /// the part that it lacks, or lacks the right to.
     pub async fn trial(&mut self) -> Result<(), KernelError> {
         match trial::run(&mut self.socket) {
             Ok(None) => Ok(()),
@@ -123,8 +123,8 @@ impl Nft {
         forwarding::droppers(&mut self.socket).map_err(|fault| error("nftables chains".to_owned(), &fault))
     }
 
-    /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to the
-    /// table, [`Event::Overflow`] for events lost. Ends when the receiver is gone.
+    /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to
+    /// the table, [`Event::Overflow`] for events lost. Ends when the receiver is gone.
     pub fn events(&self, sender: mpsc::Sender<Event>) -> Result<(), KernelError> {
         let failed = |source| KernelError::Io { object: "netlink group of nftables events".to_owned(), source };
         events::subscribe(self.socket.port(), sender).map_err(failed)
@@ -162,8 +162,8 @@ impl Nft {
     }
 
     fn carry_out(&mut self, wanted: &Wanted<'_>) -> Result<(), Refused> {
-        // The common case, a member that comes or goes, needs no reading. Should the kernel refuse, then because it holds
-        // something else than was thought: look, and leave out what is so already.
+        // The common case, a member that comes or goes, needs no reading. Should the kernel refuse, then because it
+        // holds something else than was thought: look, and leave out what is so already.
         if wanted.is_elements_only() && transaction::commit(&mut self.socket, plan::blind(wanted), None).is_ok() {
             return Ok(());
         }

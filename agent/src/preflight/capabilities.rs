@@ -20,18 +20,20 @@ fn effective(status: &str) -> Option<u64> {
 
 fn judge(set: u64) -> Vec<Finding> {
     let lacks = |bit: u32| set & (1 << bit) == 0;
-    let remedy = "run the agent as root, or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW; Kubernetes: \
-                  securityContext.capabilities.add NET_ADMIN, NET_RAW)";
+    let remedy = "run the agent as root, or grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW; \
+                  Kubernetes: securityContext.capabilities.add NET_ADMIN, NET_RAW)";
     let mut findings = Vec::new();
     if lacks(NET_ADMIN) {
         let message = format!(
-            "capability CAP_NET_ADMIN is not in the agent's effective set ({set:#x}): it cannot program the kernel; {remedy}"
+            "capability CAP_NET_ADMIN is not in the agent's effective set ({set:#x}): it cannot program the \
+             kernel; {remedy}"
         );
         findings.push(error("NoNetAdmin", message));
     }
     if lacks(NET_RAW) {
         let message = format!(
-            "capability CAP_NET_RAW is not in the agent's effective set ({set:#x}): it cannot probe its peers; {remedy}"
+            "capability CAP_NET_RAW is not in the agent's effective set ({set:#x}): it cannot probe its peers; \
+             {remedy}"
         );
         findings.push(warning("NoNetRaw", message));
     }

@@ -65,8 +65,8 @@ async fn check_vxlan(route: &mut Connection) -> Option<Finding> {
     let refusal = outcomes.into_iter().next().flatten()?;
     (refusal.errno == Errno::OPNOTSUPP.raw_os_error()).then(|| {
         let message = format!(
-            "the kernel has no VXLAN devices ({}): use a kernel with CONFIG_VXLAN, or install the package with its module \
-             vxlan",
+            "the kernel has no VXLAN devices ({}): use a kernel with CONFIG_VXLAN, or install the package with \
+             its module vxlan",
             refusal.message
         );
         error("NoVxlan", message)
@@ -95,8 +95,8 @@ pub(super) async fn check_nftables(nft: &mut Nft) -> Option<Finding> {
         Err(KernelError::Refused { errno, .. }) if errno == Errno::PERM.raw_os_error() => None,
         Err(refused) => {
             let message = format!(
-                "the kernel does not take {refused}: use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_MASQ, CONFIG_NFT_CT \
-                 and CONFIG_NF_NAT, or install the package with these modules"
+                "the kernel does not take {refused}: use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_MASQ, \
+                 CONFIG_NFT_CT and CONFIG_NF_NAT, or install the package with these modules"
             );
             Some(error("NoNftables", message))
         }
@@ -117,8 +117,8 @@ pub(super) fn check_ipv6(input: &Input) -> Option<Finding> {
 /// No netlink socket at all.
 pub(super) fn no_netlink(cause: &KernelError) -> Finding {
     let message = format!(
-        "no netlink socket can be opened ({cause}): allow address family AF_NETLINK (systemd: RestrictAddressFamilies, \
-         containers: seccomp profile) and use a kernel with netfilter"
+        "no netlink socket can be opened ({cause}): allow address family AF_NETLINK (systemd: \
+         RestrictAddressFamilies, containers: seccomp profile) and use a kernel with netfilter"
     );
     error("NoNetlink", message)
 }

@@ -1,6 +1,7 @@
 //! Firewalls that drop forwarded packets.
 //!
-//! Whether a chain's rules accept pods' packets all the same cannot be told without running them, so these are warnings.
+//! Whether a chain's rules accept pods' packets all the same cannot be told without running them, so these are
+//! warnings.
 
 use rustix::io::Errno;
 use weft_core::types::Family;
@@ -42,8 +43,9 @@ fn judge(dropper: &Dropper, input: &Input) -> Option<Finding> {
     Some(warning(
         "FirewallDropsForwarded",
         format!(
-            "nftables chain {chain} of table {table_family} {table} is at hook forward and {how}: pods' packets are lost unless \
-         one of its rules accepts them; accept the pools there, with the tool that owns the table so that it lasts: {remedy}"
+            "nftables chain {chain} of table {table_family} {table} is at hook forward and {how}: pods' packets \
+         are lost unless one of its rules accepts them; accept the pools there, with the tool that owns the table \
+         so that it lasts: {remedy}"
         ),
     ))
 }
@@ -69,8 +71,9 @@ fn legacy(tool: &str) -> Finding {
     warning(
         "LegacyFirewall",
         format!(
-            "the old packet filter has a filter table, whose policy cannot be read here: see that `{tool} -S FORWARD` does not \
-         begin with `-P FORWARD DROP`, or accept the pools there ({tool} -I FORWARD -s POOL -j ACCEPT and -d POOL)"
+            "the old packet filter has a filter table, whose policy cannot be read here: see that `{tool} -S \
+         FORWARD` does not begin with `-P FORWARD DROP`, or accept the pools there ({tool} -I FORWARD -s POOL -j \
+         ACCEPT and -d POOL)"
         ),
     )
 }

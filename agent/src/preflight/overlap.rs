@@ -1,7 +1,7 @@
 //! Pools that overlap networks which the host knows otherwise.
 //!
-//! A subnet of the host inside a pool, or a pool inside a subnet, loses packets of both; a foreign route inside a pool takes
-//! pods' packets away. A wider route merely loses the pool's part of it, which may be meant.
+//! A subnet of the host inside a pool, or a pool inside a subnet, loses packets of both; a foreign route inside a pool
+//! takes pods' packets away. A wider route merely loses the pool's part of it, which may be meant.
 
 use ipnetwork::IpNetwork;
 use weft_core::{settings::Settings, types::PodCidr};
@@ -22,12 +22,15 @@ fn of_pool(pool: &PodCidr, host: &Host) -> Vec<Finding> {
         .map(|(link, address)| {
             let name = host.name(*link);
             let subnet = IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address);
-            error("PoolOverlapsSubnet", format!(
-                "pool {pool} overlaps subnet {subnet} of link {name} (address {}): choose a pool outside the host's networks \
-                 (weft-controller init --pool), or remove that address if another overlay left it behind (ip address delete \
-                 {address} dev {name})",
-                address.ip()
-            ))
+            error(
+                "PoolOverlapsSubnet",
+                format!(
+                    "pool {pool} overlaps subnet {subnet} of link {name} (address {}): choose a pool outside the \
+                 host's networks (weft-controller init --pool), or remove that address if another overlay left it \
+                 behind (ip address delete {address} dev {name})",
+                    address.ip()
+                ),
+            )
         })
         .collect();
     let routes = host.routes.iter().filter(|route| route.to.prefix() > 0 && overlap(pool.network(), route.to));
@@ -41,16 +44,18 @@ fn of_route(pool: &PodCidr, route: &HostRoute, host: &Host) -> Finding {
         return warning(
             "PoolInsideRoute",
             format!(
-                "pool {pool} is part of the host's route to {to}{by}: hosts behind that route whose addresses are in the pool \
-             cannot be reached any more; if there are any, choose another pool (weft-controller init --pool)"
+                "pool {pool} is part of the host's route to {to}{by}: hosts behind that route whose addresses are \
+             in the pool cannot be reached any more; if there are any, choose another pool (weft-controller init \
+             --pool)"
             ),
         );
     }
     error(
         "PoolOverlapsRoute",
         format!(
-            "the host's route to {to}{by} leads away packets to pods of pool {pool}: choose another pool (weft-controller init \
-         --pool), or remove the route if another overlay left it behind (ip route delete {to})"
+            "the host's route to {to}{by} leads away packets to pods of pool {pool}: choose another pool \
+         (weft-controller init --pool), or remove the route if another overlay left it behind (ip route delete \
+         {to})"
         ),
     )
 }

@@ -1,8 +1,8 @@
 //! Who else uses the tunnel's UDP port.
 //!
 //! The kernel tells it in three ways and none in words: another VXLAN device of the same VNI makes the creation of ours
-//! fail; beside a device that takes all VNIs (`external`, as Cilium's) ours is created and cannot be set up; and so it is
-//! beside a socket of a program.
+//! fail; beside a device that takes all VNIs (`external`, as Cilium's) ours is created and cannot be set up; and so it
+//! is beside a socket of a program.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -35,8 +35,8 @@ fn devices<'a>(settings: &'a Settings, host: &'a Host) -> impl Iterator<Item = F
         let (port, vni) = (settings.port, settings.vni);
         match vxlan.vni {
             None => Some(error("PortTaken", format!(
-                "VXLAN device {name} takes every VNI on UDP port {port}, so that ours cannot be set up beside it: give the \
-                 cluster another port (weft-controller init --port), or remove {name}"
+                "VXLAN device {name} takes every VNI on UDP port {port}, so that ours cannot be set up beside it: \
+                 give the cluster another port (weft-controller init --port), or remove {name}"
             ))),
             Some(theirs) if theirs == vni.get() => Some(error("VniTaken", format!(
                 "VXLAN device {name} already has VNI {vni} on UDP port {port}: give the cluster another VNI or port \
@@ -66,8 +66,8 @@ fn taken(settings: &Settings) -> Finding {
     error(
         "PortTaken",
         format!(
-            "UDP port {port} is held by {holder}, so that the tunnel's device cannot be set up: stop that program (ss -lunp \
-         'sport = :{port}'), or give the cluster another port (weft-controller init --port)"
+            "UDP port {port} is held by {holder}, so that the tunnel's device cannot be set up: stop that program \
+         (ss -lunp 'sport = :{port}'), or give the cluster another port (weft-controller init --port)"
         ),
     )
 }

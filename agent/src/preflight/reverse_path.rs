@@ -1,8 +1,8 @@
 //! Strict reverse path filtering on the underlay.
 //!
-//! When a peer's path switches between direct and tunnel, both ends switch at slightly different times; with rp_filter=1
-//! IPv4 packets are lost in between, because they come in by another link than the answer would leave by. Only the operator
-//! may loosen it there; the agent does so on its own device alone.
+//! When a peer's path switches between direct and tunnel, both ends switch at slightly different times; with
+//! rp_filter=1 IPv4 packets are lost in between, because they come in by another link than the answer would leave by.
+//! Only the operator may loosen it there; the agent does so on its own device alone.
 
 use std::{collections::BTreeSet, fs};
 
@@ -32,11 +32,14 @@ fn read(link: &str) -> Option<i32> {
 /// The kernel takes the larger of the two (Documentation/networking/ip-sysctl.rst).
 fn judge(link: &str, all: i32, own: i32) -> Option<Finding> {
     (all.max(own) == STRICT).then(|| {
-        warning("StrictReversePath", format!(
-            "rp_filter of underlay link {link} is 1 (all: {all}, {link}: {own}): IPv4 packets of pods are lost for a moment \
-             whenever a peer's path switches between direct and tunnel; loosen it (sysctl -w \
+        warning(
+            "StrictReversePath",
+            format!(
+                "rp_filter of underlay link {link} is 1 (all: {all}, {link}: {own}): IPv4 packets of pods are lost \
+             for a moment whenever a peer's path switches between direct and tunnel; loosen it (sysctl -w \
              net.ipv4.conf.{link}.rp_filter=2, and the same in /etc/sysctl.d)"
-        ))
+            ),
+        )
     })
 }
 

@@ -2,9 +2,11 @@
 //!
 //! An accept of ours cannot undo another table's drop; these rules never try to.
 
+use std::net::IpAddr;
+
 use super::{Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
 use crate::{
-    kernel::POD_LINK_PREFIX,
+    kernel::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX},
     settings::Settings,
     types::{Family, LinkName},
 };
@@ -40,14 +42,31 @@ fn tunnel(settings: &Settings) -> Rule {
     vec![Expr::Protocol(UDP), Expr::DestinationPort(settings.port), Expr::Vni(settings.vni.get())]
 }
 
-/// Tunnel packets of members are not tracked.
+/// What comes out of a pod has the pod's own address, and goes anywhere but to the gateway itself, whose services are the
+/// host's. rp_filter knows no IPv6, and an administrator may have loosened it.
+fn pods() -> Vec<Rule> {
+    let rule = |more: Vec<Expr>| [vec![Expr::InInterfacePrefix(POD_LINK_PREFIX.to_owned())], more].concat();
+    let network = |text: &str| text.parse().expect("a network");
+    let dropped = |counter| [Expr::Counter(counter), Expr::Drop];
+    let gateways = [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)].map(|gateway| {
+        let matches = [Expr::Family(Family::of(gateway)), Expr::DestinationIn(gateway.into())];
+        rule([matches, dropped(CounterName::PodToGateway)].concat())
+    });
+    // What every link of IPv6 sends by itself, such as multicast listener reports: no forgery, and of no use here.
+    let of_the_link = [Expr::DestinationIn(network("ff00::/8")), Expr::SourceIn(network("fe80::/64"))]
+        .map(|matches| rule(vec![Expr::Family(Family::V6), matches, Expr::Drop]));
+    let forged = [vec![Expr::NotItsSource], dropped(CounterName::ForgedByPod).to_vec()].concat();
+    gateways.into_iter().chain(of_the_link).chain([rule(forged)]).collect()
+}
+
+/// Pods are kept to their own addresses, and tunnel packets of members are not tracked.
 fn prerouting(settings: &Settings) -> Chain {
     let outer = settings.outer;
     let mut rule = vec![Expr::Family(outer)];
     rule.extend(tunnel(settings));
     rule.push(Expr::Source { set: SetName::Peers(outer), negated: false });
     rule.push(Expr::Notrack);
-    chain("prerouting", ChainKind::Filter, Hook::Prerouting, RAW, vec![rule])
+    chain("prerouting", ChainKind::Filter, Hook::Prerouting, RAW, [pods(), vec![rule]].concat())
 }
 
 /// Our own tunnel packets are not tracked either.
@@ -83,8 +102,8 @@ fn input(settings: &Settings) -> Chain {
     chain("input", ChainKind::Filter, Hook::Input, FILTER, rules)
 }
 
-/// Tunnel packets that a pod sends to another host are dropped after destination translation: what comes out of a pod of
-/// this node, and what has a pod's source by whichever way it came.
+/// Tunnel packets that a pod sends to another host are dropped after destination translation: what comes out of a pod
+/// of this node, and what has a pod's source by whichever way it came.
 fn forward(settings: &Settings) -> Chain {
     let by_source = Family::ALL.map(|family| {
         let mut rule = vec![Expr::Family(family)];
@@ -120,8 +139,8 @@ fn postrouting(settings: &Settings, device: LinkName) -> Chain {
     chain("postrouting", ChainKind::Nat, Hook::Postrouting, SOURCE_NAT, rules)
 }
 
-/// Fully random ports, never the tunnel's own: a reply to it would be taken for a tunnel packet. Protocols without ports
-/// follow in a rule of their own.
+/// Fully random ports, never the tunnel's own: a reply to it would be taken for a tunnel packet. Protocols without
+/// ports follow in a rule of their own.
 fn masquerade(matches: &Rule, tunnel_port: u16) -> Vec<Rule> {
     let rule = |more: Vec<Expr>| [matches.clone(), more].concat();
     let ports = source_ports(tunnel_port);

@@ -203,6 +203,10 @@ mod tests {
         reader.finish()
     }
 
+    fn host(address: IpAddr) -> IpNetwork {
+        IpNetwork::new(address, 32).expect("a host")
+    }
+
     fn networks(texts: &[&str]) -> Vec<IpNetwork> {
         texts.iter().map(|text| text.parse().expect("a network")).collect()
     }
@@ -233,7 +237,7 @@ mod tests {
         #[test]
         fn any_addresses_read_back(values in prop::collection::btree_set(any::<u32>(), 1..4000)) {
             let wanted: BTreeSet<IpNetwork> =
-                values.into_iter().map(|value| IpNetwork::new(Ipv4Addr::from(value).into(), 32).expect("a host")).collect();
+                values.into_iter().map(|value| host(Ipv4Addr::from(value).into())).collect();
             let list: Vec<IpNetwork> = wanted.iter().copied().collect();
             prop_assert_eq!(read_back(SetName::Peers(Family::V4), &list).networks, wanted);
         }

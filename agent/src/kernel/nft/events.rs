@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use weft_core::nft::TABLE;
 
 use super::{
+    socket::enlarge_receiving,
     table::TABLE_NAME,
     wire::{FAMILY_HEADER, INET, Parsed, Received, SUBSYSTEM, messages},
 };
@@ -31,6 +32,8 @@ pub(super) fn subscribe(own: u32, sender: mpsc::Sender<Event>) -> io::Result<()>
     // Membership before the bind brings no notification.
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
     socket.socket_mut().add_membership(GROUP)?;
+    // Our own changes come back as well, 10,000 elements as almost a megabyte: they must not push out what others do.
+    enlarge_receiving(socket.socket_ref())?;
     tokio::spawn(async move {
         tokio::select! {
             () = sender.closed() => {}

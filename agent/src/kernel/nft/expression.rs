@@ -1,8 +1,11 @@
 //! Rules in Weft's vocabulary, to and from nf_tables expressions.
 //!
-//! Reading is the inverse of writing: steps that no expression of ours is written as become [`Expr::Foreign`], so that a
-//! rule which a foreign hand touched never equals the one we wrote.
+//! Reading is the inverse of writing: steps that no expression of ours is written as become [`Expr::Foreign`], so that
+//! a rule which a foreign hand touched never equals the one we wrote.
 
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 use weft_core::{
     nft::{CounterName, Expr, Rule, SetName},
     types::Family,
@@ -71,6 +74,9 @@ fn steps(expr: &Expr) -> Vec<Step> {
         }
         Expr::Source { set, negated } => address(source_offset(set.family()), *set, *negated),
         Expr::Destination { set, negated } => address(destination_offset(set.family()), *set, *negated),
+        Expr::SourceIn(network) => prefix(source_offset(Family::of(network.ip())), network),
+        Expr::DestinationIn(network) => prefix(destination_offset(Family::of(network.ip())), network),
+        Expr::NotItsSource => vec![Step::ReversePath, Step::Equal(vec![0])],
         Expr::Counter(name) => vec![Step::Counter(name.as_str().to_owned())],
         Expr::Notrack => vec![Step::Notrack],
         Expr::Drop => vec![Step::Verdict(DROP)],
@@ -99,6 +105,10 @@ fn read(steps: &[Step]) -> Option<(Expr, &[Step])> {
         [Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set, negated }, ..] => {
             (read_address(*offset, *length, set, *negated)?, 2)
         }
+        [Step::Payload { base: NETWORK, offset, length }, Step::Equal(value), ..] if value.len() == *length as usize => {
+            (read_prefix(*offset, value)?, 2)
+        }
+        [Step::ReversePath, Step::Equal(value), ..] if value == &[0] => (Expr::NotItsSource, 2),
         [Step::Counter(name), ..] => {
             (Expr::Counter(CounterName::ALL.into_iter().find(|counter| counter.as_str() == name)?), 1)
         }
@@ -160,6 +170,36 @@ fn transport(offset: u32, length: u32) -> Step {
 fn address(offset: u32, set: SetName, negated: bool) -> Vec<Step> {
     let length = u32::from(set.family().bits() / 8);
     vec![Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set: set.as_str().to_owned(), negated }]
+}
+
+/// Compares the first bytes of an address.
+fn prefix(offset: u32, network: &IpNetwork) -> Vec<Step> {
+    let octets = match network.network() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let length = usize::from(network.prefix() / 8);
+    let payload = Step::Payload { base: NETWORK, offset, length: u32::from(network.prefix() / 8) };
+    vec![payload, Step::Equal(octets[..length].into())]
+}
+
+fn read_prefix(offset: u32, value: &[u8]) -> Option<Expr> {
+    let family = Family::ALL
+        .into_iter()
+        .find(|family| [source_offset(*family), destination_offset(*family)].contains(&offset))?;
+    let address: IpAddr = match family {
+        Family::V4 => filled::<4>(value)?.into(),
+        Family::V6 => filled::<16>(value)?.into(),
+    };
+    let network = IpNetwork::new(address, u8::try_from(value.len() * 8).ok()?).ok()?;
+    Some(if offset == source_offset(family) { Expr::SourceIn(network) } else { Expr::DestinationIn(network) })
+}
+
+/// The value, and zeros up to `N` bytes.
+fn filled<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    octets.get_mut(..value.len())?.copy_from_slice(value);
+    Some(octets)
 }
 
 /// Where the source address is in the IP header (RFC 791, section 3.1; RFC 8200, section 3).

@@ -1,7 +1,7 @@
 //! Other tables' chains that drop forwarded packets.
 //!
-//! An accept of ours cannot undo a drop of theirs, so the operator has to know of them. Reads only, and never judges more
-//! than is plain: a chain's policy, and a last rule that takes every packet.
+//! An accept of ours cannot undo a drop of theirs, so the operator has to know of them. Reads only, and never judges
+//! more than is plain: a chain's policy, and a last rule that takes every packet.
 
 use weft_core::{nft::TABLE, types::Family};
 

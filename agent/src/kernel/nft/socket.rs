@@ -1,8 +1,8 @@
 //! A netlink socket to the netfilter subsystem: requests, dumps and transactions.
 //!
-//! nfnetlink works inside the system call that sends: when `send` returns, every answer (of a dump, its next part) is in
-//! the receive queue. So nothing here waits, and an empty queue before the end means that answers were lost. Must never
-//! take an incomplete answer for a whole one.
+//! nfnetlink works inside the system call that sends: when `send` returns, every answer (of a dump, its next part) is
+//! in the receive queue. So nothing here waits, and an empty queue before the end means that answers were lost. Must
+//! never take an incomplete answer for a whole one.
 
 use std::io;
 
@@ -242,14 +242,21 @@ impl Netfilter {
 
 /// Gives the socket large buffers, beyond the system's limit where we may, and says how much can be sent at once.
 fn enlarge(socket: &Socket) -> io::Result<usize> {
+    enlarge_receiving(socket)?;
     let fd = borrow(socket);
-    if sockopt::set_socket_recv_buffer_size_force(fd, RECEIVE_BUFFER).is_err() {
-        sockopt::set_socket_recv_buffer_size(fd, RECEIVE_BUFFER)?;
-    }
     if sockopt::set_socket_send_buffer_size_force(fd, SEND_BUFFER).is_err() {
         sockopt::set_socket_send_buffer_size(fd, SEND_BUFFER)?;
     }
     Ok(sockopt::socket_send_buffer_size(fd)?.saturating_sub(SEND_MARGIN))
+}
+
+/// The same for the receive buffer alone.
+pub(super) fn enlarge_receiving(socket: &Socket) -> io::Result<()> {
+    let fd = borrow(socket);
+    if sockopt::set_socket_recv_buffer_size_force(fd, RECEIVE_BUFFER).is_err() {
+        sockopt::set_socket_recv_buffer_size(fd, RECEIVE_BUFFER)?;
+    }
+    Ok(())
 }
 
 #[allow(unsafe_code)]

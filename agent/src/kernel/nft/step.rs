@@ -1,7 +1,8 @@
 //! Single nf_tables expressions: what one of them does, and its attributes.
 //!
 //! Encodes as the kernel dumps, with register 1 for every match, and reads back strictly: an expression with anything
-//! more or less than what [`Step::encode`] writes is [`Step::Foreign`]. Layout: include/uapi/linux/netfilter/nf_tables.h.
+//! more or less than what [`Step::encode`] writes is [`Step::Foreign`]. Layout:
+//! include/uapi/linux/netfilter/nf_tables.h.
 
 use super::wire::{Attributes, Malformed, Parsed};
 
@@ -19,6 +20,10 @@ const DATA: u16 = 2;
 /// `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`.
 pub(super) const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
+/// `NFT_FIB_RESULT_OIF`.
+const FIB_OIF: u32 = 1;
+/// `NFTA_FIB_F_SADDR`, `NFTA_FIB_F_IIF` and `NFTA_FIB_F_PRESENT`.
+const FIB_REVERSE: u32 = 1 | 1 << 3 | 1 << 5;
 /// `NFT_CMP_EQ`.
 const EQUAL: u32 = 0;
 
@@ -45,6 +50,8 @@ pub(super) enum Step {
         /// `NFT_LOOKUP_F_INV`.
         negated: bool,
     },
+    /// Looks up where packets to the source would leave by the link it came by: loads whether they do.
+    ReversePath,
     /// Loads a constant into a register.
     Value(u32, Vec<u8>),
     /// Ends with a verdict (`NF_DROP`, `NF_ACCEPT`).
@@ -80,6 +87,7 @@ impl Step {
             Self::Lookup { set, negated } => {
                 ("lookup", new().text(1, set).number(2, FIRST).number(5, u32::from(*negated)))
             }
+            Self::ReversePath => ("fib", new().number(1, FIRST).number(2, FIB_OIF).number(3, FIB_REVERSE)),
             Self::Value(register, value) => {
                 ("immediate", new().number(1, *register).nest(2, &new().bytes(DATA_VALUE, value)))
             }
@@ -109,6 +117,7 @@ impl Step {
             "payload" => Self::payload(&data),
             "cmp" => Self::compare(&data)?,
             "lookup" => Self::lookup(&data),
+            "fib" => Self::reverse_path(&data),
             "immediate" => Self::immediate(&data)?,
             "objref" => Self::counter(&data),
             "notrack" => Some(Self::Notrack),
@@ -137,6 +146,11 @@ impl Step {
     fn lookup(data: &Parsed<'_>) -> Option<Self> {
         let ours = data.is_exactly(&[1, 2, 5], 5) && data.number(2)? == FIRST && data.number(5)? <= 1;
         ours.then_some(Self::Lookup { set: data.text(1)?, negated: data.number(5)? == 1 })
+    }
+
+    fn reverse_path(data: &Parsed<'_>) -> Option<Self> {
+        let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(1)? == FIRST;
+        (ours && data.number(2)? == FIB_OIF && data.number(3)? == FIB_REVERSE).then_some(Self::ReversePath)
     }
 
     fn immediate(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {

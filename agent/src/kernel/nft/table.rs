@@ -1,8 +1,8 @@
 //! Table `inet weft` as the kernel holds it, read whole.
 //!
-//! Owns reading and judging: what of it is ours as we would write it, and what is not. Chains, sets and counters of ours
-//! that a foreign hand changed are not sound; the transaction replaces them. Must never return a view in which parts are
-//! of different generations.
+//! Owns reading and judging: what of it is ours as we would write it, and what is not. Chains, sets and counters of
+//! ours that a foreign hand changed are not sound; the transaction replaces them. Must never return a view in which
+//! parts are of different generations.
 
 use std::{collections::BTreeMap, sync::Arc};
 

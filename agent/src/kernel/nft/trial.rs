@@ -1,7 +1,7 @@
 //! Asks the kernel whether it could take our table, without changing anything.
 //!
-//! A transaction with all we need ends in a message that must fail: the kernel checks each message, says which it refuses,
-//! and then undoes all of them. Must never be a transaction that can succeed.
+//! A transaction with all we need ends in a message that must fail: the kernel checks each message, says which it
+//! refuses, and then undoes all of them. Must never be a transaction that can succeed.
 
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<Option<Missing>, 
 
     let refusals = match socket.transaction(&batch, None) {
         Err(refusals) => refusals,
-        // The table is empty, new and harmless, but this cannot happen: its last message names a chain that is not there.
+        // The table is empty, new and harmless, but this cannot happen: its last message names a chain that is not
+        // there.
         Ok(()) => return Ok(None),
     };
     let mut rules = ruleset.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| (chain.name.as_str(), rule)));

@@ -1,7 +1,8 @@
 //! Netlink messages of the netfilter subsystem as bytes: attributes written and read.
 //!
-//! Owns the framing (include/uapi/linux/netlink.h, netfilter/nfnetlink.h) and nothing of what attributes mean. Bytes are
-//! kept as they are because drift shows in attributes that a typed decoder would drop. Must never panic on what it reads.
+//! Owns the framing (include/uapi/linux/netlink.h, netfilter/nfnetlink.h) and nothing of what attributes mean. Bytes
+//! are kept as they are because drift shows in attributes that a typed decoder would drop. Must never panic on what it
+//! reads.
 
 use weft_core::kernel::Key;
 
