@@ -69,6 +69,8 @@ pub struct AgentStatus {
     pub controller_connected: bool,
     /// Why it is not.
     pub controller_message: String,
+    /// Pods attached.
+    pub pods: u32,
     /// Objects put back so far.
     pub repaired_objects: u64,
     /// Tunnel packets of pods that were dropped.
