@@ -159,6 +159,19 @@ fn added_route(what: String, message: RouteMessage) -> Request {
     Request { what, message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
+/// Asks for all IPv6 routes.
+pub(in super::super) fn ipv6_routes() -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// True for the route that makes packets to `address` the host's own.
+pub(in super::super) fn is_local(message: &RouteNetlinkMessage, address: IpAddr) -> bool {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return false };
+    route.header.kind == RouteType::Local && route.attributes.contains(&RouteAttribute::Destination(address.into()))
+}
+
 /// The family's number.
 pub(in super::super) const fn family(address: IpAddr) -> AddressFamily {
     match address {
