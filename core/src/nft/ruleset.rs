@@ -52,9 +52,10 @@ fn pods() -> Vec<Rule> {
         let matches = [Expr::Family(Family::of(gateway)), Expr::DestinationIn(gateway.into())];
         rule([matches, dropped(CounterName::PodToGateway)].concat())
     });
-    // What every link of IPv6 sends by itself, such as multicast listener reports: no forgery, and of no use here.
+    // What every link of IPv6 sends by itself, such as multicast listener reports, is no forgery. It goes no further than
+    // this host: link-local sources are not forwarded.
     let of_the_link = [Expr::DestinationIn(network("ff00::/8")), Expr::SourceIn(network("fe80::/64"))]
-        .map(|matches| rule(vec![Expr::Family(Family::V6), matches, Expr::Drop]));
+        .map(|matches| rule(vec![Expr::Family(Family::V6), matches, Expr::Accept]));
     let forged = [vec![Expr::NotItsSource], dropped(CounterName::ForgedByPod).to_vec()].concat();
     gateways.into_iter().chain(of_the_link).chain([rule(forged)]).collect()
 }
