@@ -30,3 +30,14 @@ pub(crate) mod wire;
 pub use error::{CniError, Code};
 pub use run::{Outcome, main, run};
 pub use version::Version;
+
+use crate::pods::AttachmentKey;
+
+/// Takes a pod's link away as its DEL would, for `weft-agent cleanup`. False where it is gone already.
+///
+/// # Errors
+/// Where the kernel refuses, or a link of that name is not Weft's.
+pub fn unplug(key: &AttachmentKey) -> Result<bool, CniError> {
+    let mut host = netlink::Netlink::open().map_err(wire::kernel)?;
+    wire::delete(&mut host, key.link(), key.host_mac())
+}

@@ -15,7 +15,7 @@ use weft_core::{desired::Pod, types::LinkName};
 
 use crate::{
     api::{self, Api},
-    cni::install,
+    cni::{self, install},
     config::{CniPaths, Config},
     controller::{Client, ConnectionStatus, Held, Links, Standing},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
@@ -112,13 +112,28 @@ pub async fn cleanup(config: Config) -> anyhow::Result<()> {
     if let Some(cni) = &config.cni {
         install::remove(&cni.bin_dir, &cni.conf_dir).context("the CNI files cannot be removed")?;
     }
-    let removed = remove_kernel_objects(&config).await?;
+    let unplugged = unplug_pods(&config.state_dir.join("pods"))?;
+    let removed = remove_kernel_objects(&config).await? + unplugged;
     for dir in ["identity", "pods"] {
         remove_dir(&config.state_dir.join(dir))?;
     }
     LastGood::in_dir(&config.state_dir).remove().context("the last good membership cannot be removed")?;
     info!(objects = removed, "removed what Weft made on this host");
     Ok(())
+}
+
+/// Pods whose addresses are about to be forgotten must not go on using them: their links go.
+fn unplug_pods(dir: &Path) -> anyhow::Result<usize> {
+    if !dir.is_dir() {
+        return Ok(0);
+    }
+    let disk = DirDisk::open(dir).with_context(|| format!("pods directory {}", dir.display()))?;
+    let pods = PodStore::open(disk)?.store.records();
+    let mut unplugged = 0;
+    for key in pods.keys() {
+        unplugged += usize::from(cni::unplug(key).with_context(|| format!("the link of {key} cannot be removed"))?);
+    }
+    Ok(unplugged)
 }
 
 async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
