@@ -57,6 +57,8 @@ pub fn init(format: Format) {
     let log = tracing_subscriber::registry().with(lines).with(RateLimit::default());
     let _logging_already = log.with(filter.unwrap_or_else(|_| EnvFilter::new("info"))).try_init();
     if let Some(wrong) = wrong {
-        tracing::warn!("{FILTER}={wanted:?} is no filter ({wrong}): give a level, or parts such as weft_agent=debug,info");
+        tracing::warn!(
+            "{FILTER}={wanted:?} is no filter ({wrong}): give a level, or parts such as weft_agent=debug,info"
+        );
     }
 }
