@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
 use weft_core::{
     desired::{self, Local},
-    diff::diff_keys,
+    diff::{Op, diff_keys},
     kernel::{Key, Observed},
     membership::{Delta, Member, Snapshot, Touched},
     settings::Settings,
@@ -119,13 +119,21 @@ impl<K: Kernel> Engine<K> {
         if plan.ops.is_empty() {
             return plan.conflicts.is_empty();
         }
+        // Until it was read back, what is new counts as deviating: should its creation fail because somebody else's object
+        // holds its place, the full look that follows must not take that one for ours.
+        let new: Vec<Key> = plan.ops.iter().filter(|op| is_new(op)).map(|op| *op.key()).collect();
+        self.deviations.extend(new.iter().map(|key| (*key, "was not read back yet".to_owned())));
         if !self.kernel.apply(&plan.ops).await.is_empty() {
             return false;
         }
         let listed: Vec<Key> = keys.iter().copied().collect();
         let Ok(observed) = self.kernel.read(Scope::Keys(&listed)).await else { return false };
         let after = diff_keys(&observed, &self.desired, keys, &held, local.device);
-        after.is_some_and(|plan| plan.is_empty())
+        let settled = after.is_some_and(|plan| plan.is_empty());
+        if settled {
+            self.deviations.retain(|key, _| !new.contains(key));
+        }
+        settled
     }
 
     /// A full look very soon, because a small one did not do.
@@ -133,4 +141,9 @@ impl<K: Kernel> Engine<K> {
         self.trusted = false;
         self.look_within(Duration::ZERO);
     }
+}
+
+/// True for what creates an object.
+const fn is_new(op: &Op) -> bool {
+    matches!(op, Op::Put { old: None, .. })
 }
