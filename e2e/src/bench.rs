@@ -4,6 +4,7 @@
 //! on one machine, and medians are printed.
 
 pub mod peers;
+pub mod pods;
 
 /// The median, of the lower two where their number is even.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {

@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    bench::pods,
     demo::{self, Outcome, Screen},
     lab::{harness, print_logs, sandbox},
 };
@@ -54,10 +55,15 @@ enum Output {
 
 /// Parses the arguments and does what they say.
 pub fn run() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == pods::FLOOR) {
+        return pods::run_floor(words);
+    }
     let done = match Arguments::parse().command {
         Command::Demo(demo) if sandbox::is_inside() => Ok(show(&demo)),
         Command::Bench(arguments) if sandbox::is_inside() => bench::run(&arguments),
-        Command::Demo(_) | Command::Bench(_) => supervise::run(),
+        Command::Bench(arguments) => bench::prepare(&arguments).and_then(|()| supervise::run()),
+        Command::Demo(_) => supervise::run(),
         Command::In(arguments) => enter::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use crate::{
-    bench::peers,
+    bench::{peers, pods},
     lab::{harness, print_logs},
 };
 
@@ -21,6 +21,29 @@ pub(super) struct Arguments {
 enum Bench {
     /// Program thousands of peers in a fresh namespace, change one, and look at the agent's memory.
     Peers(Peers),
+    /// Attach and detach as many pods as a node may have, beside the reference plugins and the bare kernel work.
+    Pods(Pods),
+}
+
+#[derive(Debug, Args)]
+struct Pods {
+    /// Pods on the node.
+    #[arg(long, default_value_t = 110)]
+    pods: usize,
+    /// Rounds of each measurement; medians are printed.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// What to print on standard output; with `json` the findings alone.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// What has to be done outside the sandbox, which has no way out.
+pub(super) fn prepare(arguments: &Arguments) -> Result<()> {
+    match &arguments.bench {
+        Bench::Peers(_) => Ok(()),
+        Bench::Pods(_) => pods::build_reference(),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -41,8 +64,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         eprintln!("weft-lab: this is a build without optimisations; use ./dev bench for figures that count");
     }
+    // What the measured loop has to say is asked for by WEFT_LOG only: at its default it would mix with the findings.
+    if std::env::var_os("WEFT_LOG").is_some() {
+        weft_program::log::init(weft_program::log::Format::Text);
+    }
     let done = match &arguments.bench {
         Bench::Peers(arguments) => measure_peers(arguments),
+        Bench::Pods(arguments) => measure_pods(arguments),
     };
     if done.is_err() {
         print_logs();
@@ -57,6 +85,26 @@ fn measure_peers(arguments: &Peers) -> Result<()> {
     let findings = harness::run(async || peers::run(&plan, &|line| eprintln!("{line}")).await)?;
     if arguments.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
+    }
+    Ok(())
+}
+
+fn measure_pods(arguments: &Pods) -> Result<()> {
+    ensure!((1..=250).contains(&arguments.pods), "--pods takes a number from 1 to 250");
+    let plan = pods::Plan { pods: arguments.pods, rounds: arguments.rounds.max(1) };
+    let findings = harness::run(async || pods::run(&plan, &|line| eprintln!("{line}")).await)?;
+    if arguments.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+        return Ok(());
+    }
+    println!("{} pods, milliseconds, medians of {} rounds:", plan.pods, plan.rounds);
+    println!("                   weft p50   weft p99  floor p99  reference p99");
+    let rows = [("ADD at once", &findings.concurrent), ("ADD in a row", &findings.sequential)];
+    for (what, figures) in rows.into_iter().chain([("DEL at once", &findings.delete)]) {
+        println!(
+            "  {what:<14} {:>10.2} {:>10.2} {:>10.2} {:>14.2}",
+            figures.weft_p50_ms, figures.weft_p99_ms, figures.floor_p99_ms, figures.reference_p99_ms
+        );
     }
     Ok(())
 }
