@@ -27,8 +27,8 @@ pub enum Update {
     Snapshot(Snapshot, Vec<u8>),
     /// Changes.
     Delta(Delta),
-    /// What the agent holds is current, at this revision.
-    Current(Revision),
+    /// What has this digest, which the Hello told, is current, at this revision.
+    Current(Revision, Digest),
 }
 
 /// What the engine holds, for the Hello of the next stream.

@@ -1,13 +1,14 @@
 //! The one stream to the controller, opened again whenever it ends.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration, time::SystemTime};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
 
 use anyhow::Context;
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::{info, warn};
-use weft_core::types::NodeName;
+use weft_core::{membership::Digest, types::NodeName};
 use weft_proto::{
     connect,
     convert::{self, Facts, SnapshotBuilder},
@@ -52,6 +53,14 @@ pub struct Client {
     token_file: Option<PathBuf>,
     vault: Vault,
     links: Links,
+    login: Option<Arc<Login>>,
+}
+
+/// The identity in use, with the TLS configuration that remembers its sessions. Kept as long as the disk holds the same.
+#[derive(Debug)]
+struct Login {
+    identity: Identity,
+    tls: Arc<ClientConfig>,
 }
 
 /// Why a stream ended.
@@ -76,11 +85,11 @@ impl Client {
         state_dir: &std::path::Path,
         links: Links,
     ) -> anyhow::Result<Self> {
-        Ok(Self { node, controllers, token_file, vault: Vault::in_dir(state_dir)?, links })
+        Ok(Self { node, controllers, token_file, vault: Vault::in_dir(state_dir)?, links, login: None })
     }
 
     /// Runs until the engine is gone. Never gives up: without a controller the node lives on what it holds.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut wait = FIRST_WAIT;
         for controller in self.controllers.clone().iter().cycle() {
             if self.links.updates.is_closed() {
@@ -120,22 +129,36 @@ impl Client {
     }
 
     /// Connects, joins where needed, and keeps the stream until it ends.
-    async fn session(&self, controller: &str) -> anyhow::Result<Ended> {
+    async fn session(&mut self, controller: &str) -> anyhow::Result<Ended> {
         let address = connect::resolve(controller).await?;
         self.links.status.send_if_modified(|status| {
             let changed = status.address != Some(address.ip());
             status.address = Some(address.ip());
             changed
         });
-        let identity = self.identity(address).await?;
-        let channel = connect::controller(address, tls::for_identity(&identity)?).await?;
-        let ended = self.watch(controller, channel, &identity).await;
+        let login = self.login(address).await?;
+        let channel = connect::controller(address, Arc::clone(&login.tls)).await?;
+        let ended = self.watch(controller, channel, &login.identity).await;
         if ended.as_ref().is_err_and(|error| error.is::<Refused>()) && self.has_new_token() {
             info!("the identity is refused and there is a new token: joining again");
             self.join(address).await?;
             return Ok(Ended::Renewed);
         }
         ended
+    }
+
+    /// What was used last, unless another identity is stored by now.
+    async fn login(&mut self, address: SocketAddr) -> anyhow::Result<Arc<Login>> {
+        let usable = |login: &&Arc<Login>| {
+            self.vault.holds(&login.identity) && !login.identity.is_over(SystemTime::now())
+        };
+        if let Some(login) = self.login.as_ref().filter(usable) {
+            return Ok(Arc::clone(login));
+        }
+        let identity = self.identity(address).await?;
+        let login = Arc::new(Login { tls: tls::for_identity(&identity)?, identity });
+        self.login = Some(Arc::clone(&login));
+        Ok(login)
     }
 
     /// The stored identity, or one that the token buys.
@@ -183,7 +206,7 @@ impl Client {
                 message = stream.message() => {
                     let message = message.map_err(ended)?.context("the controller closed the stream")?;
                     self.links.status.send_if_modified(|status| connected(status, controller));
-                    self.receive(message, &mut snapshot).await?;
+                    self.receive(message, reporter.told, &mut snapshot).await?;
                 }
                 standing = reporter.changed() => match standing? {
                     Changed::Resync => return Ok(Ended::Resync),
@@ -198,10 +221,19 @@ impl Client {
         }
     }
 
-    async fn receive(&self, message: v1::WatchResponse, snapshot: &mut SnapshotBuilder) -> anyhow::Result<()> {
+    /// Hands a message on; `told` is the digest in the stream's Hello.
+    async fn receive(
+        &self,
+        message: v1::WatchResponse,
+        told: Option<Digest>,
+        snapshot: &mut SnapshotBuilder,
+    ) -> anyhow::Result<()> {
         let revision = message.revision.context("the controller sent a message without a revision")?;
         let update = match message.message.context("the controller sent an empty message")? {
-            Received::Current(_) => Update::Current(revision.into()),
+            Received::Current(_) => {
+                let told = told.context("the controller found a membership current that it was not told of")?;
+                Update::Current(revision.into(), told)
+            }
             Received::Delta(delta) => Update::Delta(convert::delta(revision.into(), delta)?),
             Received::SnapshotChunk(chunk) => return Ok(snapshot.chunk(revision.into(), chunk)?),
             Received::SnapshotEnd(end) => {
@@ -246,6 +278,8 @@ struct Reporter {
     sender: mpsc::Sender<v1::WatchRequest>,
     sent: Standing,
     resyncs: u64,
+    /// The digest in the Hello.
+    told: Option<Digest>,
 }
 
 impl Reporter {
@@ -263,7 +297,7 @@ impl Reporter {
             facts: known,
         };
         let sent = standing.borrow_and_update().clone();
-        let mut reporter = Self { held, facts, standing, sender, sent, resyncs: holds.resyncs };
+        let mut reporter = Self { held, facts, standing, sender, sent, resyncs: holds.resyncs, told: holds.digest };
         reporter.queue(Sent::Hello(hello)).await?;
         let first = v1::Report {
             applied: reporter.sent.applied.map(Into::into),

@@ -25,7 +25,7 @@ impl<K: Kernel> Engine<K> {
         match update {
             Update::Snapshot(snapshot, digest) => self.snapshot(snapshot, &digest).await,
             Update::Delta(delta) => self.delta(&delta).await,
-            Update::Current(revision) => match self.view.adopt(revision) {
+            Update::Current(revision, found) => match self.view.adopt(revision, found) {
                 Ok(()) => {
                     self.membership_changed();
                     self.publish();

@@ -51,7 +51,7 @@ fn receive(view: &mut View, next: Next) -> u64 {
         let response: WatchResponse = prost::Message::decode(message).expect("a message");
         let revision = response.revision.expect("a revision").into();
         match response.message.expect("a kind") {
-            Message::Current(_) => view.adopt(revision).expect("nothing newer"),
+            Message::Current(_) => view.adopt(revision, view.digest()).expect("nothing newer"),
             Message::SnapshotChunk(chunk) => builder.chunk(revision, chunk).expect("sound"),
             Message::SnapshotEnd(end) => {
                 let digest = end.digest.clone();

@@ -76,7 +76,7 @@ impl Agent {
         match message.message.expect("a kind") {
             watch_response::Message::Current(_) => {
                 self.log.push("current");
-                self.view.adopt(revision).expect("nothing newer is held");
+                self.view.adopt(revision, self.view.digest()).expect("nothing newer is held");
             }
             watch_response::Message::SnapshotChunk(chunk) => {
                 self.log.push("chunk");

@@ -80,6 +80,14 @@ pub enum ViewError {
         /// What was offered.
         offered: Revision,
     },
+    /// The leader found a digest right that is not held any more: a change was applied since it was told.
+    #[error("revision {offered} was found to be what was held before {held} was: tell what is held now")]
+    Overtaken {
+        /// What is held.
+        held: Revision,
+        /// What was offered.
+        offered: Revision,
+    },
     /// A snapshot without members, while some are held.
     #[error("the snapshot at revision {offered} has no members while {held} are held: a receiver is always a member")]
     Empty {
@@ -189,13 +197,17 @@ impl View {
         Ok(settings.into_iter().chain(members).collect())
     }
 
-    /// The leader found the digest right: what is held is `revision`.
-    pub fn adopt(&mut self, revision: Revision) -> Result<(), ViewError> {
+    /// The leader found digest `found` right: what has it is `revision`. Between telling the digest and hearing of it
+    /// changes of an earlier stream may have been applied, and what is held then is something else.
+    pub fn adopt(&mut self, revision: Revision, found: Digest) -> Result<(), ViewError> {
         if self.settings.is_none() {
             return Err(ViewError::NoSnapshot(revision));
         }
         if revision < self.revision {
             return Err(ViewError::Older { held: self.revision, offered: revision });
+        }
+        if found != self.digest {
+            return Err(ViewError::Overtaken { held: self.revision, offered: revision });
         }
         self.revision = revision;
         Ok(())

@@ -266,11 +266,25 @@ fn what_is_older_or_emptier_is_refused() {
     assert!(matches!(view.apply_delta(&delta), Err(ViewError::OtherEpoch { held: 7, .. })));
     let across = Delta { to: Revision::new(7, 9), ..delta.clone() };
     assert!(matches!(view.apply_delta(&across), Err(ViewError::OtherEpoch { .. })));
-    assert!(matches!(view.adopt(Revision::new(6, 99)), Err(ViewError::Older { .. })));
+    assert!(matches!(view.adopt(Revision::new(6, 99), view.digest()), Err(ViewError::Older { .. })));
     assert!(matches!(View::new().apply_delta(&delta), Err(ViewError::NoSnapshot(_))));
     assert_eq!(view.snapshot(), held);
-    view.adopt(Revision::new(8, 0)).expect("a later epoch with the same content");
+    view.adopt(Revision::new(8, 0), view.digest()).expect("a later epoch with the same content");
     assert_eq!((view.revision(), view.len()), (Revision::new(8, 0), 2));
+}
+
+#[test]
+fn what_was_found_current_counts_only_while_it_is_held() {
+    // An agent tells its digest while a change of the broken stream still waits to be applied. The next leader knows
+    // nothing of that change's member any more, and finds the digest right.
+    let mut log = Log::new(7, some_settings(), [some_member(1, 1)]);
+    let mut view = view_of(&log);
+    let (told, held) = (view.digest(), view.revision());
+    log.upsert(some_member(2, 2));
+    view.apply_delta(&log.since(held).expect("kept")).expect("the next change");
+    let refused = view.adopt(Revision::new(8, 0), told);
+    assert!(matches!(refused, Err(ViewError::Overtaken { .. })), "a departed member is held for ever: {refused:?}");
+    assert_eq!(view.revision(), log.revision());
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(super) struct State {
 pub(super) enum Update {
     Snapshot(Snapshot, Vec<u8>),
     Delta(Delta),
-    Current(Revision, Option<Digest>),
+    Current(Revision, Digest),
 }
 
 /// A run of the agent.
@@ -75,6 +75,8 @@ pub(super) struct Agent {
     pub(super) parted_until: u64,
     pub(super) slow_until: u64,
     pub(super) broken_until: u64,
+    /// Never starts again.
+    pub(super) is_retired: bool,
 }
 
 impl Agent {
@@ -91,6 +93,7 @@ impl Agent {
             parted_until: 0,
             slow_until: 0,
             broken_until: 0,
+            is_retired: false,
         }
     }
 
@@ -147,7 +150,7 @@ pub(super) fn address(number: u64, random: &mut Random) -> UnderlayAddress {
 impl World {
     /// Starts an agent on what its disk and its kernel hold.
     pub(super) fn agent_start(&mut self, number: usize) -> Checked {
-        if self.agents[number].process.is_some() {
+        if self.agents[number].process.is_some() || self.agents[number].is_retired {
             return Ok(());
         }
         let agent = &mut self.agents[number];
@@ -157,7 +160,6 @@ impl World {
             view.apply_snapshot(last_good).expect("an empty view takes every snapshot of ours");
         }
         let held = view.settings().map(|_| (view.revision(), view.digest())).unzip();
-        let run = agent.run;
         agent.process = Some(Run {
             view,
             ids: NexthopIds::new(),
@@ -172,7 +174,7 @@ impl World {
         });
         self.say(|world| format!("{} starts, holding {:?}", world.agents[number].name, held.0));
         self.look(number)?;
-        self.soon(0, 200, Event::Client(number, run));
+        self.try_again(number, 0, 200);
         Ok(())
     }
 

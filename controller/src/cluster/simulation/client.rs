@@ -37,6 +37,8 @@ enum Doing {
 pub(super) struct Client {
     doing: Doing,
     wait: u64,
+    /// The timer that counts: the one set last.
+    timer: u64,
     /// The open stream was answered.
     is_answered: bool,
     builder: SnapshotBuilder,
@@ -72,11 +74,11 @@ pub(super) struct Request {
 
 impl World {
     /// The client's next try.
-    pub(super) fn client(&mut self, number: usize, run: u64) {
+    pub(super) fn client(&mut self, number: usize, timer: u64) {
         let unix_seconds = self.agent_unix_seconds();
         let agent = &mut self.agents[number];
         let (has_new_token, identity) = (agent.has_new_token(), agent.state.identity.clone());
-        let Some(process) = agent.running(run) else { return };
+        let Some(process) = agent.process.as_mut().filter(|process| process.client.timer == timer) else { return };
         match process.client.doing {
             Doing::Watching(_) => return,
             // No answer in time: whatever becomes of that one, another is asked.
@@ -127,7 +129,7 @@ impl World {
             1 if !self.is_healing => {}
             _ => self.soon(0, 50, Event::Ask(request)),
         }
-        self.soon(5000, 6000, Event::Client(number, run));
+        self.try_again(number, 5000, 6000);
     }
 
     /// A certificate that is due for renewal.
@@ -164,7 +166,7 @@ impl World {
                 if let Question::Join(token, _) = request.question {
                     state.used_token = Some(token.id);
                 }
-                self.after(0, Event::Client(agent, request.run));
+                self.try_again(agent, 0, 0);
             }
             Err(refusal) => {
                 self.say(|world| format!("{} is refused: {refusal}", world.agents[agent].name));
@@ -174,12 +176,19 @@ impl World {
     }
 
     fn wait_and_try(&mut self, number: usize) {
-        let run = self.agents[number].run;
         let Some(process) = &mut self.agents[number].process else { return };
         process.client.doing = Doing::Waiting;
         let wait = process.client.wait.max(200);
         process.client.wait = (wait * 2).min(LONGEST_WAIT);
-        self.soon(wait / 2, wait, Event::Client(number, run));
+        self.try_again(number, wait / 2, wait);
+    }
+
+    /// The client wakes again, unless something else is begun before.
+    pub(super) fn try_again(&mut self, number: usize, least: u64, most: u64) {
+        let timer = self.number();
+        let Some(process) = &mut self.agents[number].process else { return };
+        process.client.timer = timer;
+        self.soon(least, most, Event::Client(number, timer));
     }
 
     /// A message of the open stream.
@@ -202,7 +211,7 @@ impl World {
         let client = &mut process.client;
         let revision: Revision = message.revision.map(Into::into).expect("frames of ours have a revision");
         let update = match message.message.expect("frames of ours have a message") {
-            Message::Current(_) => Update::Current(revision, client.hello.1),
+            Message::Current(_) => Update::Current(revision, client.hello.1.expect("found current, so it was told")),
             Message::Delta(delta) => Update::Delta(convert::delta(revision, delta).expect("our own delta")),
             Message::SnapshotChunk(chunk) => {
                 let partial = (self.planted == Planted::IncompleteSnapshot).then(|| chunk.members.clone());

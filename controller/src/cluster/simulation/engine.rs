@@ -30,7 +30,7 @@ impl World {
                 }
             }
             Update::Delta(delta) => process.view.apply_delta(&delta).map(drop).map_err(|error| error.to_string()),
-            Update::Current(revision, _) => process.view.adopt(revision).map_err(|error| error.to_string()),
+            Update::Current(revision, found) => process.view.adopt(revision, found).map_err(|error| error.to_string()),
         };
         match taken {
             Ok(()) => {

@@ -34,9 +34,7 @@ impl World {
             let agent = &self.agents[number];
             let life = self.disk.ledger(|ledger| ledger.life(&agent.name));
             if number >= room {
-                if life.is_some() {
-                    self.delete(number);
-                }
+                self.retire(number, life.is_some());
                 continue;
             }
             let held = agent.state.identity.as_ref().map(|identity| identity.incarnation);
@@ -47,6 +45,15 @@ impl World {
                 self.make_token(number);
             }
         }
+    }
+
+    /// A machine that is taken away for good.
+    fn retire(&mut self, number: usize, is_member: bool) {
+        if is_member {
+            self.delete(number);
+        }
+        self.agent_stop(number);
+        self.agents[number].is_retired = true;
     }
 
     /// How many nodes the pools have room for.

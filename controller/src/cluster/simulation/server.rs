@@ -15,7 +15,7 @@ use tokio::sync::{
 use weft_core::types::Revision;
 
 use super::{
-    Checked, Violation,
+    Checked, Planted, Violation,
     client::Question,
     hold,
     link::Up,
@@ -113,24 +113,29 @@ impl World {
     pub(super) fn command(&mut self, command: Command) {
         let Some(server) = &mut self.server else { return };
         server.queue.push_back(command);
-        if !std::mem::replace(&mut server.is_busy, true) {
-            self.soon(0, 10, Event::ServerWork);
-        }
+        self.wake_server();
     }
 
     /// Carries out some of what waits, together.
     pub(super) fn server_work(&mut self) -> Checked {
         let Some(server) = &mut self.server else { return Ok(()) };
+        server.is_busy = false;
         if server.queue.is_empty() {
-            server.is_busy = false;
             return Ok(());
         }
         let count = self.random.below(server.queue.len()) + 1;
         let commands: Vec<Command> = server.queue.drain(..count).collect();
         let outcome = server.actor.carry_out(commands.into_iter()).now_or_never().expect("the store answers at once");
         self.server_stepped(outcome)?;
-        self.soon(0, 10, Event::ServerWork);
+        self.wake_server();
         Ok(())
+    }
+
+    fn wake_server(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        if !server.queue.is_empty() && !std::mem::replace(&mut server.is_busy, true) {
+            self.soon(0, 10, Event::ServerWork);
+        }
     }
 
     pub(super) fn server_publish(&mut self) -> Checked {
@@ -201,8 +206,10 @@ impl World {
                 None => return Ok(Some(Owed::Join(request, identity, reply))),
                 Some(answer) => {
                     if let Ok(life) = &answer {
-                        let durable = self.disk.ledger(|ledger| ledger.life(&identity.name));
-                        hold!(durable == Some(*life), "{} was given life {life} before it was written", identity.name);
+                        // Where the planted bug does just that, it is left to the streams to show it.
+                        let is_written = self.planted == Planted::AnnounceBeforePersist
+                            || self.disk.ledger(|ledger| ledger.ever_lived(&identity.name, *life));
+                        hold!(is_written, "{} was given life {life} before that was written", identity.name);
                         self.counts.joins += 1;
                     }
                     self.counts.exhausted += u64::from(matches!(answer, Err(Refusal::PoolsExhausted { .. })));

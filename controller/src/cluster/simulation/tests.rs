@@ -107,7 +107,7 @@ fn found(planted: Planted) -> String {
 #[test]
 fn announcing_before_persisting_is_found() {
     let violation = found(Planted::AnnounceBeforePersist);
-    assert!(violation.contains("before"), "{violation}");
+    assert!(violation.contains("announced") && violation.contains("before that is written"), "{violation}");
 }
 
 #[test]

@@ -54,6 +54,35 @@ pub(super) enum Event {
     Look(usize, u64),
 }
 
+impl Event {
+    /// Its kind and what it is about, as numbers.
+    const fn parts(self) -> (u64, u64) {
+        match self {
+            Self::Chaos => (0, 0),
+            Self::Heal => (1, 0),
+            Self::Operator => (2, 0),
+            Self::Flush => (3, 0),
+            Self::ServerStart => (4, 0),
+            Self::ServerWork => (5, 0),
+            Self::ServerPublish => (6, 0),
+            Self::ServerTick(run) => (7, run),
+            Self::Pump(link) => (8, link),
+            Self::ToServer(link) => (9, link),
+            Self::ToAgent(link) => (10, link),
+            Self::ServerNotices(link) => (11, link),
+            Self::AgentNotices(link) => (12, link),
+            Self::Ask(request) => (13, request),
+            Self::Answer(request) => (14, request),
+            Self::AgentStart(agent) => (15, agent as u64),
+            Self::Token(agent) => (16, agent as u64),
+            Self::Client(_, run) => (17, run),
+            Self::Engine(_, run) => (18, run),
+            Self::Tidy(_, run) => (19, run),
+            Self::Look(_, run) => (20, run),
+        }
+    }
+}
+
 /// What a world came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -158,7 +187,8 @@ impl World {
             self.now = at;
             self.clock.set(at);
             self.handled += 1;
-            self.fingerprint = mix(self.fingerprint, at, &event);
+            self.fingerprint = mix(self.fingerprint, at, event);
+            if DBG {KINDS[event.parts().0 as usize].fetch_add(1, std::sync::atomic::Ordering::Relaxed);}
             hold!(at < CHAOS_MS + PATIENCE_MS, "no agreement long after the last fault: {}", self.differences());
             self.handle(event)?;
             self.disk.checked()?;
@@ -224,11 +254,9 @@ impl World {
     }
 }
 
-fn mix(fingerprint: u64, at: u64, event: &Event) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (fingerprint, at, event).hash(&mut hasher);
-    hasher.finish()
+fn mix(fingerprint: u64, at: u64, event: Event) -> u64 {
+    let (kind, number) = event.parts();
+    Random::new(fingerprint ^ at.rotate_left(32) ^ kind.rotate_left(56) ^ number).next()
 }
 
 /// Pools with room for two nodes each, so that they run full.

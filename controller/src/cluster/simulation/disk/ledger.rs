@@ -45,6 +45,11 @@ impl Ledger {
         self.ended.contains(name)
     }
 
+    /// True where the name has had that life, maybe a short one.
+    pub(in super::super) fn ever_lived(&self, name: &NodeName, life: u64) -> bool {
+        self.lives.get(name).is_some_and(|highest| *highest >= life)
+    }
+
     /// The life of a name now.
     pub(in super::super) fn life(&self, name: &NodeName) -> Option<u64> {
         self.nodes.get(name).map(|node| node.member.incarnation)
