@@ -17,6 +17,7 @@ pub struct Agent {
     host: Arc<Host>,
     controller: String,
     directory: PathBuf,
+    options: std::sync::Mutex<Vec<String>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -33,7 +34,7 @@ impl Agent {
         let path = directory.join("token");
         let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path)?;
         writeln!(file, "{token}").with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { host, controller: controller.to_owned(), directory, process: Mutex::default() })
+        Ok(Self { host, controller: controller.to_owned(), directory, options: Default::default(), process: Mutex::default() })
     }
 
     /// Its host.
@@ -65,6 +66,17 @@ impl Agent {
     pub fn weft(&self) -> Weft {
         let socket = self.socket().to_string_lossy().into_owned();
         Weft::new(Arc::clone(&self.host), vec!["--socket".to_owned(), socket])
+    }
+
+    /// Where its runtime would cache CNI results.
+    pub fn cni_results(&self) -> PathBuf {
+        self.directory.join("cni-results")
+    }
+
+    /// More flags, from its next start on.
+    pub fn set_options(&self, options: &[&str]) {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        *self.options.lock().expect("nobody panics while holding it") = options;
     }
 
     /// Starts it. Does not wait for it.
@@ -142,7 +154,8 @@ impl Agent {
         command.arg("--token-file").arg(self.directory.join("token"));
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
         command.arg("--cni-bin-dir").arg(self.cni_programs()).arg("--cni-conf-dir").arg(self.cni_configuration());
-        command.arg("--cni-binary").arg(binaries::find("weft-cni")?);
+        command.arg("--cni-binary").arg(binaries::find("weft-cni")?).arg("--cni-results-dir").arg(self.cni_results());
+        command.args(self.options.lock().expect("nobody panics while holding it").iter());
         Ok(command)
     }
 }
