@@ -97,6 +97,15 @@ impl Agent {
         }
     }
 
+    /// A copy of the machine with its disk, as of a virtual one that was cloned: it takes itself for the same node.
+    pub(super) fn twin(&self, random: &mut Random) -> Self {
+        let mut twin = Self::new(random.between(0, 4), random);
+        twin.name = self.name.clone();
+        twin.state = self.state.clone();
+        twin.token = self.token.clone();
+        twin
+    }
+
     pub(super) fn facts(&self) -> Facts {
         Facts { underlay: self.underlay(), underlay_mtu: 1500, agent_version: String::new() }
     }

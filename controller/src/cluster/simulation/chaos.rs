@@ -40,7 +40,8 @@ impl World {
             80..84 => self.server_crash(),
             84..86 => self.change_settings(),
             86..92 => self.spoil_store(),
-            92..96 => self.jump(),
+            92..95 => self.jump(),
+            95..97 => self.clone_machine(number),
             _ => self.renew(number),
         }
     }
@@ -141,6 +142,17 @@ impl World {
         let links: Vec<u64> = self.links.iter().filter(|(_, link)| link.agent == number).map(|(id, _)| *id).collect();
         links.into_iter().for_each(|link| self.cut(link));
         self.tell_facts(number);
+    }
+
+    fn clone_machine(&mut self, number: usize) {
+        if self.agents.len() > self.nodes {
+            return;
+        }
+        self.say(|world| format!("{} is cloned", world.agents[number].name));
+        let twin = self.agents[number].twin(&mut self.random);
+        self.agents.push(twin);
+        let twin = self.agents.len() - 1;
+        self.soon(0, 1000, Event::AgentStart(twin));
     }
 
     /// The operator changes the configuration, which takes a restart.

@@ -14,7 +14,13 @@ use weft_core::{
 };
 use weft_proto::v1::{self, watch_response::Message};
 
-use super::{Checked, hold, world::World};
+use super::{
+    Checked, Planted, Violation,
+    agent::{Agent, Run},
+    hold,
+    pump::End,
+    world::World,
+};
 
 /// What was.
 #[derive(Debug, Default)]
@@ -80,7 +86,7 @@ impl World {
                 "life {} of {name} is connected; {life:?} is the present one",
                 live.identity.incarnation
             );
-            let Some(process) = self.at_both_ends(name) else { continue };
+            let Some((_, process)) = self.at_both_ends(name) else { continue };
             let acknowledged = live.acknowledged.map(|sequence| Revision::new(epoch, sequence));
             hold!(
                 acknowledged.is_none_or(|revision| process.applied >= Some(revision)),
@@ -92,15 +98,15 @@ impl World {
     }
 
     /// The run of the agent whose stream is the one that the cluster counts.
-    fn at_both_ends(&self, name: &NodeName) -> Option<&super::agent::Run> {
+    fn at_both_ends(&self, name: &NodeName) -> Option<(&Agent, &Run)> {
         let server = self.server.as_ref()?;
         let session = server.actor.sessions.get(name)?.id;
-        let is_it = |end: &super::pump::End| end.node == *name && end.session.as_ref().is_some_and(|s| s.id == session);
+        let is_it = |end: &End| end.node == *name && end.session.as_ref().is_some_and(|s| s.id == session);
         let (number, _) = server.ends.iter().find(|(_, end)| is_it(end))?;
         let link = self.links.get(number)?;
         let agent = &self.agents[link.agent];
         let process = agent.process.as_ref().filter(|_| agent.run == link.run && link.agent_open)?;
-        (process.client.link() == Some(*number)).then_some(process)
+        (process.client.link() == Some(*number)).then_some((agent, process))
     }
 
     /// What left quarantine is in the kernel of nobody who is connected and counts.
@@ -110,10 +116,13 @@ impl World {
         let Some(server) = &self.server else { return Ok(()) };
         for (cidr, owner) in before.iter().filter(|(cidr, _)| !self.past.quarantine.contains_key(cidr)) {
             self.counts.released += 1;
-            for agent in &self.agents {
-                let degraded = server.actor.sessions.get(&agent.name).is_none_or(|live| live.is_degraded());
-                let is_lost = !degraded && self.at_both_ends(&agent.name).is_some() && agent.kernel.holds(cidr);
-                hold!(!is_lost, "{cidr} of {owner} is free again while the kernel of {} holds it", agent.name);
+            for (name, live) in server.actor.sessions.iter().filter(|(_, live)| !live.is_degraded()) {
+                let holds = self.at_both_ends(name).is_some_and(|(agent, _)| agent.kernel.holds(cidr));
+                hold!(
+                    !holds,
+                    "{cidr} of {owner} is free again while the kernel of {name}, life {}, holds it",
+                    live.identity.incarnation
+                );
             }
         }
         Ok(())
@@ -139,12 +148,12 @@ impl World {
             _ => (Vec::new(), Vec::new()),
         };
         for wire in members {
-            let member = Member::try_from(wire.clone()).map_err(|error| super::Violation(error.to_string()))?;
+            let member = Member::try_from(wire.clone()).map_err(|error| Violation(error.to_string()))?;
             let is_written = self.disk.ledger(|ledger| ledger.ever_was(&member));
             hold!(is_written, "{} is announced with {:?} before that is written", member.name, member.pod_cidrs);
         }
         for name in departed {
-            let name = name.parse().map_err(|error| super::Violation(format!("{error}")))?;
+            let name = name.parse().map_err(|error| Violation(format!("{error}")))?;
             let is_written = self.disk.ledger(|ledger| ledger.ever_ended(&name));
             hold!(is_written, "the departure of {name} is announced before it is written");
         }
@@ -157,9 +166,9 @@ impl World {
         let Some(process) = &agent.process else { return Ok(()) };
         let Some(held) = process.view.snapshot() else { return Ok(()) };
         let Some(content) = self.past.at(held.revision) else {
-            return Err(super::Violation(format!("{} holds {}, which never was", agent.name, held.revision)));
+            return Err(Violation(format!("{} holds {}, which never was", agent.name, held.revision)));
         };
-        if !same(&held, content) && self.planted == super::Planted::IncompleteSnapshot {
+        if !same(&held, content) && self.planted == Planted::IncompleteSnapshot {
             // Leave it to the kernel to show what that leads to.
             return Ok(());
         }

@@ -18,7 +18,10 @@ impl World {
             let last = u8::try_from(number + 1).expect("few nodes");
             agent.address = weft_core::types::UnderlayAddress::new([192, 0, 2, last].into(), 24).expect("usable");
         }
-        for number in 0..self.agents.len() {
+        for twin in self.nodes..self.agents.len() {
+            self.retire(twin, false);
+        }
+        for number in 0..self.nodes {
             self.tell_facts(number);
             self.soon(0, 1000, Event::AgentStart(number));
         }
@@ -30,7 +33,7 @@ impl World {
     pub(super) fn operate(&mut self) {
         self.soon(3000, 8000, Event::Operator);
         let room = self.room();
-        for number in 0..self.agents.len() {
+        for number in 0..self.nodes {
             let agent = &self.agents[number];
             let life = self.disk.ledger(|ledger| ledger.life(&agent.name));
             if number >= room {
@@ -87,7 +90,7 @@ impl World {
                 differences.push("what is announced is not what is written".to_owned());
             }
         });
-        let expected: Vec<_> = self.agents.iter().take(self.room()).collect();
+        let expected: Vec<_> = self.agents.iter().take(self.room().min(self.nodes)).collect();
         if !expected.iter().map(|agent| &agent.name).eq(content.members.iter().map(|member| &member.name)) {
             let names: Vec<_> = content.members.iter().map(|member| member.name.as_str()).collect();
             differences.push(format!("members are {names:?}"));

@@ -121,7 +121,9 @@ pub(super) struct World {
     pub(super) rules: Rules,
     pub(super) server: Option<Server>,
     pub(super) server_runs: u64,
+    /// The nodes, and behind them copies of some.
     pub(super) agents: Vec<Agent>,
+    pub(super) nodes: usize,
     pub(super) links: BTreeMap<u64, Link>,
     pub(super) requests: BTreeMap<u64, Request>,
     pub(super) past: Past,
@@ -146,7 +148,7 @@ impl World {
         let mut random = Random::new(seed);
         let rules = first_rules(&mut random);
         let count = random.between(2, 5);
-        let agents = (0..count).map(|number| Agent::new(number, &mut random)).collect();
+        let agents: Vec<Agent> = (0..count).map(|number| Agent::new(number, &mut random)).collect();
         let mut world = Self {
             random,
             now: 0,
@@ -156,6 +158,7 @@ impl World {
             rules,
             server: None,
             server_runs: 0,
+            nodes: agents.len(),
             agents,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -188,7 +191,6 @@ impl World {
             self.clock.set(at);
             self.handled += 1;
             self.fingerprint = mix(self.fingerprint, at, event);
-            if DBG {KINDS[event.parts().0 as usize].fetch_add(1, std::sync::atomic::Ordering::Relaxed);}
             hold!(at < CHAOS_MS + PATIENCE_MS, "no agreement long after the last fault: {}", self.differences());
             self.handle(event)?;
             self.disk.checked()?;
