@@ -27,9 +27,6 @@ pub(crate) async fn delete(target: &Target, args: &NodeArgs) -> anyhow::Result<(
     match args.output {
         Output::Json => output::json(&deleted, false),
         Output::Yaml => output::yaml(&deleted),
-        Output::Table | Output::Wide => {
-            println!("node {} deleted", deleted.node);
-            Ok(())
-        }
+        Output::Table | Output::Wide => output::text(&format!("node {} deleted\n", deleted.node)),
     }
 }

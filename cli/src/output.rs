@@ -1,23 +1,34 @@
 //! Forms of output.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io::{self, Write},
+    process,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// Prints text. A reader that has seen enough, such as head(1), ends the program in peace.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        written => written.context("standard output cannot be written"),
+    }
+}
+
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl Serialize, one_line: bool) -> anyhow::Result<()> {
     let text = if one_line { serde_json::to_string(value) } else { serde_json::to_string_pretty(value) };
-    println!("{}", text.context("this cannot be written as JSON")?);
-    Ok(())
+    self::text(&format!("{}\n", text.context("this cannot be written as JSON")?))
 }
 
 /// Prints one YAML document.
 pub(crate) fn yaml(value: &impl Serialize) -> anyhow::Result<()> {
-    print!("{}", serde_saphyr::to_string(value).context("this cannot be written as YAML")?);
-    Ok(())
+    text(&serde_saphyr::to_string(value).context("this cannot be written as YAML")?)
 }
 
 /// A table without lines, as kubectl prints them.
@@ -28,10 +39,13 @@ pub(crate) fn table(header: &[&str]) -> Table {
 }
 
 /// Prints a table without the blanks at the ends of its lines.
-pub(crate) fn print(table: &Table) {
+pub(crate) fn print(table: &Table) -> anyhow::Result<()> {
+    let mut lines = String::new();
     for line in table.to_string().lines() {
-        println!("{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
+        lines.push_str(line.strip_prefix(' ').unwrap_or(line).trim_end());
+        lines.push('\n');
     }
+    text(&lines)
 }
 
 /// A time as RFC 3339 in UTC; none for 0, which means never.

@@ -59,7 +59,7 @@ fn print(rows: &[Row], args: &PeersArgs) -> anyhow::Result<()> {
         Output::Json => output::json(&rows, args.watch),
         Output::Yaml => {
             if args.watch {
-                println!("---");
+                output::text("---\n")?;
             }
             output::yaml(&rows)
         }
@@ -68,11 +68,8 @@ fn print(rows: &[Row], args: &PeersArgs) -> anyhow::Result<()> {
             let mut table = output::table(&row::header(wide));
             let now = SystemTime::now();
             table.add_rows(rows.iter().map(|row| row.cells(wide, now)));
-            output::print(&table);
-            if args.watch {
-                println!();
-            }
-            Ok(())
+            output::print(&table)?;
+            if args.watch { output::text("\n") } else { Ok(()) }
         }
     }
 }

@@ -42,6 +42,7 @@ fn show(status: &impl Serialize, form: Output) -> anyhow::Result<()> {
 struct Controller {
     version: String,
     revision: Option<String>,
+    acknowledged: Option<String>,
     members: u32,
     connected: u32,
     mode: String,
@@ -83,6 +84,7 @@ impl Controller {
         Ok(Self {
             version: wire.version.clone(),
             revision: wire.revision.map(revision),
+            acknowledged: wire.acknowledged.map(revision),
             members: wire.members,
             connected: wire.connected,
             mode: mode.to_owned(),
@@ -117,6 +119,9 @@ struct Agent {
     last_repair: Option<String>,
     dropped_tunnel_packets_from_pods: u64,
     dropped_tunnel_packets_from_strangers: u64,
+    dropped_forged_packets_from_pods: u64,
+    dropped_packets_to_gateway: u64,
+    pod_addresses: Vec<AddressUse>,
     warnings: Vec<String>,
 }
 
@@ -144,8 +149,26 @@ impl Agent {
             last_repair: rfc3339(wire.last_repair_unix_ms),
             dropped_tunnel_packets_from_pods: wire.dropped_from_pods,
             dropped_tunnel_packets_from_strangers: wire.dropped_from_strangers,
+            dropped_forged_packets_from_pods: wire.forged_by_pods,
+            dropped_packets_to_gateway: wire.pods_to_gateway,
+            pod_addresses: wire.pod_addresses.iter().map(AddressUse::new).collect::<Result<_, _>>()?,
             warnings: wire.warnings.clone(),
         })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AddressUse {
+    cidr: String,
+    held: u64,
+    usable: u64,
+}
+
+impl AddressUse {
+    fn new(wire: &v1::AddressUse) -> anyhow::Result<Self> {
+        let cidr = cidr("pod_addresses.cidr", &wire.cidr.clone().unwrap_or_default())?;
+        Ok(Self { cidr: cidr.to_string(), held: wire.held, usable: wire.usable })
     }
 }
 

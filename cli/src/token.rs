@@ -31,9 +31,6 @@ pub(crate) async fn create(target: &Target, args: &TokenArgs) -> anyhow::Result<
     match args.output {
         Output::Json => output::json(&token, false),
         Output::Yaml => output::yaml(&token),
-        Output::Table | Output::Wide => {
-            println!("{}", token.token);
-            Ok(())
-        }
+        Output::Table | Output::Wide => output::text(&format!("{}\n", token.token)),
     }
 }

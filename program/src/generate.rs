@@ -2,7 +2,11 @@
 //!
 //! Owns the two subcommands that every program has for it. Must never describe an option a second time.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -31,8 +35,9 @@ impl Generate {
         match self {
             Self::Completion { shell } => {
                 let name = command.get_name().to_owned();
-                clap_complete::generate(*shell, &mut command, name, &mut io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut command, name, &mut script);
+                io::stdout().write_all(&script).context("the completion script cannot be printed")
             }
             Self::Man { directory } => fs::create_dir_all(directory)
                 .and_then(|()| clap_mangen::generate_to(command, directory))
