@@ -10,7 +10,7 @@ use weft_core::{
     types::{Family, UnderlayAddress},
 };
 
-use super::world::{member, settings};
+use super::world::{member, settings, state_dir};
 use crate::lab::{Lab, UPLINK, binaries, wait};
 
 /// Mebibytes.
@@ -29,8 +29,7 @@ pub(super) async fn measure(lab: &Lab, peers: u32) -> Result<Memory> {
     for n in 2..peers + 2 {
         log.upsert(member(n, &[Family::V4]));
     }
-    let dir = host.directory().join("bench");
-    fs::create_dir_all(&dir)?;
+    let dir = state_dir(lab)?;
     LastGood::in_dir(&dir).save(&log.snapshot())?;
     drop(log);
     let socket = dir.join("agent.sock");

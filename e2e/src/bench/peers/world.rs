@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -30,7 +30,7 @@ use weft_core::{
 };
 
 use super::{OneChange, counted::Counted, median, round};
-use crate::lab::{Lab, UPLINK, sandbox};
+use crate::lab::{Lab, UPLINK};
 
 /// The VXLAN device.
 pub(super) fn device() -> LinkName {
@@ -71,6 +71,17 @@ fn pod_cidr(n: u32, family: Family) -> PodCidr {
     PodCidr::new(network.expect("a valid prefix")).expect("a valid CIDR")
 }
 
+/// The agent's state of one measurement: hosts of labs that follow each other share their place in the sandbox, and no
+/// measurement may start from what another one left on the disk.
+pub(super) fn state_dir(lab: &Lab) -> Result<PathBuf> {
+    let dir = lab.host("a1").directory().join("bench");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
 /// A running loop.
 pub(super) struct World {
     log: Log,
@@ -84,7 +95,7 @@ pub(super) struct World {
 impl World {
     /// Milliseconds from a membership in memory to the empty second diff, and then to the disk.
     pub(super) async fn cold(lab: &Lab, peers: u32) -> Result<f64> {
-        let state = PathBuf::from(sandbox::STATE);
+        let state = state_dir(lab)?;
         Self::beside(lab, &[Family::V4], peers, async move |mut world| {
             let snapshot = world.log.snapshot();
             let digest = snapshot.digest().octets().to_vec();
@@ -142,6 +153,7 @@ impl World {
         let host = lab.host("a1");
         let mut me = member(1, families);
         me.underlay.v4 = Some(UnderlayAddress::new(host.address(Family::V4), 24)?);
+        let state = state_dir(lab)?;
         let members: Vec<_> = std::iter::once(me).chain((2..peers + 2).map(|n| member(n, families))).collect();
         host.net().enter(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -150,12 +162,12 @@ impl World {
                 for member in members {
                     log.upsert(member);
                 }
-                measure(Self::start(log).await?).await
+                measure(Self::start(log, &state).await?).await
             })
         })
     }
 
-    async fn start(log: Log) -> Result<Self> {
+    async fn start(log: Log, state: &Path) -> Result<Self> {
         let (updates, updates_out) = mpsc::channel(16);
         let (handle, requests_out) = Handle::new();
         let (held_in, held) = watch::channel(Held::default());
@@ -169,7 +181,7 @@ impl World {
             node: member(1, &[]).name,
             device: device(),
             interface: Some(LinkName::new(UPLINK)?),
-            last_good: LastGood::in_dir(sandbox::STATE.as_ref()),
+            last_good: LastGood::in_dir(state),
         };
         let out =
             Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };

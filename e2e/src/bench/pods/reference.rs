@@ -2,11 +2,7 @@
 //!
 //! Owns their version and where they are kept: beside this program, below the build's own directory.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::Command,
-};
+use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
