@@ -4,7 +4,7 @@
 //! must hold just that: nothing more, nothing less, nothing else.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -29,6 +29,9 @@ pub(super) struct Past {
     digests: HashMap<Digest, Arc<Snapshot>>,
     epoch: u64,
     quarantine: BTreeMap<PodCidr, NodeName>,
+    /// What was in quarantine when the term began, until it is released, and when that was.
+    inherited: BTreeSet<PodCidr>,
+    term_began: u64,
     /// Revision and ledger as last looked at.
     seen: Option<(Revision, u64)>,
 }
@@ -39,9 +42,11 @@ impl Past {
         self.contents.get(&revision)
     }
 
-    pub(super) fn term_begins(&mut self, epoch: u64) -> Checked {
+    pub(super) fn term_begins(&mut self, epoch: u64, now: u64) -> Checked {
         hold!(epoch > self.epoch, "epoch {epoch} began after epoch {}", self.epoch);
         self.epoch = epoch;
+        self.inherited = self.quarantine.keys().copied().collect();
+        self.term_began = now;
         Ok(())
     }
 
@@ -110,12 +115,17 @@ impl World {
     }
 
     /// What left quarantine is in the kernel of nobody who is connected and counts.
-    fn check_release(&mut self) -> Checked {
+    pub(super) fn check_release(&mut self) -> Checked {
         let now = self.disk.ledger(|ledger| ledger.quarantine.clone());
         let before = std::mem::replace(&mut self.past.quarantine, now);
         let Some(server) = &self.server else { return Ok(()) };
         for (cidr, owner) in before.iter().filter(|(cidr, _)| !self.past.quarantine.contains_key(cidr)) {
             self.counts.released += 1;
+            let is_graced = u128::from(self.now - self.past.term_began) >= self.rules.reconnect_grace.as_millis();
+            hold!(
+                is_graced || !self.past.inherited.remove(cidr),
+                "{cidr} of {owner} is free again before those who are still reconnecting had their time"
+            );
             for (name, live) in server.actor.sessions.iter().filter(|(_, live)| !live.is_degraded()) {
                 let holds = self.at_both_ends(name).is_some_and(|(agent, _)| agent.kernel.holds(cidr));
                 hold!(

@@ -77,7 +77,7 @@ impl World {
         self.counts.terms += 1;
         let run = self.server_runs;
         self.say(|_| format!("the controller starts term {}", actor.epoch));
-        self.past.term_begins(actor.epoch)?;
+        self.past.term_begins(actor.epoch, self.now)?;
         self.server = Some(Server {
             run,
             actor,
@@ -164,6 +164,8 @@ impl World {
         self.disk.checked()?;
         if let Err(error) = outcome {
             self.say(|_| format!("the controller fails: {error}"));
+            // Written all the same, perhaps: the next term finds it so.
+            self.check_release()?;
             self.server_crash();
             return Ok(());
         }
