@@ -14,7 +14,7 @@ use anyhow::Context;
 use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
-use weft_core::types::NodeName;
+use weft_core::types::{NodeName, PodCidr};
 use weft_proto::{
     convert::to_cidr,
     v1::{
@@ -126,10 +126,12 @@ impl<H: HostSide> AgentService for Api<H> {
         &self,
         _: Request<v1::GetAgentStatusRequest>,
     ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
-        let (from_pods, from_strangers) = self.engine.dropped().await.map_err(Status::unavailable)?;
+        let dropped = self.engine.dropped().await.map_err(Status::unavailable)?;
         let mut answer = self.status_answer();
-        answer.dropped_from_pods = from_pods;
-        answer.dropped_from_strangers = from_strangers;
+        answer.dropped_from_pods = dropped.tunnel_from_pods;
+        answer.dropped_from_strangers = dropped.tunnel_from_strangers;
+        answer.forged_by_pods = dropped.forged_by_pods;
+        answer.pods_to_gateway = dropped.pods_to_gateway;
         Ok(Response::new(answer))
     }
 }
@@ -173,7 +175,13 @@ impl<H: HostSide> Api<H> {
             pods: count(status.pods),
             last_repair_unix_ms: status.last_repair.map(crate::engine::unix_ms).unwrap_or_default(),
             warnings: self.warnings(),
+            pod_addresses: self.pods.usage().iter().map(address_use).collect(),
             ..Default::default()
         }
     }
+}
+
+fn address_use((cidr, held, usable): &(PodCidr, u128, u128)) -> v1::AddressUse {
+    let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    v1::AddressUse { cidr: Some(to_cidr(cidr.network())), held: number(*held), usable: number(*usable) }
 }

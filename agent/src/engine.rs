@@ -28,7 +28,7 @@ use weft_proto::convert::Facts;
 
 pub(crate) use self::standing::unix_ms;
 pub use self::{
-    handle::{Handle, Request},
+    handle::{Dropped, Handle, Request},
     standing::{Problem, Status},
 };
 use crate::{

@@ -6,12 +6,18 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use prometheus_client::{encoding::text::encode, metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
 use tokio::{net::TcpListener, sync::watch};
+use weft_core::types::PodCidr;
 
 use crate::{
     controller::ConnectionStatus,
-    engine::{Handle, Status},
+    engine::{Dropped, Handle, Status},
+    pods::PodStore,
     probe::Findings,
 };
 
@@ -26,6 +32,8 @@ pub struct Sources {
     pub connection: watch::Receiver<ConnectionStatus>,
     /// What probes found.
     pub findings: Findings,
+    /// The addresses of pods.
+    pub pods: PodStore,
 }
 
 /// Serves until the task is dropped.
@@ -60,7 +68,7 @@ async fn metrics(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
 }
 
 /// The registry is made anew for each scrape: all figures have an owner elsewhere.
-fn registry(sources: &Sources, (from_pods, from_strangers): (u64, u64)) -> Registry {
+fn registry(sources: &Sources, dropped: Dropped) -> Registry {
     let mut registry = Registry::with_prefix("weft_agent");
     let mut gauge = |name: &str, help: &str, value: i64| {
         let gauge = Gauge::<i64>::default();
@@ -79,14 +87,44 @@ fn registry(sources: &Sources, (from_pods, from_strangers): (u64, u64)) -> Regis
     gauge("pods", "Pods attached", count(status.pods));
     gauge("peers_answering", "Peers that answered their last probe", count(answering));
     gauge("peers_lost", "Peers and families whose probes are lost", count(lost));
-    gauge("dropped_tunnel_packets_from_pods", "Tunnel packets dropped because a pod sent them", total(from_pods));
+    gauge(
+        "dropped_tunnel_packets_from_pods",
+        "Tunnel packets dropped because a pod sent them",
+        total(dropped.tunnel_from_pods),
+    );
     gauge(
         "dropped_tunnel_packets_from_strangers",
         "Tunnel packets dropped because no member has their source",
-        total(from_strangers),
+        total(dropped.tunnel_from_strangers),
+    );
+    gauge(
+        "dropped_forged_packets_from_pods",
+        "Packets dropped because a pod sent them under an address that is not its own",
+        total(dropped.forged_by_pods),
+    );
+    gauge(
+        "dropped_packets_to_gateway",
+        "Packets dropped because a pod sent them to its gateway's own address",
+        total(dropped.pods_to_gateway),
     );
     let applied = status.applied.unwrap_or_default();
     gauge("applied_epoch", "Epoch of the revision held", total(applied.epoch));
     gauge("applied_sequence", "Sequence of the revision held", total(applied.sequence));
+    addresses(&mut registry, &sources.pods.usage(&status.pod_cidrs));
     registry
 }
+
+/// How full the node's pod CIDRs are, for an alert before the last address is gone.
+fn addresses(registry: &mut Registry, usage: &[(PodCidr, u128, u128)]) {
+    let (held, usable) = (ByFamily::default(), ByFamily::default());
+    for (cidr, of_pods, most) in usage {
+        let family = [("family", cidr.family().to_string())];
+        let number = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);
+        held.get_or_create(&family).set(number(*of_pods));
+        usable.get_or_create(&family).set(number(*most));
+    }
+    registry.register("pod_addresses_held", "Addresses of the node's pod CIDR that pods hold", held);
+    registry.register("pod_addresses_usable", "Addresses of the node's pod CIDR that pods can hold", usable);
+}
+
+type ByFamily = Family<[(&'static str, String); 1], Gauge>;

@@ -24,7 +24,7 @@ use crate::{
     last_good::LastGood,
     metrics,
     pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
-    probe::{Findings, Prober, Targets},
+    probe::{Prober, Targets},
 };
 
 /// Runs the agent until it is told to stop.
@@ -63,6 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let loop_ = Engine::new(setup, Netlink::open(config.device)?, out, pods, probes.clone());
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
+    let store = opened.store.clone();
     let service = Arc::new(PodService::new(
         opened.store,
         engine.clone(),
@@ -84,7 +85,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(tell_address(connection.clone(), controller_in));
     tokio::spawn(Keeper::new(service, config.cni_results_dir.clone(), config.pod_grace).run());
     tokio::spawn(install_cni(config.cni.clone(), config.socket.clone(), status.clone()));
-    serve_metrics(&config, engine, status, connection, probes);
+    let sources = metrics::Sources { engine, status, connection, findings: probes, pods: store };
+    serve_metrics(&config, sources);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
     info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), "started");
 
@@ -242,15 +244,8 @@ async fn install_cni(cni: Option<CniPaths>, socket: std::path::PathBuf, mut stat
     }
 }
 
-fn serve_metrics(
-    config: &Config,
-    engine: Handle,
-    status: watch::Receiver<Status>,
-    connection: watch::Receiver<ConnectionStatus>,
-    findings: Findings,
-) {
+fn serve_metrics(config: &Config, sources: metrics::Sources) {
     let Some(address) = config.metrics_listen else { return };
-    let sources = metrics::Sources { engine, status, connection, findings };
     tokio::spawn(async move {
         if let Err(error) = metrics::serve(address, sources).await {
             error!("{error:#}");

@@ -169,7 +169,7 @@ pub struct Observed {
     /// Keys whose place in the kernel is held by an object without our marks, such as a route to a pod CIDR that an
     /// administrator added.
     pub foreign: BTreeSet<Key>,
-    /// The links present, so that only pods whose interface exists get host routes.
+    /// The links present, so that only pods whose interface exists get host routes; a pod's only while it is up.
     pub links: BTreeSet<LinkName>,
 }
 

@@ -261,6 +261,7 @@ async fn settled(agent: &Agent, pods: usize) -> Result<()> {
     wait::until(&format!("{pods} pods to be all that is left"), wait::PATIENCE, async || {
         let status = agent.weft().status().await?;
         ensure!(status.pods as usize == pods, "the agent holds {} pods", status.pods);
+        ensure!(status.pod_addresses.iter().all(|of| of.held == pods as u64), "{:?}", status.pod_addresses);
         let (links, routes) = on_host(&agent.host().net());
         ensure!((links, routes) == (pods, 2 * pods), "{links} interfaces and {routes} routes");
         Ok(())

@@ -15,8 +15,21 @@ pub enum Request {
     CheckPod(LinkName, oneshot::Sender<Vec<String>>),
     /// The peer list, read now.
     Peers(oneshot::Sender<Result<Vec<v1::Peer>, String>>),
-    /// Tunnel packets dropped: from pods, from strangers.
-    Dropped(oneshot::Sender<(u64, u64)>),
+    /// Packets dropped so far.
+    Dropped(oneshot::Sender<Dropped>),
+}
+
+/// Packets dropped since the table was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Tunnel packets that pods sent.
+    pub tunnel_from_pods: u64,
+    /// Tunnel packets from addresses that no member has.
+    pub tunnel_from_strangers: u64,
+    /// Packets of pods under addresses that are not theirs.
+    pub forged_by_pods: u64,
+    /// Packets of pods to their gateway's own address.
+    pub pods_to_gateway: u64,
 }
 
 /// Asks the loop.
@@ -52,8 +65,8 @@ impl Handle {
         self.ask(Request::Peers).await?
     }
 
-    /// Tunnel packets dropped so far: from pods, from strangers.
-    pub async fn dropped(&self) -> Result<(u64, u64), String> {
+    /// Packets dropped so far.
+    pub async fn dropped(&self) -> Result<Dropped, String> {
         self.ask(Request::Dropped).await
     }
 

@@ -10,7 +10,7 @@ use weft_core::{
     types::LinkName,
 };
 
-use super::{Engine, Request};
+use super::{Dropped, Engine, Request};
 use crate::kernel::{Kernel, Scope};
 
 impl<K: Kernel> Engine<K> {
@@ -91,9 +91,14 @@ impl<K: Kernel> Engine<K> {
         problems
     }
 
-    async fn dropped(&mut self) -> (u64, u64) {
+    async fn dropped(&mut self) -> Dropped {
         let mut count = async |name| self.kernel.counter(name).await.unwrap_or_default();
-        (count(CounterName::TunnelFromPod).await, count(CounterName::TunnelFromStranger).await)
+        Dropped {
+            tunnel_from_pods: count(CounterName::TunnelFromPod).await,
+            tunnel_from_strangers: count(CounterName::TunnelFromStranger).await,
+            forged_by_pods: count(CounterName::ForgedByPod).await,
+            pods_to_gateway: count(CounterName::PodToGateway).await,
+        }
     }
 }
 

@@ -24,7 +24,6 @@ use weft_proto::{convert, v1};
 use super::{
     AttachmentKey, PodStore, Record, Released, StoreError,
     ledger::Wish,
-    usable,
     witness::{self, PodLink},
 };
 
@@ -157,13 +156,7 @@ impl<H: HostSide> PodService<H> {
 
     /// Per present pod CIDR: addresses held, addresses usable.
     pub fn usage(&self) -> Vec<(PodCidr, u128, u128)> {
-        let cidrs = self.node.borrow().pod_cidrs;
-        let records = self.store.records();
-        let held = |cidr: &PodCidr| {
-            let inside = |address: &&IpAddr| cidr.contains(**address);
-            records.values().flat_map(|record| record.addresses.iter()).filter(inside).count() as u128
-        };
-        cidrs.iter().map(|cidr| (*cidr, held(cidr), usable(cidr))).collect()
+        self.store.usage(&self.node.borrow().pod_cidrs)
     }
 
     /// The store.

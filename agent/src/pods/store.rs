@@ -12,10 +12,12 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use weft_core::types::{PerFamily, PodCidr};
 
 use super::{
     AttachmentKey, Disk, Exhausted, Record,
     ledger::{Answer, Change, Ledger, Wish},
+    usable,
 };
 
 /// The most changes that share one sync.
@@ -59,7 +61,7 @@ struct Request {
 type Records = Arc<RwLock<Arc<BTreeMap<AttachmentKey, Record>>>>;
 
 /// A handle on the store; clones share it. The thread ends with the last one.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PodStore {
     requests: mpsc::Sender<Request>,
     /// What is durable.
@@ -101,6 +103,16 @@ impl PodStore {
     /// All allocations by key, as they are on disk.
     pub fn records(&self) -> Arc<BTreeMap<AttachmentKey, Record>> {
         Arc::clone(&self.records.read().expect("no panic while it is held: an assignment only"))
+    }
+
+    /// Per pod CIDR: addresses held, addresses usable.
+    pub fn usage(&self, cidrs: &PerFamily<Option<PodCidr>>) -> Vec<(PodCidr, u128, u128)> {
+        let records = self.records();
+        let held = |cidr: &PodCidr| {
+            let inside = |address: &&IpAddr| cidr.contains(**address);
+            records.values().flat_map(|record| record.addresses.iter()).filter(inside).count() as u128
+        };
+        cidrs.iter().map(|cidr| (*cidr, held(cidr), usable(cidr))).collect()
     }
 
     async fn ask(&self, change: Change) -> Answer {

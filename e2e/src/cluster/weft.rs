@@ -53,6 +53,13 @@ pub struct FamilyPath {
     pub path: Option<String>,
 }
 
+/// How full a pod CIDR is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AddressUse {
+    /// Addresses that pods hold.
+    pub held: u64,
+}
+
 /// `weft status` of an agent, as far as the lab asks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +84,10 @@ pub struct AgentStatus {
     pub dropped_tunnel_packets_from_pods: u64,
     /// Tunnel packets of strangers that were dropped.
     pub dropped_tunnel_packets_from_strangers: u64,
+    /// Packets of pods under addresses of others that were dropped.
+    pub dropped_forged_packets_from_pods: u64,
+    /// How full the node's pod CIDRs are.
+    pub pod_addresses: Vec<AddressUse>,
 }
 
 impl Peer {

@@ -62,7 +62,7 @@ impl Netlink {
 
     /// Takes the links anew that `keys` are on; all, where none are known.
     async fn refresh_named(&mut self, keys: &[Key]) -> Result<(), KernelError> {
-        if self.links.names().next().is_none() {
+        if self.links.iter().next().is_none() {
             return self.refresh_links().await;
         }
         let mut names = BTreeSet::from([self.device]);

@@ -136,9 +136,11 @@ impl Links {
         self.get(index).map(|link| link.name)
     }
 
-    /// All names.
+    /// All names, but of pods' links that are down: half made by a plugin that was killed, or set down by somebody. The
+    /// kernel takes no route or neighbour for those.
     pub(super) fn names(&self) -> impl Iterator<Item = LinkName> {
-        self.by_name.keys().copied()
+        let usable = |link: &&Link| link.up || !link.name.as_str().starts_with(POD_LINK_PREFIX);
+        self.by_index.values().filter(usable).map(|link| link.name)
     }
 
     /// All links.
