@@ -24,6 +24,7 @@ pub struct ConvertError {
 
 impl ConvertError {
     /// An error about `field`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors that nobody needs afterwards")]
     pub fn new(field: &str, message: impl ToString) -> Self {
         Self { field: field.to_owned(), message: message.to_string() }
     }

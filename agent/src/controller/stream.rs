@@ -197,14 +197,14 @@ impl Client {
         let (sender, receiver) = mpsc::channel(4);
         let mut reporter = Reporter::new(&self.node, &self.links, sender).await?;
         let mut client = MembershipServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut stream = client.watch(ReceiverStream::new(receiver)).await.map_err(ended)?.into_inner();
+        let mut stream = client.watch(ReceiverStream::new(receiver)).await.map_err(|status| ended(&status))?.into_inner();
         let renewal = tokio::time::sleep(identity.renew_in(SystemTime::now()));
         tokio::pin!(renewal);
         let mut snapshot = SnapshotBuilder::default();
         loop {
             tokio::select! {
                 message = stream.message() => {
-                    let message = message.map_err(ended)?.context("the controller closed the stream")?;
+                    let message = message.map_err(|status| ended(&status))?.context("the controller closed the stream")?;
                     self.links.status.send_if_modified(|status| connected(status, controller));
                     self.receive(message, reporter.told, &mut snapshot).await?;
                 }
@@ -256,7 +256,7 @@ fn connected(status: &mut ConnectionStatus, controller: &str) -> bool {
     changed
 }
 
-fn ended(status: tonic::Status) -> anyhow::Error {
+fn ended(status: &tonic::Status) -> anyhow::Error {
     let message = status.message().to_owned();
     match status.code() {
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Refused(message).into(),
