@@ -121,6 +121,8 @@ pub(crate) struct Status {
     pub(crate) settings: Arc<Settings>,
     pub(crate) members: usize,
     pub(crate) connected: usize,
+    /// What every stream that counts has acknowledged; none while one of them has not acknowledged anything.
+    pub(crate) acknowledged: Option<Revision>,
     pub(crate) pools: Vec<Usage>,
     pub(crate) started_unix_ms: i64,
 }

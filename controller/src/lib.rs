@@ -6,6 +6,7 @@
 mod clock;
 mod cluster;
 mod config;
+mod descriptors;
 mod fanout;
 mod http;
 mod init;

@@ -12,7 +12,7 @@ use crate::{
     clock::SystemClock,
     cluster::{self, Cluster, Rules},
     config::{Config, StoreLocation},
-    http, init,
+    descriptors, http, init,
     metrics::Metrics,
     rpc,
     store::{RedbStore, Store, StoreError},
@@ -80,7 +80,8 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
 
     let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), config.server_names.clone())?);
     let tls = tls::server_config(&authority, Arc::clone(&certificate))?;
-    let limits = Limits { connections: CONNECTIONS, handshakes: HANDSHAKES, handshake_time: config.handshake_timeout };
+    let connections = descriptors::make_room(CONNECTIONS);
+    let limits = Limits { connections, handshakes: HANDSHAKES, handshake_time: config.handshake_timeout };
     let incoming = tls::accept(listener, tls, limits, Arc::clone(&metrics));
     let context = rpc::Context {
         cluster: cluster.clone(),

@@ -80,6 +80,14 @@ impl Vault {
         Ok(Some(Identity { certificate, ca: read(&self.dir.join("ca.crt"))?, key, valid }))
     }
 
+    /// True where the identity on disk is this one; the key never changes under a certificate.
+    pub(super) fn holds(&self, identity: &Identity) -> bool {
+        let same = |file: &str, known: &CertificateDer<'_>| {
+            CertificateDer::from_pem_file(self.dir.join(file)).is_ok_and(|stored| stored == *known)
+        };
+        same("node.crt", &identity.certificate) && same("ca.crt", &identity.ca)
+    }
+
     /// The key, made and stored durably when there is none.
     pub(super) fn key_pair(&self) -> anyhow::Result<KeyPair> {
         let path = self.dir.join("node.key");

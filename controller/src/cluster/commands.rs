@@ -67,8 +67,12 @@ impl Actor {
     }
 
     pub(super) fn status(&self) -> Status {
+        let revision = self.fanout.revision();
+        let (now, limit) = (self.clock.now(), self.rules.acknowledge_timeout);
+        let acknowledged = self.sessions.acknowledged_by_all(revision.sequence, now, limit);
         Status {
-            revision: self.fanout.revision(),
+            revision,
+            acknowledged: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
             settings: Arc::clone(&self.fanout.settings()),
             members: self.registry.nodes.len(),
             connected: self.sessions.len(),

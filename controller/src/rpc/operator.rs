@@ -95,6 +95,7 @@ impl OperatorService for Operator {
             connected: count(status.connected),
             pools: status.pools.iter().map(pool_usage).collect(),
             started_unix_ms: status.started_unix_ms,
+            acknowledged: status.acknowledged.map(Into::into),
         }))
     }
 

@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -90,7 +90,8 @@ impl Door {
     async fn welcome(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         match self.handshake(stream, address, place).await {
             Ok(connection) => {
-                self.metrics.handshake("ok");
+                let resumed = connection.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                self.metrics.handshake(if resumed { "resumed" } else { "ok" });
                 let _closed = self.ready.send(Ok(connection)).await;
             }
             Err((result, detail)) => {

@@ -40,6 +40,7 @@ async fn a_node_goes_from_never_connected_over_ready_to_disconnected() {
     agent.acknowledges = false;
     agent.until(|view| view.len() == 2).await;
     cluster.peers_until(|peers| is(peers, "n1", PeerState::Pending, "NotAcknowledged")).await;
+    assert_eq!(cluster.status().await.acknowledged, None, "one agent has said nothing yet");
     agent.acknowledge().await;
     let peers = cluster.peers_until(|peers| is(peers, "n1", PeerState::Ready, "")).await;
     let ready = row(&peers, "n1").clone();
