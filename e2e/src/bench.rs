@@ -3,6 +3,7 @@
 //! Owns the figures and their JSON; must never judge them. Every comparison is paired: both sides take turns in one run
 //! on one machine, and medians are printed.
 
+pub mod fleet;
 pub mod peers;
 pub mod pods;
 

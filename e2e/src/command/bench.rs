@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use crate::{
-    bench::{peers, pods},
+    bench::{fleet, peers, pods},
     lab::{harness, print_logs},
 };
 
@@ -23,6 +23,21 @@ enum Bench {
     Peers(Peers),
     /// Attach and detach as many pods as a node may have, beside the reference plugins and the bare kernel work.
     Pods(Pods),
+    /// Connect thousands of agents without a kernel to a controller: change one, change many, cut all of them off.
+    Fleet(Fleet),
+}
+
+#[derive(Debug, Args)]
+struct Fleet {
+    /// Numbers of agents.
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000")]
+    agents: Vec<usize>,
+    /// Joins and departures of each.
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// With `json` the findings alone are on standard output.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -41,7 +56,7 @@ struct Pods {
 /// What has to be done outside the sandbox, which has no way out.
 pub(super) fn prepare(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
-        Bench::Peers(_) => Ok(()),
+        Bench::Peers(_) | Bench::Fleet(_) => Ok(()),
         Bench::Pods(_) => pods::build_reference(),
     }
 }
@@ -71,6 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let done = match &arguments.bench {
         Bench::Peers(arguments) => measure_peers(arguments),
         Bench::Pods(arguments) => measure_pods(arguments),
+        Bench::Fleet(arguments) => measure_fleet(arguments),
     };
     if done.is_err() {
         print_logs();
@@ -105,6 +121,17 @@ fn measure_pods(arguments: &Pods) -> Result<()> {
             "  {what:<14} {:>10.2} {:>10.2} {:>10.2} {:>14.2}",
             figures.weft_p50_ms, figures.weft_p99_ms, figures.floor_p99_ms, figures.reference_p99_ms
         );
+    }
+    Ok(())
+}
+
+fn measure_fleet(arguments: &Fleet) -> Result<()> {
+    let within = 1..=20_000;
+    ensure!(arguments.agents.iter().all(|agents| within.contains(agents)), "--agents takes numbers from 1 to 20000");
+    let plan = fleet::Plan { agents: arguments.agents.clone(), rounds: arguments.rounds };
+    let findings = harness::run(async || fleet::run(&plan, &|line| eprintln!("{line}")).await)?;
+    if arguments.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
+    io,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::Mutex,
@@ -41,10 +42,22 @@ impl Process {
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub fn spawn(namespace: &Namespace, name: &str, mut command: Command) -> Result<Self> {
+    pub fn spawn(namespace: &Namespace, name: &str, command: Command) -> Result<Self> {
+        Self::spawn_by(name, command, |mut command| namespace.enter_runtime(move || command.spawn()))
+    }
+
+    /// Starts `command` in the sandbox's own namespace; what it prints is appended to the log `name`.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn spawn_here(name: &str, command: Command) -> Result<Self> {
+        Self::spawn_by(name, command, |mut command| command.spawn())
+    }
+
+    fn spawn_by(name: &str, mut command: Command, spawn: impl FnOnce(Command) -> io::Result<Child>) -> Result<Self> {
         let (log, file) = open_log(name)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).env("NO_COLOR", "1").kill_on_drop(true);
-        let child = namespace.enter_runtime(move || command.spawn()).with_context(|| format!("cannot start {name}"))?;
+        let child = spawn(command).with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 
@@ -64,6 +77,14 @@ impl Process {
     /// Where the kernel cannot say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end, however it comes.
+    ///
+    /// # Errors
+    /// Where the kernel cannot say.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// Sends a signal.

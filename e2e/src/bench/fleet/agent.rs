@@ -109,7 +109,7 @@ impl Agent {
 
     /// Changes what it says of itself.
     pub(super) fn change(&self, change: impl FnOnce(&mut Facts)) {
-        self.facts.send_modify(|facts| facts.as_mut().into_iter().for_each(change));
+        self.facts.send_modify(|facts| change(facts.as_mut().expect("known from the start")));
     }
 }
 
@@ -134,8 +134,9 @@ impl Engine {
             match self.shelf.after(&view, update) {
                 Ok(next) => view = next,
                 Err(error) => {
-                    // It never gets where it is waited for, and this says why.
-                    eprintln!("a hollow agent refuses what it was told: {error:#}");
+                    // As the real loop does: the stream starts anew with what is held.
+                    eprintln!("a hollow agent asks again, since it refuses what it was told: {error:#}");
+                    self.held.send_modify(|held| held.resyncs += 1);
                     continue;
                 }
             }

@@ -24,6 +24,8 @@ use super::seed::Seed;
 use crate::lab::{Process, binaries, wait};
 
 const HTTP: &str = "127.0.0.1:7888";
+/// The kernel tells CPU times in these (USER_HZ), on every architecture that we build for.
+const TICK: Duration = Duration::from_millis(10);
 /// How often the controller is asked what it holds.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -112,7 +114,7 @@ impl Controller {
         let rest = text.rsplit_once(')').context("no name in its stat")?.1;
         let ticks: Result<Vec<u64>, _> = rest.split_whitespace().skip(11).take(2).map(str::parse).collect();
         let ticks: u64 = ticks.context("no times in its stat")?.iter().sum();
-        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+        Ok(TICK * u32::try_from(ticks)?)
     }
 
     /// SIGKILL.

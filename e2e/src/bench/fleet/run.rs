@@ -144,7 +144,8 @@ impl Bench<'_> {
                 bench.crowd.agents().iter().for_each(super::agent::Agent::reconnect);
                 Ok(())
             });
-            self.run.resume_all_s = self.run.resume_all_s.max(round(seconds.await?));
+            let seconds = seconds.await?;
+            self.run.resume_all_s = self.run.resume_all_s.max(round(seconds));
         }
         let ok = self.controller.handshakes("ok").await? - ok;
         let resumed = self.controller.handshakes("resumed").await? - resumed;
@@ -163,7 +164,8 @@ impl Bench<'_> {
         for _ in 0..STORMS {
             self.note_peak()?;
             let seconds = self.all_return(async |bench| bench.controller.restart(&bench.seed).await);
-            self.run.reconnect_all_s = self.run.reconnect_all_s.max(round(seconds.await?));
+            let seconds = seconds.await?;
+            self.run.reconnect_all_s = self.run.reconnect_all_s.max(round(seconds));
         }
         self.say(&format!("the controller was killed and all were back after {} s", self.run.reconnect_all_s));
         Ok(())

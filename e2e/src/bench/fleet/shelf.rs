@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use weft_agent::controller::Update;
 use weft_core::{
-    membership::{Change, Delta, Snapshot, View},
+    membership::{Change, Delta, Digest, Snapshot, View},
     types::Revision,
 };
 
@@ -26,12 +26,20 @@ impl Shelf {
         match update {
             Update::Snapshot(snapshot, digest) => self.snapshot(snapshot, &digest),
             Update::Delta(delta) => self.delta(held, &delta),
-            Update::Current(revision) => self.at(revision, || {
-                let mut view = View::clone(held);
-                view.adopt(revision)?;
-                Ok(view)
-            }),
+            Update::Current(revision, digest) => self.adopt(held, revision, digest),
         }
+    }
+
+    fn adopt(&self, held: &Arc<View>, revision: Revision, digest: Digest) -> Result<Arc<View>> {
+        let adopt = || {
+            let mut view = View::clone(held);
+            view.adopt(revision, digest)?;
+            Ok(view)
+        };
+        if held.digest() != digest || held.revision() > revision {
+            return adopt().map(Arc::new);
+        }
+        self.at(revision, adopt)
     }
 
     fn snapshot(&self, snapshot: Snapshot, digest: &[u8]) -> Result<Arc<View>> {
