@@ -11,7 +11,12 @@ mod peers;
 mod pods;
 mod standing;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -107,6 +112,8 @@ pub struct Engine<K> {
     deviations: BTreeMap<Key, String>,
     /// True once a look ended with an empty second diff, until something says otherwise.
     trusted: bool,
+    /// Since when the kernel is as it is: well, or with the present kind of problem.
+    since: SystemTime,
     status: Status,
     failed_looks: u32,
     next_look: Instant,
@@ -131,6 +138,7 @@ impl<K: Kernel> Engine<K> {
             desired: Objects::new(),
             deviations: BTreeMap::new(),
             trusted: false,
+            since: SystemTime::now(),
             status: Status::default(),
             failed_looks: 0,
             next_look: now,

@@ -135,7 +135,7 @@ impl Prober {
     fn received(&mut self, echo: &Echo) {
         if let Some((name, family, sent)) = self.flying.remove(&echo.token) {
             let rtt = sent.elapsed();
-            self.update(|table| table.answered(&name, family, rtt));
+            self.update(|table| table.answered(&name, family, rtt, std::time::SystemTime::now()));
         }
     }
 

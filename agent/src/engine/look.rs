@@ -29,7 +29,12 @@ impl<K: Kernel> Engine<K> {
     pub(super) async fn look(&mut self) {
         let problem = self.pass().await.err();
         self.trusted = problem.is_none() && self.deviations.is_empty();
-        self.status.problem = problem.or_else(|| self.deviation_problem());
+        let problem = problem.or_else(|| self.deviation_problem());
+        let kind = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason);
+        if kind(&problem) != kind(&self.status.problem) {
+            self.since = SystemTime::now();
+        }
+        self.status.problem = problem;
         self.last_look = Instant::now();
         self.failed_looks = if self.status.problem.is_some() { self.failed_looks.saturating_add(1) } else { 0 };
         // Jitter keeps the nodes of a cluster, and what their looks cost, apart.

@@ -54,13 +54,13 @@ impl<K: Kernel> Engine<K> {
     fn judge_self(&self, row: &mut v1::Peer) {
         row.paths = Family::ALL.map(|family| path(family, v1::Path::Local, 0)).into();
         match &self.status.problem {
-            Some(problem) => set(row, v1::PeerState::Degraded, problem.reason, &problem.message, None),
-            None => row.state = v1::PeerState::Ready.into(),
+            Some(problem) => set(row, v1::PeerState::Degraded, problem.reason, &problem.message, self.since),
+            None => set(row, v1::PeerState::Ready, "", "", self.since),
         }
     }
 
     fn judge(&self, row: &mut v1::Peer, settings: &Settings, me: &Member, member: &Member, lacking: &[String]) {
-        let (mut lost, mut off) = (None, Vec::new());
+        let (mut lost, mut off, mut well_since) = (None, Vec::new(), self.since);
         for family in Family::ALL.into_iter().filter(|family| member.pod_cidrs.get(*family).is_some()) {
             let probe = self.findings.with(|table| table.get(&member.name, family));
             let rtt = probe.rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
@@ -76,22 +76,23 @@ impl<K: Kernel> Engine<K> {
             if let Verdict::Lost(since) = probe.verdict() {
                 lost.get_or_insert((family, since));
             }
+            well_since = well_since.max(probe.answers_since.unwrap_or(self.since));
         }
         if member.underlay.is_empty() {
             let message = "its agent has not reported an underlay address yet, or lost it to another node";
-            set(row, v1::PeerState::Pending, "NoUnderlayAddress", message, None);
+            set(row, v1::PeerState::Pending, "NoUnderlayAddress", message, self.since);
         } else if !lacking.is_empty() {
             let message = format!("this node's kernel lacks or has altered: {}", lacking.join(", "));
-            set(row, v1::PeerState::Degraded, "KernelDiffers", &message, None);
+            set(row, v1::PeerState::Degraded, "KernelDiffers", &message, self.since);
         } else if !off.is_empty() {
             let message = format!("no way to it in {}: no common subnet and no outer address", off.join(" and "));
-            set(row, v1::PeerState::Unreachable, "NoPath", &message, None);
+            set(row, v1::PeerState::Unreachable, "NoPath", &message, self.since);
         } else if let Some((family, since)) = lost {
             let message =
                 format!("its VTEP does not answer {family} probes; see its node, the router and the firewalls between");
-            set(row, v1::PeerState::Unreachable, "ProbeLost", &message, Some(since));
+            set(row, v1::PeerState::Unreachable, "ProbeLost", &message, since);
         } else {
-            row.state = v1::PeerState::Ready.into();
+            set(row, v1::PeerState::Ready, "", "", well_since);
         }
     }
 }
@@ -111,9 +112,9 @@ fn path(family: Family, path: v1::Path, rtt_us: u64) -> v1::FamilyPath {
     v1::FamilyPath { family: v1::Family::from(family).into(), path: path.into(), rtt_us, ..Default::default() }
 }
 
-fn set(row: &mut v1::Peer, state: v1::PeerState, reason: &str, message: &str, since: Option<SystemTime>) {
+fn set(row: &mut v1::Peer, state: v1::PeerState, reason: &str, message: &str, since: SystemTime) {
     row.state = state.into();
     reason.clone_into(&mut row.reason);
     message.clone_into(&mut row.message);
-    row.since_unix_ms = unix_ms(since.unwrap_or_else(SystemTime::now));
+    row.since_unix_ms = unix_ms(since);
 }

@@ -21,6 +21,8 @@ pub struct Probe {
     pub lost: u32,
     /// When the first of those was given up.
     pub lost_since: Option<SystemTime>,
+    /// When it began to answer; a single lost probe in between does not count.
+    pub answers_since: Option<SystemTime>,
 }
 
 /// What the probes of one peer in one family say.
@@ -85,9 +87,15 @@ impl Table {
         self.0.len() != before
     }
 
-    /// Notes an answer. True where the verdict changed.
-    pub(super) fn answered(&mut self, peer: &NodeName, family: Family, rtt: Duration) -> bool {
-        self.change(peer, family, |probe| *probe = Probe { rtt: Some(rtt), lost: 0, lost_since: None })
+    /// Notes an answer at `now`. True where the verdict changed.
+    pub(super) fn answered(&mut self, peer: &NodeName, family: Family, rtt: Duration, now: SystemTime) -> bool {
+        self.change(peer, family, |probe| {
+            let began = match probe.verdict() {
+                Verdict::Answers => probe.answers_since.unwrap_or(now),
+                _ => now,
+            };
+            *probe = Probe { rtt: Some(rtt), lost: 0, lost_since: None, answers_since: Some(began) };
+        })
     }
 
     /// Notes a loss at `now`. True where the verdict changed.
@@ -116,14 +124,16 @@ mod tests {
         let first = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         let later = first + Duration::from_secs(9);
         let rtt = Duration::from_micros(70);
-        assert!(table.answered(&name, Family::V4, rtt), "the first answer is news");
+        assert!(table.answered(&name, Family::V4, rtt, first), "the first answer is news");
         assert!(!table.lost(&name, Family::V4, first));
         assert!(!table.lost(&name, Family::V4, later));
         assert!(table.lost(&name, Family::V4, later), "the third loss is news");
         assert_eq!(table.get(&name, Family::V4).verdict(), Verdict::Lost(first), "it is lost since the first loss");
         assert_eq!(table.get(&name, Family::V6).verdict(), Verdict::Unknown);
         assert_eq!(table.answering(), 0);
-        assert!(table.answered(&name, Family::V4, rtt));
+        assert!(table.answered(&name, Family::V4, rtt, later));
+        assert!(!table.answered(&name, Family::V4, rtt, later + rtt));
+        assert_eq!(table.get(&name, Family::V4).answers_since, Some(later), "it answers since its first answer");
         assert_eq!(table.answering(), 1);
     }
 }
