@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind, parser::ValueSource,
+};
 use weft_program::Generate;
 
 /// Look at and operate a Weft overlay network.
@@ -22,7 +24,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The controller as HOST:PORT.
-    #[arg(long, env = "WEFT_CONTROLLER", global = true, conflicts_with = "socket")]
+    #[arg(long, env = "WEFT_CONTROLLER", global = true)]
     pub(crate) controller: Option<String>,
     /// Directory with ca.crt, operator.crt and operator.key, as `weft-controller init` wrote it.
     #[arg(long, env = "WEFT_IDENTITY", global = true)]
@@ -116,6 +118,34 @@ pub(crate) enum Output {
     Yaml,
 }
 
+impl Cli {
+    /// Reads the command line. What is said there wins over the environment: `--socket` asks the agent also where
+    /// WEFT_CONTROLLER is exported, but both on the command line contradict each other.
+    pub(crate) fn read() -> Self {
+        Self::from_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn from_words<W: Into<std::ffi::OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        match (typed("controller"), typed("socket")) {
+            (true, true) => {
+                let message = "--controller asks a controller and --socket an agent: give one of them";
+                Err(command.error(ErrorKind::ArgumentConflict, message))
+            }
+            (false, true) => {
+                cli.target.controller = None;
+                Ok(cli)
+            }
+            _ => Ok(cli),
+        }
+    }
+}
+
 /// Seconds from a text such as `90m`.
 fn lifetime(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no lifetime: give a number with s, m, h or d, from 1m to 7d");
@@ -133,9 +163,18 @@ fn lifetime(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn a_socket_or_a_controller_but_not_both() {
+        let read = |words: &[&str]| Cli::from_words([&["weft"], words].concat());
+        let both = read(&["peers", "--socket", "/s", "--controller", "c:1"]).expect_err("a contradiction");
+        assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+        let socket = read(&["--socket", "/s", "peers"]).expect("one of them");
+        assert_eq!((socket.target.controller, socket.target.socket), (None, Some("/s".into())));
+        let controller = read(&["peers", "--controller", "c:1"]).expect("one of them");
+        assert_eq!(controller.target.controller.as_deref(), Some("c:1"));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
