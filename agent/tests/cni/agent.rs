@@ -13,6 +13,7 @@ use std::{
 
 use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use rtnetlink::{Handle, RouteMessageBuilder, packet_route::route::RouteAttribute};
 use tokio::{
     net::UnixListener,
@@ -190,6 +191,20 @@ pub(crate) fn dual_stack() -> NodeState {
 impl Agent {
     /// Starts; returns once the socket listens and noted releases were taken.
     pub(crate) fn start(directory: &Path, state: NodeState) -> Self {
+        Self::start_on(directory, state, || {})
+    }
+
+    /// Without the right to enter namespaces, as in a container of its own.
+    pub(crate) fn start_without_sys_admin(directory: &Path, state: NodeState) -> Self {
+        Self::start_on(directory, state, || {
+            let mut sets = capabilities(None).expect("the thread's capabilities");
+            sets.effective.remove(CapabilitySet::SYS_ADMIN);
+            sets.permitted.remove(CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, sets).expect("capabilities can be given up");
+        })
+    }
+
+    fn start_on(directory: &Path, state: NodeState, prepare: impl FnOnce() + Send + 'static) -> Self {
         let opened = PodStore::open(disk(&directory.join("pods"))).expect("a store");
         assert_eq!(opened.damage, Vec::<String>::new());
         let (node, watched) = watch::channel(state);
@@ -199,6 +214,7 @@ impl Agent {
         let switches = Arc::new(Switches { ready: true.into(), ..Switches::default() });
         let (store, shared, socket) = (opened.store.clone(), Arc::clone(&switches), socket(directory));
         let thread = std::thread::spawn(move || {
+            prepare();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let parts = Parts { store: opened.store, node: watched, switches: shared, rounds: asked };
             runtime.block_on(serve(&socket, parts, stopped, &started));

@@ -200,9 +200,26 @@ fn running_pods_follow_the_mtu() {
     });
 }
 
+#[test]
+fn without_the_right_to_enter_pods_both_ends_keep_their_mtu() {
+    on_a_host("keeper::without_the_right_to_enter_pods_both_ends_keep_their_mtu", || {
+        let directory = Directory::new("keeper-rights");
+        let agent = Agent::start_without_sys_admin(&directory.0, dual_stack());
+        let pods = add(&directory.0, &["a"]);
+        agent.node.send(super::agent::NodeState { pod_mtu: 1350, ..dual_stack() }).expect("sent");
+        assert_eq!(agent.round(0).resized, []);
+        assert_eq!(pods[0].1.run(inside_mtu), 1450);
+        assert_eq!(mtu_of(&pod_links()[0]), 1450, "a pair of unequal ends loses large packets without a word");
+    });
+}
+
 /// The MTU of eth0 in the namespace of this thread.
 fn inside_mtu() -> u32 {
-    let output = std::process::Command::new("ip").args(["-o", "link", "show", "eth0"]).output().expect("ip");
+    mtu_of("eth0")
+}
+
+fn mtu_of(link: &str) -> u32 {
+    let output = std::process::Command::new("ip").args(["-o", "link", "show", link]).output().expect("ip");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, rest) = text.split_once(" mtu ").expect("an MTU");
     rest.split(' ').next().expect("a word").parse().expect("a number")
