@@ -51,7 +51,7 @@ impl World {
             return;
         }
         process.is_busy = true;
-        let longest = if slow { 20_000 } else { 20 };
+        let longest = if slow { 40_000 } else { 20 };
         self.soon(0, longest, Event::Engine(number, run));
     }
 

@@ -22,7 +22,7 @@ use weft_core::{
 use weft_proto::v1::{self, watch_response::Message};
 
 use super::{
-    Checked,
+    Checked, hold,
     link::Down,
     world::{Event, World},
 };
@@ -48,11 +48,22 @@ pub(super) struct End {
     end: Option<oneshot::Sender<Status>>,
     /// What came of a message so far.
     begun: BytesMut,
+    /// The revision that the whole messages sent so far give.
+    told: Option<Revision>,
 }
 
 impl End {
     pub(super) fn new(node: NodeName, held: (Option<Revision>, Option<Digest>)) -> Self {
-        Self { node, held, session: None, waiting: VecDeque::new(), response: None, end: None, begun: BytesMut::new() }
+        Self {
+            node,
+            held,
+            session: None,
+            waiting: VecDeque::new(),
+            response: None,
+            end: None,
+            begun: BytesMut::new(),
+            told: None,
+        }
     }
 }
 
@@ -127,7 +138,7 @@ impl World {
             let Some(end) = self.server.as_mut().and_then(|server| server.ends.get_mut(&number)) else { return Ok(()) };
             let Some(response) = &mut end.response else { return Ok(()) };
             let frame = match response.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return self.check_told(number),
                 Poll::Ready(frame) => frame,
             };
             match frame {
@@ -156,10 +167,22 @@ impl World {
         while let Some(message) = whole_message(&mut self.end_at(number).begun) {
             let message = v1::WatchResponse::decode(message)?;
             self.check_message(&message)?;
+            if !matches!(message.message, Some(Message::SnapshotChunk(_))) {
+                self.end_at(number).told = message.revision.map(Into::into);
+            }
             if !is_cut {
                 self.send_message(number, message);
             }
         }
+        Ok(())
+    }
+
+    /// A stream that has room and nothing to send has told everything.
+    fn check_told(&self, number: u64) -> Checked {
+        let Some(server) = &self.server else { return Ok(()) };
+        let Some(End { node, told, .. }) = server.ends.get(&number) else { return Ok(()) };
+        let published = Revision::new(server.actor.epoch, server.actor.fanout.published());
+        hold!(*told >= Some(published), "{node} was told {told:?}, and {published} is withheld from it");
         Ok(())
     }
 

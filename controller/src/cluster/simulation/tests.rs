@@ -1,6 +1,9 @@
 //! Many worlds, and bugs that must be found in them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     Planted, Violation,
@@ -15,13 +18,19 @@ const SOON: u64 = 200;
 const LAST_LINES: usize = 80;
 
 fn run(seed: u64, planted: Planted) -> Result<Outcome, Violation> {
-    World::new(seed, planted, false).run()
+    survive(&mut World::new(seed, planted, false))
+}
+
+/// A panic is a violation too, and wants its seed told.
+fn survive(world: &mut World) -> Result<Outcome, Violation> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
+    outcome.unwrap_or_else(|_| Err(Violation("a panic, told above".to_owned())))
 }
 
 /// Runs it again for its story, which is the same.
 fn story(seed: u64) -> (String, Result<Outcome, Violation>) {
     let mut world = World::new(seed, Planted::Nothing, true);
-    let outcome = world.run();
+    let outcome = survive(&mut world);
     let lines = world.story.unwrap_or_default();
     (lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"), outcome)
 }
@@ -68,7 +77,11 @@ fn no_history_violates_an_invariant() {
         counts.add(some);
         events += their_events;
     }
-    println!("{histories} histories, {events} events, no invariant violated: {counts:?}");
+    // Not by a macro: this is to be seen without --nocapture too.
+    let _closed = writeln!(
+        std::io::stderr(),
+        "{histories} simulated histories, {events} events, no invariant violated: {counts:?}"
+    );
     let all = [
         counts.terms,
         counts.joins,
