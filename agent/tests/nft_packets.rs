@@ -99,10 +99,9 @@ fn pods_send_no_tunnel_packets() {
     inside("pods_send_no_tunnel_packets", || async {
         let mut nft = programmed().await;
         let (pod, outside) = between_pod_and_outside().await;
-        for (family, own, me, far) in [
-            (Family::V4, "10.244.1.5", "10.0.0.1", "10.0.0.8"),
-            (Family::V6, "fd00:244::5", "fd00:a::1", "fd00:a::8"),
-        ] {
+        for (family, own, me, far) in
+            [(Family::V4, "10.244.1.5", "10.0.0.1", "10.0.0.8"), (Family::V6, "fd00:244::5", "fd00:a::1", "fd00:a::8")]
+        {
             apply(&mut nft, &[put_rules(family)]).await;
             let before = pods(&mut nft).await;
             let there = outside.run(move || listen(far, PORT));

@@ -74,8 +74,7 @@ pub enum CounterName {
 
 impl CounterName {
     /// All counters.
-    pub const ALL: [Self; 4] =
-        [Self::TunnelFromPod, Self::TunnelFromStranger, Self::ForgedByPod, Self::PodToGateway];
+    pub const ALL: [Self; 4] = [Self::TunnelFromPod, Self::TunnelFromStranger, Self::ForgedByPod, Self::PodToGateway];
 
     /// The name in nf_tables.
     pub const fn as_str(self) -> &'static str {

@@ -221,8 +221,7 @@ impl Runtime {
     }
 
     async fn collect(&mut self) -> Result<()> {
-        let valid: Vec<Value> =
-            self.living().keys().map(|id| json!({"containerID": id, "ifname": "eth0"})).collect();
+        let valid: Vec<Value> = self.living().keys().map(|id| json!({"containerID": id, "ifname": "eth0"})).collect();
         let mut config = self.config.clone();
         config["cni.dev/valid-attachments"] = json!(valid);
         let mut command = Command::new(self.agent.cni_programs().join("weft-cni"));
@@ -322,7 +321,8 @@ async fn all_addresses_come_back(cluster: &Cluster, mut runtime: Runtime) -> Res
     for number in 0..USABLE {
         pods.push(cluster.pod("a1", &format!("last-{number}")).await.context("an address was lost")?);
     }
-    let distinct: BTreeSet<_> = pods.iter().flat_map(|pod| pod.addresses().iter().copied().collect::<Vec<_>>()).collect();
+    let distinct: BTreeSet<_> =
+        pods.iter().flat_map(|pod| pod.addresses().iter().copied().collect::<Vec<_>>()).collect();
     ensure!(distinct.len() == 2 * USABLE, "an address was doubled");
     Ok(())
 }

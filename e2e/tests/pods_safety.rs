@@ -43,7 +43,12 @@ lab_test!(running_pods_follow_the_underlays_mtu, async || {
 });
 
 /// Sends `text` from `source`, which this namespace takes for its own first.
-async fn send_as(net: &Namespace, source: std::net::IpAddr, to: std::net::SocketAddr, text: &'static [u8]) -> Result<()> {
+async fn send_as(
+    net: &Namespace,
+    source: std::net::IpAddr,
+    to: std::net::SocketAddr,
+    text: &'static [u8],
+) -> Result<()> {
     let bits = if source.is_ipv4() { 32 } else { 128 };
     net.wire().add_address("lo", source, bits).await?;
     let socket = net.udp((source, 0).into())?;
@@ -90,7 +95,11 @@ async fn killed_at(agent: &Agent, net: &Namespace, step: &str) -> Result<()> {
     let input = agent.host().directory().join("input");
     fs::write(&input, config.to_string())?;
     let mut command = Command::new(agent.cni_programs().join("weft-cni"));
-    command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", step).env("CNI_IFNAME", "eth0").env("WEFT_CNI_FAULT", step);
+    command
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_CONTAINERID", step)
+        .env("CNI_IFNAME", "eth0")
+        .env("WEFT_CNI_FAULT", step);
     command.env("CNI_NETNS", net.path()).env("CNI_PATH", agent.cni_programs());
     command.stdin(fs::File::open(&input)?).stdout(Stdio::null());
     let mut child = agent.host().net().enter_runtime(move || command.spawn())?;

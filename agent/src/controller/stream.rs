@@ -149,9 +149,8 @@ impl Client {
 
     /// What was used last, unless another identity is stored by now.
     async fn login(&mut self, address: SocketAddr) -> anyhow::Result<Arc<Login>> {
-        let usable = |login: &&Arc<Login>| {
-            self.vault.holds(&login.identity) && !login.identity.is_over(SystemTime::now())
-        };
+        let usable =
+            |login: &&Arc<Login>| self.vault.holds(&login.identity) && !login.identity.is_over(SystemTime::now());
         if let Some(login) = self.login.as_ref().filter(usable) {
             return Ok(Arc::clone(login));
         }
@@ -197,7 +196,8 @@ impl Client {
         let (sender, receiver) = mpsc::channel(4);
         let mut reporter = Reporter::new(&self.node, &self.links, sender).await?;
         let mut client = MembershipServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
-        let mut stream = client.watch(ReceiverStream::new(receiver)).await.map_err(|status| ended(&status))?.into_inner();
+        let mut stream =
+            client.watch(ReceiverStream::new(receiver)).await.map_err(|status| ended(&status))?.into_inner();
         let renewal = tokio::time::sleep(identity.renew_in(SystemTime::now()));
         tokio::pin!(renewal);
         let mut snapshot = SnapshotBuilder::default();

@@ -121,7 +121,8 @@ impl<H: HostSide> Keeper<H> {
             let look = Look::now(&results)?;
             let records = pods.store().records();
             cached.retain(|key| records.contains_key(key));
-            cached.extend(records.values().filter(|record| look.remembers(record.link)).map(|record| record.key.clone()));
+            cached
+                .extend(records.values().filter(|record| look.remembers(record.link)).map(|record| record.key.clone()));
             Ok((Judged::of(look, records, &cached), cached))
         })
         .await?;
@@ -217,11 +218,7 @@ impl<H: HostSide> Keeper<H> {
 const MTU: &str = "MTU";
 
 impl Judged {
-    fn of(
-        mut look: Look,
-        records: Arc<BTreeMap<AttachmentKey, Record>>,
-        cached: &BTreeSet<AttachmentKey>,
-    ) -> Self {
+    fn of(mut look: Look, records: Arc<BTreeMap<AttachmentKey, Record>>, cached: &BTreeSet<AttachmentKey>) -> Self {
         let (mut gone, mut cut_off) = (BTreeMap::new(), Vec::new());
         for record in records.values() {
             match look.of(record, cached.contains(&record.key)).verdict() {
@@ -230,7 +227,8 @@ impl Judged {
                 Verdict::Gone(why) => drop(gone.insert(record.key.clone(), (why, look.link(record).cloned()))),
             }
         }
-        let claimed: BTreeSet<_> = records.values().filter_map(|record| look.link(record)).map(|link| link.index).collect();
+        let claimed: BTreeSet<_> =
+            records.values().filter_map(|record| look.link(record)).map(|link| link.index).collect();
         let (mut unclaimed, mut forgotten_by_us) = (BTreeMap::new(), Vec::new());
         for link in look.marked().filter(|link| !claimed.contains(&link.index)) {
             if look.remembers(link.name) {

@@ -13,8 +13,8 @@ use std::{
 
 use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use rtnetlink::{Handle, RouteMessageBuilder, packet_route::route::RouteAttribute};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot, watch},

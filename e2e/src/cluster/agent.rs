@@ -34,7 +34,13 @@ impl Agent {
         let path = directory.join("token");
         let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path)?;
         writeln!(file, "{token}").with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { host, controller: controller.to_owned(), directory, options: Default::default(), process: Mutex::default() })
+        Ok(Self {
+            host,
+            controller: controller.to_owned(),
+            directory,
+            options: Default::default(),
+            process: Mutex::default(),
+        })
     }
 
     /// Its host.

@@ -82,7 +82,11 @@ pub(crate) fn mtu(index: u32, name: &str, mtu: u32) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes.push(LinkAttribute::Mtu(mtu));
-    Request { what: format!("set the MTU of {name} to {mtu}"), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+    Request {
+        what: format!("set the MTU of {name} to {mtu}"),
+        message: RouteNetlinkMessage::SetLink(message),
+        flags: 0,
+    }
 }
 
 /// Sets a link up.

@@ -105,7 +105,9 @@ fn read(steps: &[Step]) -> Option<(Expr, &[Step])> {
         [Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set, negated }, ..] => {
             (read_address(*offset, *length, set, *negated)?, 2)
         }
-        [Step::Payload { base: NETWORK, offset, length }, Step::Equal(value), ..] if value.len() == *length as usize => {
+        [Step::Payload { base: NETWORK, offset, length }, Step::Equal(value), ..]
+            if value.len() == *length as usize =>
+        {
             (read_prefix(*offset, value)?, 2)
         }
         [Step::ReversePath, Step::Equal(value), ..] if value == &[0] => (Expr::NotItsSource, 2),
