@@ -156,6 +156,15 @@ impl Host {
         self.connect().await
     }
 
+    /// Loses its link, as a driver that is loaded anew: the link is deleted, made again and configured as before.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub async fn replug(&self) -> Result<()> {
+        self.router.wire().delete_link(&self.port()).await?;
+        self.connect().await
+    }
+
     async fn connect(&self) -> Result<()> {
         let net = self.net();
         net.set_defaults(self.spec.strict).await?;
