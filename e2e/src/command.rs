@@ -31,6 +31,8 @@ enum Command {
     Demo(Demo),
     /// Measure what Weft costs, beside the floor of the same run.
     Bench(bench::Arguments),
+    /// Build the reference plugins that the bench of pods and the tests with containerd need, and say where they are.
+    ReferencePlugins,
     /// Run a command in a namespace of a lab that `demo --keep` holds.
     In(enter::In),
 }
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Bench(arguments) if sandbox::is_inside() => bench::run(&arguments),
         Command::Bench(arguments) => bench::prepare(&arguments).and_then(|()| supervise::run()),
         Command::Demo(_) => supervise::run(),
+        Command::ReferencePlugins => reference_plugins(),
         Command::In(arguments) => enter::run(&arguments),
     };
     done.unwrap_or_else(|error| {
@@ -101,4 +104,10 @@ fn show(arguments: &Demo) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn reference_plugins() -> Result<ExitCode> {
+    pods::build_reference()?;
+    println!("{}", pods::reference_plugins()?.display());
+    Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,7 @@ const PLUGINS: [(&str, &str); 6] = [
 ///
 /// # Errors
 /// Where this program cannot tell its own place.
-pub(crate) fn directory() -> Result<PathBuf> {
+pub fn directory() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell which program is running")?;
     let build = own.ancestors().find(|place| place.join("CACHEDIR.TAG").is_file());
     let build = build.or_else(|| own.parent()).context("the running program has no directory")?;
