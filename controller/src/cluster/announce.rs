@@ -3,6 +3,8 @@
 //! Owns the step from a confirmed batch to the streams, and the way back where a batch was not confirmed: everything is
 //! read from the store again, since nobody knows which half happened. Must never announce first.
 
+use std::time::Duration;
+
 use weft_core::types::{NodeName, Revision};
 
 use super::{
@@ -11,6 +13,12 @@ use super::{
     registry::Registry,
 };
 use crate::store::StoreError;
+
+/// What a publication costs for each stream, the agent's acknowledgement included: a wake-up and a frame each way. Windows
+/// grow by it, so that publications cannot overtake each other.
+const STREAM_COST: Duration = Duration::from_micros(20);
+/// The first change waits that fraction of a publication's cost for others.
+const GATHER: u32 = 10;
 
 impl Actor {
     /// Writes a batch, then tells everybody. Fails only where the store cannot even be read after a failed write.
@@ -88,18 +96,18 @@ impl Actor {
         }
     }
 
-    /// Publishes at once where nothing was published of late, otherwise at the end of the window.
+    /// Publishes at the end of the window of the last publication; where that is over, at once, or in a large cluster
+    /// after a moment in which whatever comes together gathers.
     fn publish_soon(&mut self) {
-        if self.fanout.revision().sequence == self.fanout.published() {
+        if self.fanout.revision().sequence == self.fanout.published() || self.publish_at.is_some() {
             return;
         }
-        // Every publication costs each stream a wake-up and a frame, so the window grows with their number.
+        let now = self.clock.now();
         let streams = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
-        let window = self.rules.coalesce + std::time::Duration::from_micros(10) * streams;
-        match self.last_publish.map(|last| last + window).filter(|due| *due > self.clock.now()) {
-            Some(due) => self.publish_at = Some(due),
-            None => self.publish(),
-        }
+        let window = self.rules.coalesce + STREAM_COST * streams;
+        let gathered = now + STREAM_COST * streams / GATHER;
+        let due = self.last_publish.map_or(gathered, |last| gathered.max(last + window));
+        if due > now { self.publish_at = Some(due) } else { self.publish() }
     }
 
     /// Tells the streams of everything up to now.

@@ -15,7 +15,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
-use tonic::{Status, Streaming, body::Body, server::NamedService};
+use tonic::{Status, Streaming, body::Body, codec::BufferSettings, server::NamedService};
 use tonic_prost::ProstDecoder;
 use weft_core::membership::Digest;
 use weft_proto::{
@@ -29,6 +29,8 @@ use crate::{
     tls::Caller,
 };
 
+/// What a stream holds ready for requests, in bytes: acknowledgements have a few dozen, and larger ones make it grow.
+const REQUEST_BUFFER: usize = 256;
 /// How long a new stream may take to say who it is.
 const HELLO_TIME: Duration = Duration::from_secs(10);
 
@@ -72,7 +74,7 @@ impl tower::Service<Request<Body>> for WatchServer {
 async fn open(context: Context, request: Request<Body>) -> Result<Response<Body>, Status> {
     let caller = status::caller(request.extensions())?;
     let identity = status::node(&caller)?;
-    let decoder = ProstDecoder::<WatchRequest>::default();
+    let decoder = ProstDecoder::<WatchRequest>::new(BufferSettings::new(REQUEST_BUFFER, usize::MAX));
     let mut requests = Streaming::new_request(decoder, request.into_body(), None, Some(LARGEST_MESSAGE));
     let hello = tokio::time::timeout(HELLO_TIME, first(&mut requests)).await.map_err(|_| {
         Status::deadline_exceeded("no Hello within 10 s: the first message of a stream says who it is from")
