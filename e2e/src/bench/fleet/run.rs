@@ -47,7 +47,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn say(&self, text: &str) {
-        (self.say)(&format!("{:>6} agents: {text}", self.agents));
+        let memory = |field| self.controller.memory(field).unwrap_or(f64::NAN);
+        let (now, peak) = (memory("VmRSS"), memory("VmHWM"));
+        (self.say)(&format!("{:>6} agents: {text} (controller: {now:.0} MiB, at most {peak:.0})", self.agents));
     }
 
     async fn sequence(&mut self) -> Result<u64> {
@@ -66,18 +68,15 @@ impl Bench<'_> {
         self.crowd.start(&self.seed, self.agents).await?;
         let sequence = self.sequence().await?;
         self.run.cold_all_s = round(self.settled(began, self.agents, sequence).await?);
-        let (now, peak) = (self.controller.memory("VmRSS")?, self.controller.memory("VmHWM")?);
-        self.say(&format!(
-            "all got the membership in {:.2} s; the controller has {now:.1} MiB, {peak:.1} at its peak",
-            self.run.cold_all_s
-        ));
+        self.say(&format!("all got the membership in {} s", self.run.cold_all_s));
         Ok(())
     }
 
     /// Joins and departures by turns, so that the cluster is the same in each round.
     async fn changes(&mut self, rounds: usize) -> Result<()> {
         let (mut joins, mut leaves, mut each) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut bytes, mut cpu) = (Bytes::default(), std::time::Duration::ZERO);
+        let (mut to_join, mut to_leave) = (Bytes::default(), Bytes::default());
+        let mut cpu = std::time::Duration::ZERO;
         for round in 0..rounds {
             let sequence = self.sequence().await?;
             let (before, used) = (Traffic::now(PORT).await?, self.controller.cpu()?);
@@ -86,34 +85,34 @@ impl Bench<'_> {
             let newcomer = self.crowd.agent(&self.seed, n)?;
             joins.push(1e3 * self.settled(began, self.agents + 1, sequence + 1).await?);
             each.extend(self.crowd.agents().iter().map(|agent| agent.progress.ms_since(began)));
+            let between = Traffic::now(PORT).await?;
+            to_join.add(between.since(&before));
 
             let began = Instant::now();
             self.controller.delete(&name(n)).await?;
             drop(newcomer);
             leaves.push(1e3 * self.settled(began, self.agents, sequence + 2).await?);
             cpu += self.controller.cpu()?.saturating_sub(used);
-            bytes.add(Traffic::now(PORT).await?.since(&before));
+            to_leave.add(Traffic::now(PORT).await?.since(&between));
         }
-        #[allow(clippy::cast_precision_loss)]
-        let share = |bytes: u64, of: u64| round(bytes as f64 / of as f64);
-        // Each round had two changes.
-        let of = 2 * bytes.connections;
         let run = &mut self.run;
         (run.join_p50_ms, run.join_p99_ms) = percentiles(&mut joins);
         (run.join_agent_p50_ms, run.join_agent_p99_ms) = percentiles(&mut each);
         (run.leave_p50_ms, run.leave_p99_ms) = percentiles(&mut leaves);
-        run.bytes_per_agent_per_change = share(bytes.to_agents + bytes.from_agents, of);
-        run.bytes_to_agent = share(bytes.to_agents, of);
-        run.bytes_from_agent = share(bytes.from_agents, of);
+        (run.bytes_to_agent, run.bytes_from_agent) = to_join.per_connection();
+        run.bytes_per_agent_per_change = round(run.bytes_to_agent + run.bytes_from_agent);
+        let (down, up) = to_leave.per_connection();
+        run.bytes_per_agent_per_leave = round(down + up);
         run.controller_cpu_ms_per_change = round(cpu.as_secs_f64() * 1e3 / (2 * rounds) as f64);
         let text = format!(
-            "a join acknowledged by all in {} ms (p50), {} ms (p99), a departure in {} and {} ms; {} bytes an agent and \
-             change; {} ms of the controller's CPU a change",
+            "a join acknowledged by all in {} ms (p50), {} ms (p99), a departure in {} and {} ms; {} and {} bytes an \
+             agent; {} ms of the controller's CPU a change",
             run.join_p50_ms,
             run.join_p99_ms,
             run.leave_p50_ms,
             run.leave_p99_ms,
             run.bytes_per_agent_per_change,
+            run.bytes_per_agent_per_leave,
             run.controller_cpu_ms_per_change
         );
         self.say(&text);

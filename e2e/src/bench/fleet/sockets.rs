@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
+use crate::bench::round;
+
 /// What the controller sent and received on each connection, by the agent's address.
 #[derive(Debug, Default)]
 pub(super) struct Traffic(HashMap<String, (u64, u64)>);
@@ -26,6 +28,13 @@ impl Bytes {
         self.to_agents += more.to_agents;
         self.from_agents += more.from_agents;
         self.connections += more.connections;
+    }
+
+    /// To and from each agent, on average.
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn per_connection(&self) -> (f64, f64) {
+        let share = |bytes: u64| round(bytes as f64 / self.connections as f64);
+        (share(self.to_agents), share(self.from_agents))
     }
 }
 
