@@ -85,9 +85,10 @@ impl<K: Kernel> Engine<K> {
         let mut changed = 0;
         for round in 0..=ROUNDS {
             let observed = self.kernel.read(Scope::All { wanted: &self.desired }).await?;
-            self.ids.avoid(&observed.foreign);
             self.forget_pods_without_link(&observed);
             let held = |key: &Key| before.contains_key(key) && !self.deviations.contains_key(key);
+            // What was ours and was altered is put back where it was; only what never was has to be gone around.
+            self.ids.avoid(&observed.foreign.iter().filter(|key| !held(key)).copied().collect());
             let plan = diff(&observed, &self.desired, &held, local.device);
             if plan.ops.is_empty() || round == ROUNDS {
                 self.deviations = deviations(&plan, &failures);
