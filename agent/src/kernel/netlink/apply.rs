@@ -246,7 +246,7 @@ impl Netlink {
                     Via::Gateway(_, link) | Via::Link(link) => self.index(key, link)?,
                     Via::Nexthop(_) | Via::Unreachable => 0,
                 };
-                (place, route::put(*to, *metric, route, link).into())
+                (place, route::put(*to, *metric, route, link, place == over).into())
             }
             _ => return Err(mismatch(key)),
         };

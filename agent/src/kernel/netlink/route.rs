@@ -206,8 +206,8 @@ fn route(to: IpNetwork, metric: u32, via: Via) -> RouteMessage {
     message
 }
 
-/// Sets a route; `link` is the index of the link it names.
-pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32) -> Message {
+/// Sets a route; `link` is the index of the link it names, `over` says that it replaces what is there.
+pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32, over: bool) -> Message {
     let mut message = route(to, metric, value.via);
     match value.via {
         Via::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
@@ -218,8 +218,12 @@ pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32) -> Messa
         Via::Link(_) => message.attributes.push(RouteAttribute::Oif(link)),
         Via::Unreachable => {}
     }
-    if value.mtu != 0 {
-        message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(value.mtu)]));
+    // Asked for an IPv4 route through a nexthop object without metrics, the kernel takes what it has for the same object
+    // with any metrics (`fib_find_info_nh` in net/ipv4/fib_semantics.c): the MTU would never go. An empty list is one.
+    let through_nexthop = matches!(value.via, Via::Nexthop(_)) && to.is_ipv4();
+    if value.mtu != 0 || (over && through_nexthop) {
+        let mtu = (value.mtu != 0).then_some(RouteMetric::Mtu(value.mtu));
+        message.attributes.push(RouteAttribute::Metrics(mtu.into_iter().collect()));
     }
     message.attributes.extend(value.src.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
     Message::NewRoute(message)
