@@ -5,6 +5,7 @@
 
 mod identity;
 mod join;
+mod source;
 mod stream;
 mod tls;
 mod token;

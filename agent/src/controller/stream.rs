@@ -1,6 +1,11 @@
 //! The one stream to the controller, opened again whenever it ends.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use rustls::ClientConfig;
@@ -22,7 +27,7 @@ use super::{
     ConnectionStatus, Held, Identity, JoinToken, Standing, Update,
     identity::Vault,
     join::{self, JoinError},
-    tls,
+    source, tls,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -69,6 +74,8 @@ enum Ended {
     Renewed,
     /// The engine could not use an update: connect again at once with what it holds.
     Resync,
+    /// The node lost the address that the connection has: connect again at once from another.
+    Moved,
 }
 
 /// The controller does not know this identity any more.
@@ -100,7 +107,7 @@ impl Client {
                     wait = FIRST_WAIT;
                     continue;
                 }
-                Ok(Ended::Resync) => wait = FIRST_WAIT,
+                Ok(Ended::Resync | Ended::Moved) => wait = FIRST_WAIT,
                 Err(error) => {
                     if self.links.status.borrow().connected {
                         wait = FIRST_WAIT;
@@ -138,7 +145,8 @@ impl Client {
         });
         let login = self.login(address).await?;
         let channel = connect::controller(address, Arc::clone(&login.tls)).await?;
-        let ended = self.watch(controller, channel, &login.identity).await;
+        let from = source::towards(address);
+        let ended = self.watch(controller, channel, &login.identity, from).await;
         if ended.as_ref().is_err_and(|error| error.is::<Refused>()) && self.has_new_token() {
             info!("the identity is refused and there is a new token: joining again");
             self.join(address).await?;
@@ -192,7 +200,14 @@ impl Client {
         }
     }
 
-    async fn watch(&self, controller: &str, channel: Channel, identity: &Identity) -> anyhow::Result<Ended> {
+    /// Keeps a stream of `channel`, whose connection is from the address `from`, until it ends.
+    async fn watch(
+        &self,
+        controller: &str,
+        channel: Channel,
+        identity: &Identity,
+        from: Option<IpAddr>,
+    ) -> anyhow::Result<Ended> {
         let (sender, receiver) = mpsc::channel(4);
         let mut reporter = Reporter::new(&self.node, &self.links, sender).await?;
         let mut client = MembershipServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
@@ -210,6 +225,10 @@ impl Client {
                 }
                 standing = reporter.changed() => match standing? {
                     Changed::Resync => return Ok(Ended::Resync),
+                    Changed::Report(report) if report.facts.is_some() && !from.is_none_or(source::is_here) => {
+                        info!(controller, "this node's address has changed: connecting anew");
+                        return Ok(Ended::Moved);
+                    }
                     Changed::Report(report) => reporter.send(report).await?,
                 },
                 () = &mut renewal => {
