@@ -129,7 +129,7 @@ fn edits() -> Vec<Request> {
         tables::base_chain("other", "forward", 2, 0),
         tables::rule("other", "forward", 1, crate::netlink::APPEND),
         tables::request(tables::NEWSET, CREATE, set),
-        tables::element(tables::NEWELEMENT, "other", SET, &[10, 87, 1, 11]),
+        tables::element(tables::NEWELEMENT, "other", SET, &[10, 87, 2, 77]),
         table(ip, "weft"),
         tables::request(tables::NEWCHAIN, CREATE, chain),
     ]

@@ -143,7 +143,7 @@ lab_test!(peers_follow_a_node_to_another_address, async || {
     let moved = Place { last: 111, ..HOME };
     for family in Family::ALL {
         let mut texts = vec![(HOME.octets(family), moved.octets(family))];
-        texts.push((format!("{}", HOME.address(family)), format!("{}", moved.address(family))));
+        texts.push((HOME.address(family).to_string(), moved.address(family).to_string()));
         scene.readdress(HOME, moved, &[family]).await?;
         scene.moved(&format!("underlay re-addressed over {family}"), &texts).await?;
         scene.connected().await?;
