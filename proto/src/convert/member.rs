@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn names_the_field_that_is_wrong() {
-        let cases: [(&str, fn(&mut v1::Member)); 6] = [
+        type Spoil = fn(&mut v1::Member);
+        let cases: [(&str, Spoil); 6] = [
             ("name", |m| m.name = "../etc".to_owned()),
             ("mac", |m| m.mac = vec![1; 6]),
             ("mac", |m| m.mac = vec![2; 5]),
