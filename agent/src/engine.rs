@@ -8,11 +8,12 @@ mod change;
 mod handle;
 mod look;
 mod peers;
+mod pod_links;
 mod pods;
 mod standing;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -106,6 +107,9 @@ pub struct Engine<K> {
     local: Option<Local>,
     ids: NexthopIds,
     pods: BTreeMap<LinkName, Pod>,
+    /// Pods to be looked at, and when.
+    changed_pods: BTreeSet<LinkName>,
+    next_pod_look: Instant,
     /// What the kernel should hold.
     desired: Objects,
     /// Where the kernel differed from it when it was last read, and could not be put right.
@@ -135,6 +139,8 @@ impl<K: Kernel> Engine<K> {
             local: None,
             ids: NexthopIds::new(),
             pods: pods.into_iter().map(|pod| (pod.link, pod)).collect(),
+            changed_pods: BTreeSet::new(),
+            next_pod_look: now,
             desired: Objects::new(),
             deviations: BTreeMap::new(),
             trusted: false,
@@ -160,10 +166,11 @@ impl<K: Kernel> Engine<K> {
                     None => return Ok(()),
                 },
                 request = inputs.requests.recv() => match request {
-                    Some(request) => self.request(request).await,
+                    Some(request) => self.requests(request, &mut inputs.requests).await,
                     None => return Ok(()),
                 },
                 () = sleep_until(self.next_look) => self.look().await,
+                () = sleep_until(self.next_pod_look), if !self.changed_pods.is_empty() => self.look_at_pods().await,
                 event = events.recv() => match event {
                     Some(event) => self.event(&event),
                     None => anyhow::bail!("the kernel's events have ended; the agent cannot see drift and stops"),
@@ -205,8 +212,12 @@ impl<K: Kernel> Engine<K> {
             Event::Object(key, value) if self.desired.get(key) == value.as_ref() => {}
             Event::Object(key, _) => {
                 tracing::debug!("{key} was changed by somebody");
-                self.look_within(SETTLE);
+                match self.pod_of(key) {
+                    Some(link) => self.pod_changed(link),
+                    None => self.look_within(SETTLE),
+                }
             }
+            Event::PodLink(link) => self.pod_changed(*link),
             Event::Look | Event::Underlay | Event::Overflow => self.look_within(SETTLE),
         }
     }

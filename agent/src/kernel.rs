@@ -94,6 +94,8 @@ pub enum Event {
     Object(Key, Option<Value>),
     /// An object in our range changed in a way that only a look can tell (a link, a table, a sysctl).
     Look,
+    /// A link of a pod came, went or changed, or a setting of it; nothing else is concerned.
+    PodLink(LinkName),
     /// Underlay links, their addresses or the routes that name them may have changed.
     Underlay,
     /// Events were lost (ENOBUFS).

@@ -382,3 +382,66 @@ fn pods_keep_their_routes_over_a_restart() {
         assert!(!after.contains_key(&route("10.244.1.9/32")) && after.len() == before.len() - 2);
     });
 }
+
+/// A pod of node-1 with one address.
+fn attached(n: u8) -> Pod {
+    let addresses = PerFamily { v4: Some([10, 244, 1, n].into()), v6: None };
+    Pod { link: link(&format!("wpod0123456789{n:x}")), mac: Mac::local([2, 0, 0, 0, 1, n]), addresses }
+}
+
+#[test]
+fn pods_that_come_and_go_at_once_share_their_passes() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.snapshot().await;
+        let pods: Vec<Pod> = (1..=14).map(attached).collect();
+        pods.iter().for_each(|pod| world.kernel.add_link(pod.link));
+        let before = world.kernel.reads();
+        let came = futures::future::join_all(pods.iter().map(|pod| world.handle.ensure_pod(pod.clone()))).await;
+        assert!(came.iter().all(Result::is_ok), "{came:?}");
+        assert!(pods.iter().all(|pod| world.kernel.objects().contains_key(&route(&pod_network(pod)))));
+        assert!(world.kernel.reads() - before <= 4, "{} readings for 14 pods", world.kernel.reads() - before);
+        let before = world.kernel.reads();
+        let gone = futures::future::join_all(pods.iter().map(|pod| world.handle.remove_pod(pod.link))).await;
+        assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+        assert!(!pods.iter().any(|pod| world.kernel.objects().contains_key(&route(&pod_network(pod)))));
+        assert!(world.kernel.reads() - before <= 4, "{} readings for 14 pods", world.kernel.reads() - before);
+    });
+}
+
+fn pod_network(pod: &Pod) -> String {
+    format!("{}/32", pod.addresses.v4.expect("IPv4"))
+}
+
+#[test]
+fn one_pod_that_cannot_be_programmed_fails_alone() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.snapshot().await;
+        let pods: Vec<Pod> = (1..=3).map(attached).collect();
+        [0, 2].into_iter().for_each(|at| world.kernel.add_link(pods[at].link));
+        let came = futures::future::join_all(pods.iter().map(|pod| world.handle.ensure_pod(pod.clone()))).await;
+        assert_eq!(came.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true], "{came:?}");
+    });
+}
+
+#[test]
+fn links_of_pods_that_are_not_attached_cost_nothing() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.snapshot().await;
+        let pod = attached(1);
+        world.kernel.add_link(pod.link);
+        world.handle.ensure_pod(pod.clone()).await.expect("it is programmed");
+        let before = world.kernel.reads();
+        for n in 2..=9 {
+            world.kernel.add_link(attached(n).link);
+            world.kernel.remove_link(attached(n).link);
+        }
+        // An attached one is put back, by a look at it alone.
+        let key = route(&pod_network(&pod));
+        let value = world.kernel.objects()[&key].clone();
+        let repairs = world.status.borrow_and_update().repairs;
+        world.kernel.meddle(&Op::Delete { key, value }).expect("it is there");
+        world.status.wait_for(|status| status.repairs > repairs).await.expect("the loop runs");
+        assert!(world.kernel.objects().contains_key(&key));
+        assert_eq!(world.kernel.reads() - before, 2, "before and after the repair");
+    });
+}

@@ -157,7 +157,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn note_repair(&mut self, ops: &[Op]) {
+    pub(super) fn note_repair(&mut self, ops: &[Op]) {
         let names: Vec<_> = ops.iter().take(NAMED).map(|op| op.key().to_string()).collect();
         let more = ops.len().saturating_sub(NAMED);
         warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");

@@ -1,7 +1,8 @@
 //! Requests: the host's side of pods, and questions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::sync::{mpsc, oneshot};
 use weft_core::{
     desired::{self, Pod},
     diff::diff_keys,
@@ -13,55 +14,102 @@ use weft_core::{
 use super::{Dropped, Engine, Request};
 use crate::kernel::{Kernel, Scope};
 
+/// So many requests share a pass at most, so that the membership is not kept waiting.
+const AT_ONCE: usize = 64;
+
+type Answer = oneshot::Sender<Result<(), String>>;
+
 impl<K: Kernel> Engine<K> {
-    /// Carries out a request. Whoever asked may be gone by now: that changes nothing.
-    pub(super) async fn request(&mut self, request: Request) {
-        match request {
-            Request::EnsurePod(pod, answer) => drop(answer.send(self.ensure_pod(pod).await)),
-            Request::RemovePod(link, answer) => drop(answer.send(self.remove_pod(link).await)),
-            Request::CheckPod(link, answer) => drop(answer.send(self.check_pod(link).await)),
-            Request::Peers(answer) => drop(answer.send(self.peers().await)),
-            Request::Dropped(answer) => drop(answer.send(self.dropped().await)),
+    /// Carries out a request, and with it those that wait behind it: pods that come or go at once share one pass. Whoever
+    /// asked may be gone by now: that changes nothing.
+    pub(super) async fn requests(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>) {
+        let (mut coming, mut going) = (Vec::new(), Vec::new());
+        let mut next = Some(first);
+        let mut left = AT_ONCE;
+        while let Some(request) = next {
+            // What comes after a request of another kind must not overtake it.
+            if !matches!(request, Request::EnsurePod(..)) {
+                self.ensure_pods(std::mem::take(&mut coming)).await;
+            }
+            if !matches!(request, Request::RemovePod(..)) {
+                self.remove_pods(std::mem::take(&mut going)).await;
+            }
+            match request {
+                Request::EnsurePod(pod, answer) => coming.push((pod, answer)),
+                Request::RemovePod(link, answer) => going.push((link, answer)),
+                Request::CheckPod(link, answer) => drop(answer.send(self.check_pod(link).await)),
+                Request::Peers(answer) => drop(answer.send(self.peers().await)),
+                Request::Dropped(answer) => drop(answer.send(self.dropped().await)),
+            }
+            left -= 1;
+            next = if left > 0 { queue.try_recv().ok() } else { None };
         }
+        self.ensure_pods(coming).await;
+        self.remove_pods(going).await;
         self.status.pods = self.pods.len();
         self.publish();
     }
 
-    async fn ensure_pod(&mut self, pod: Pod) -> Result<(), String> {
+    async fn ensure_pods(&mut self, pods: Vec<(Pod, Answer)>) {
+        if pods.is_empty() {
+            return;
+        }
         let Some((settings, me, local)) = self.context() else {
-            self.pods.insert(pod.link, pod);
-            return Err("the node has no membership yet; try again".to_owned());
+            for (pod, answer) in pods {
+                self.pods.insert(pod.link, pod);
+                drop(answer.send(Err("the node has no membership yet; try again".to_owned())));
+            }
+            return;
         };
-        let objects = desired::pod(&settings, &me, &local, &pod);
-        let keys: BTreeSet<Key> = objects.keys().copied().collect();
-        let link = pod.link;
-        self.pods.insert(link, pod);
-        self.desired.extend(objects);
-        let listed: Vec<Key> = keys.iter().copied().collect();
-        let observed = self.kernel.read(Scope::Keys(&listed)).await.map_err(|error| error.to_string())?;
-        if self.settle(observed, &keys, &local).await {
-            return Ok(());
+        let mut keys = BTreeSet::new();
+        for (pod, _) in &pods {
+            let objects = desired::pod(&settings, &me, &local, pod);
+            keys.extend(objects.keys().copied());
+            self.pods.insert(pod.link, pod.clone());
+            self.desired.extend(objects);
         }
-        self.distrust();
-        let problems = self.check_pod(link).await;
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
-    }
-
-    async fn remove_pod(&mut self, link: LinkName) -> Result<(), String> {
-        let Some(pod) = self.pods.remove(&link) else { return Ok(()) };
-        let Some((settings, me, local)) = self.context() else { return Ok(()) };
-        let mut keys: BTreeSet<Key> = desired::pod(&settings, &me, &local, &pod).into_keys().collect();
-        for key in &keys {
-            self.desired.remove(key);
-        }
-        keys.retain(|key| !matches!(key, Key::Sysctl(_)));
-        // The runtime most likely took the link away already, and with it all this: read instead of believing.
         let listed: Vec<Key> = keys.iter().copied().collect();
-        let observed = self.kernel.read(Scope::Keys(&listed)).await.map_err(|error| error.to_string())?;
-        if !self.settle(observed, &keys, &local).await {
+        let done = match self.kernel.read(Scope::Keys(&listed)).await {
+            Ok(observed) => self.settle(observed, &keys, &local).await,
+            Err(_) => false,
+        };
+        if !done {
             self.distrust();
         }
-        Ok(())
+        for (pod, answer) in pods {
+            // One that fails must not fail the others: each is looked at by itself then.
+            let problems = if done { Vec::new() } else { self.check_pod(pod.link).await };
+            drop(answer.send(if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }));
+        }
+    }
+
+    async fn remove_pods(&mut self, pods: Vec<(LinkName, Answer)>) {
+        if pods.is_empty() {
+            return;
+        }
+        let gone: Vec<Pod> = pods.iter().filter_map(|(link, _)| self.pods.remove(link)).collect();
+        let mut outcome = Ok(());
+        if let Some((settings, me, local)) = self.context().filter(|_| !gone.is_empty()) {
+            let objects = gone.iter().map(|pod| desired::pod(&settings, &me, &local, pod));
+            let mut keys: BTreeSet<Key> = objects.flat_map(BTreeMap::into_keys).collect();
+            for key in &keys {
+                self.desired.remove(key);
+            }
+            keys.retain(|key| !matches!(key, Key::Sysctl(_)));
+            // The runtime most likely took the links away already, and with them all this: read instead of believing.
+            let listed: Vec<Key> = keys.iter().copied().collect();
+            match self.kernel.read(Scope::Keys(&listed)).await {
+                Ok(observed) => {
+                    if !self.settle(observed, &keys, &local).await {
+                        self.distrust();
+                    }
+                }
+                Err(error) => outcome = Err(error.to_string()),
+            }
+        }
+        for (_, answer) in pods {
+            drop(answer.send(outcome.clone()));
+        }
     }
 
     async fn check_pod(&mut self, link: LinkName) -> Vec<String> {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Objects, Observed},
+    kernel::{Key, Objects, Observed, POD_LINK_PREFIX},
     nft::CounterName,
     types::LinkName,
 };
@@ -79,14 +79,14 @@ impl FakeKernel {
     pub fn add_link(&self, name: LinkName) {
         let mut inner = self.inner();
         inner.state.links.insert(name);
-        inner.tell(&Event::Look);
+        inner.tell(&of_link(name));
     }
 
     /// Removes a link with everything on it.
     pub fn remove_link(&self, name: LinkName) {
         let mut inner = self.inner();
         inner.state.remove_link(name);
-        inner.tell(&Event::Look);
+        inner.tell(&of_link(name));
     }
 
     /// Lets another hand carry out an operation on objects of ours, and reports it.
@@ -293,4 +293,9 @@ impl Kernel for FakeKernel {
         self.inner().listeners.push(sender);
         Ok(receiver)
     }
+}
+
+/// What a change of this link is told as.
+fn of_link(name: LinkName) -> Event {
+    if name.as_str().starts_with(POD_LINK_PREFIX) { Event::PodLink(name) } else { Event::Look }
 }

@@ -12,7 +12,7 @@ use weft_core::{
 
 use crate::{
     hands::Hands,
-    objects::{FIRST_ID, all, device, ip, link, network, node, peer, pod, route, vxlan},
+    objects::{FIRST_ID, all, device, ip, link, network, node, peer, pod, pod_link, route, vxlan},
 };
 
 /// How long an event may take: far more than it does, far less than anybody waits.
@@ -280,7 +280,7 @@ async fn told_of(events: &mut mpsc::Receiver<Event>, key: Key) {
     let about = |event: &Event| match event {
         Event::Object(of, _) => *of == key,
         Event::Look | Event::Overflow => true,
-        Event::Underlay => false,
+        Event::Underlay | Event::PodLink(_) => false,
     };
     let told = async {
         while let Some(event) = events.recv().await {
@@ -312,7 +312,7 @@ pub(crate) async fn meddling_is_reported(mut kernel: impl Kernel, mut hands: imp
     }
     quiet(&mut events).await;
     hands.remove_pod_link().await;
-    told(&mut events, &Event::Look).await;
+    told(&mut events, &Event::PodLink(pod_link())).await;
     quiet(&mut events).await;
     hands.add_underlay_address().await;
     told(&mut events, &Event::Underlay).await;

@@ -75,6 +75,11 @@ impl Link {
         })
     }
 
+    /// True for what can be nothing but a pod's, marked or not yet.
+    pub(super) fn is_of_pod(&self) -> bool {
+        self.vxlan.is_none() && self.name.as_str().starts_with(POD_LINK_PREFIX)
+    }
+
     /// True for the host's end of a pod's veth.
     pub(super) fn is_pod(&self) -> bool {
         self.marked && self.vxlan.is_none() && self.name.as_str().starts_with(POD_LINK_PREFIX)

@@ -66,12 +66,16 @@ impl Monitor {
         self.links.device(self.device).map(|link| link.index)
     }
 
-    /// A link going down takes routes and nexthops with it that nobody reports: every change of ours means a look.
+    /// A link going down takes routes and nexthops with it that nobody reports: every change of ours means a look, but of
+    /// pods' links a look at that pod only, since they come and go all the time.
     fn link(&mut self, payload: &[u8]) -> Option<Event> {
         let link = Link::read(payload)?;
         let before = self.links.insert(link.clone());
         if before.as_ref() == Some(&link) {
             return None;
+        }
+        if link.is_of_pod() && before.as_ref().is_none_or(Link::is_of_pod) {
+            return Some(Event::PodLink(link.name));
         }
         let ours = self.is_ours(&link) || before.is_some_and(|before| self.is_ours(&before));
         Some(if ours { Event::Look } else { Event::Underlay })
@@ -81,6 +85,9 @@ impl Monitor {
         let link = Link::read(payload)?;
         let ours = self.is_ours(&link);
         self.links.remove(link.index);
+        if link.is_of_pod() {
+            return Some(Event::PodLink(link.name));
+        }
         Some(if ours { Event::Look } else { Event::Underlay })
     }
 
@@ -88,7 +95,7 @@ impl Monitor {
     fn address(&self, payload: &[u8], present: bool, own: bool) -> Vec<Event> {
         let Some(address) = Address::read(payload) else { return Vec::new() };
         if Some(address.link) != self.index() {
-            let pod = self.links.get(address.link).is_some_and(Link::is_pod);
+            let pod = self.links.get(address.link).is_some_and(Link::is_of_pod);
             return if pod { Vec::new() } else { vec![Event::Underlay] };
         }
         let value = (present && address.is_host()).then_some(Value::Present);
@@ -141,7 +148,10 @@ impl Monitor {
     fn setting(&self, payload: &[u8]) -> Option<Event> {
         let mut of = attributes(payload, NETCONF_HEADER).filter(|(kind, _)| *kind == NETCONFA_IFINDEX);
         let index = of.next().and_then(|(_, value)| number(value))?;
-        let ours = self.links.get(index).is_some_and(|link| self.is_ours(link));
-        (index == ALL || ours).then_some(Event::Look)
+        let link = self.links.get(index);
+        if let Some(pod) = link.filter(|link| link.is_of_pod()) {
+            return Some(Event::PodLink(pod.name));
+        }
+        (index == ALL || link.is_some_and(|link| self.is_ours(link))).then_some(Event::Look)
     }
 }
