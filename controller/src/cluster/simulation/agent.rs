@@ -51,7 +51,8 @@ pub(super) struct Run {
     pub(super) desired: Objects,
     /// What the engine told of itself for the next Hello.
     pub(super) held: (Option<Revision>, Option<Digest>),
-    pub(super) updates: VecDeque<Update>,
+    /// What waits for the engine, with the life that the stream was opened for.
+    pub(super) updates: VecDeque<(u64, Update)>,
     pub(super) is_busy: bool,
     pub(super) tidy_due: bool,
     pub(super) applied: Option<Revision>,

@@ -170,6 +170,15 @@ impl World {
         Ok(())
     }
 
+    /// What comes on a stream never shows an agent an earlier life of itself, with a CIDR that is another's by now.
+    pub(super) fn check_life(&self, number: usize, life: u64) -> Checked {
+        let agent = &self.agents[number];
+        let me = agent.process.as_ref().and_then(|process| process.view.member(&agent.name));
+        let shown = me.map_or(life, |me| me.incarnation);
+        hold!(shown >= life, "{} in life {life} is shown life {shown} of itself", agent.name);
+        Ok(())
+    }
+
     /// What an agent holds is what the leader held at that revision.
     pub(super) fn check_view(&self, number: usize) -> Checked {
         let agent = &self.agents[number];

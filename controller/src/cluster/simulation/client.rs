@@ -42,6 +42,8 @@ pub(super) struct Client {
     /// The open stream was answered.
     is_answered: bool,
     builder: SnapshotBuilder,
+    /// The life that the open stream is for.
+    life: u64,
     /// What the Hello of the open stream said.
     hello: (Option<Revision>, Option<weft_core::membership::Digest>),
     told: (Option<Revision>, bool),
@@ -99,6 +101,7 @@ impl World {
         let client = &mut process.client;
         client.doing = Doing::Watching(link);
         client.is_answered = false;
+        client.life = identity.incarnation;
         client.builder = SnapshotBuilder::default();
         client.hello = process.held;
         client.told = (process.applied, process.is_degraded);
@@ -227,7 +230,7 @@ impl World {
                 Update::Snapshot(whole, digest)
             }
         };
-        process.updates.push_back(update);
+        process.updates.push_back((client.life, update));
         self.acknowledge_early(number, revision);
         self.wake_engine(number);
     }
@@ -239,7 +242,7 @@ impl World {
         let members = members.into_iter().map(|member| std::sync::Arc::new(member.try_into().expect("our own member")));
         let snapshot = weft_core::membership::Snapshot { revision, settings, members: members.collect() };
         let digest = snapshot.digest().octets().to_vec();
-        process.updates.push_back(Update::Snapshot(snapshot, digest));
+        process.updates.push_back((process.client.life, Update::Snapshot(snapshot, digest)));
         self.wake_engine(number);
     }
 

@@ -20,7 +20,7 @@ impl World {
     pub(super) fn engine(&mut self, number: usize, run: u64) -> Checked {
         let Some(process) = self.agents[number].running(run) else { return Ok(()) };
         process.is_busy = false;
-        let Some(update) = process.updates.pop_front() else { return Ok(()) };
+        let Some((life, update)) = process.updates.pop_front() else { return Ok(()) };
         let taken = match update {
             Update::Snapshot(snapshot, digest) => {
                 if snapshot.digest().octets() == digest.as_slice() {
@@ -34,6 +34,7 @@ impl World {
         };
         match taken {
             Ok(()) => {
+                self.check_life(number, life)?;
                 self.membership_changed(number, run);
                 self.look(number)?;
             }

@@ -1,7 +1,7 @@
 //! What is, and what ever was, on the controller's disk.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
 };
 
@@ -11,7 +11,7 @@ use weft_core::{
 };
 
 use super::super::{Checked, hold};
-use crate::store::{NodeRecord, Write};
+use crate::store::{NodeRecord, TokenId, TokenRecord, Write};
 
 /// The durable state, and its past.
 #[derive(Debug, Default)]
@@ -23,8 +23,10 @@ pub(in super::super) struct Ledger {
     pub(in super::super) version: u64,
     /// Every value that any member ever had.
     ever: HashSet<Member>,
-    /// Every name that ended.
-    ended: BTreeSet<NodeName>,
+    /// How often each name ended.
+    ended: BTreeMap<NodeName, u64>,
+    /// Each join token: how often its node had ended when it was made, and whether it was used.
+    tokens: BTreeMap<TokenId, (u64, bool)>,
     /// The highest life of every name.
     lives: BTreeMap<NodeName, u64>,
 }
@@ -42,7 +44,7 @@ impl Ledger {
 
     /// True where a membership of that name has ended at some time.
     pub(in super::super) fn ever_ended(&self, name: &NodeName) -> bool {
-        self.ended.contains(name)
+        self.ended.contains_key(name)
     }
 
     /// True where the name has had that life, maybe a short one.
@@ -68,18 +70,24 @@ impl Ledger {
                 Write::Node(node) => self.node(node, &before)?,
                 Write::RemoveNode(name) => {
                     self.nodes.remove(name);
-                    self.ended.insert(name.clone());
+                    *self.ended.entry(name.clone()).or_insert(0) += 1;
                 }
                 Write::Quarantine(entry) => drop(self.quarantine.insert(entry.cidr, entry.owner.clone())),
                 Write::RemoveQuarantine(cidr) => drop(self.quarantine.remove(cidr)),
-                Write::Settings(_)
-                | Write::Token(_)
-                | Write::RemoveToken(_)
-                | Write::Life(_)
-                | Write::RemoveLife(_) => {}
+                Write::Token(token) => self.token(token)?,
+                Write::Settings(_) | Write::RemoveToken(_) | Write::Life(_) | Write::RemoveLife(_) => {}
             }
         }
         self.disjoint()
+    }
+
+    /// A token is made once and used once, in the same life of its node's name.
+    fn token(&mut self, token: &TokenRecord) -> Checked {
+        let ended = self.ended.get(&token.node).copied().unwrap_or(0);
+        let (made, is_used) = self.tokens.entry(token.id).or_insert((ended, false));
+        let is_first_use = token.bound.is_some() && !std::mem::replace(is_used, token.bound.is_some());
+        hold!(!is_first_use || *made == ended, "a token for {} counts after its deletion", token.node);
+        Ok(())
     }
 
     fn node(&mut self, node: &NodeRecord, quarantine: &BTreeMap<PodCidr, NodeName>) -> Checked {
