@@ -21,6 +21,8 @@ use crate::{
 
 /// Open connections: twice the largest cluster, since a reconnecting agent's old connection may still be there.
 const CONNECTIONS: usize = 20_000;
+/// Of these without a certificate: nodes that are joining, each for seconds.
+const STRANGERS: usize = 1024;
 /// Handshakes at a time: they cost CPU, and more at once would only make each of them late.
 const HANDSHAKES: usize = 256;
 /// Time for streams to end when stopping.
@@ -81,7 +83,12 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), config.server_names.clone())?);
     let tls = tls::server_config(&authority, Arc::clone(&certificate))?;
     let connections = descriptors::make_room(CONNECTIONS);
-    let limits = Limits { connections, handshakes: HANDSHAKES, handshake_time: config.handshake_timeout };
+    let limits = Limits {
+        connections,
+        strangers: STRANGERS,
+        handshakes: HANDSHAKES,
+        handshake_time: config.handshake_timeout,
+    };
     let incoming = tls::accept(listener, tls, limits, Arc::clone(&metrics));
     let context = rpc::Context {
         cluster: cluster.clone(),

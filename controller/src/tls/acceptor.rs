@@ -1,33 +1,44 @@
 //! Accepting connections.
 //!
 //! Owns the listening socket and the handshakes. A storm of reconnecting agents waits in the backlog and then for one
-//! of a bounded number of handshakes; a peer that dawdles loses its place. Must never let one peer hold up another.
+//! of a bounded number of turns. A peer that says nothing gets no turn, one that dawdles loses it, and where there are
+//! too many of both the oldest has to go. Must never let one peer hold up another.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+mod seats;
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Caller, Connection, Kill};
 use crate::{metrics::Metrics, pki::Identity};
+use seats::{Seat, Seats};
 
 /// Connections the kernel keeps for us while we are busy; it caps this at net.core.somaxconn.
 const BACKLOG: u32 = 4096;
+/// A peer whose part of the handshake takes longer goes on without a turn: turns pace a storm, and must not be held by
+/// those who do not go on at all.
+const TURN: Duration = Duration::from_millis(100);
+/// A stranger, who came without a certificate, is here to join: its connection ends after this many handshake times.
+const STRANGER_TIMES: u32 = 6;
 
 /// What the acceptor allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Open connections.
+    /// Open connections; half of them may be in their handshake.
     pub(crate) connections: usize,
+    /// Of these without a certificate.
+    pub(crate) strangers: usize,
     /// Handshakes at a time.
     pub(crate) handshakes: usize,
-    /// Time for one handshake, and for getting a place for it.
+    /// Time for one handshake, with getting a place for it.
     pub(crate) handshake_time: Duration,
 }
 
@@ -51,6 +62,8 @@ pub(crate) fn accept(
     let door = Arc::new(Door {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         handshakes: Semaphore::new(limits.handshakes),
+        half_open: Seats::new(limits.connections.div_ceil(2)),
+        strangers: Arc::new(Seats::new(limits.strangers)),
         limits,
         metrics,
         ready,
@@ -59,9 +72,14 @@ pub(crate) fn accept(
     ReceiverStream::new(incoming)
 }
 
+/// A word for metrics and a sentence for the log.
+type Failed = (&'static str, String);
+
 struct Door {
     acceptor: TlsAcceptor,
     handshakes: Semaphore,
+    half_open: Seats,
+    strangers: Arc<Seats>,
     limits: Limits,
     metrics: Arc<Metrics>,
     ready: mpsc::Sender<io::Result<Connection>>,
@@ -72,12 +90,13 @@ impl Door {
         loop {
             // With all places taken the rest waits in the backlog, at no cost to us.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let seat = self.half_open.seat().await;
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.ready.closed() => return,
             };
             match accepted {
-                Ok((stream, address)) => drop(tokio::spawn(Arc::clone(&self).welcome(stream, address, place))),
+                Ok((stream, address)) => drop(tokio::spawn(Arc::clone(&self).welcome(stream, address, place, seat))),
                 Err(error) => {
                     // Out of file descriptors, most likely: going round at once would only burn the CPU.
                     tracing::warn!("cannot accept a connection: {error}");
@@ -87,8 +106,18 @@ impl Door {
         }
     }
 
-    async fn welcome(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
-        match self.handshake(stream, address, place).await {
+    async fn welcome(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: OwnedSemaphorePermit,
+        mut seat: Seat,
+    ) {
+        let limit = self.limits.handshake_time;
+        let done = timeout(limit, self.handshake(stream, &mut seat)).await;
+        drop(seat);
+        let done = done.unwrap_or_else(|_| Err(("timeout", format!("not finished within {limit:?}"))));
+        match done.and_then(|stream| self.admit(stream, address, place)) {
             Ok(connection) => {
                 let resumed = connection.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                 self.metrics.handshake(if resumed { "resumed" } else { "ok" });
@@ -101,24 +130,51 @@ impl Door {
         }
     }
 
-    async fn handshake(
+    async fn handshake(&self, stream: TcpStream, seat: &mut Seat) -> Result<TlsStream<TcpStream>, Failed> {
+        let failed = |error: io::Error| ("error", error.to_string());
+        let displaced = || ("displaced", "too many handshakes were under way, and this was the oldest".to_owned());
+        // Whoever says nothing costs no more than the socket.
+        seat.unless_displaced(stream.readable()).await.ok_or_else(displaced)?.map_err(failed)?;
+        let turn = self.handshakes.acquire().await;
+        let turn = turn.map_err(|_| ("error", "the controller is stopping".to_owned()))?;
+        let _small_writes_go_at_once = stream.set_nodelay(true);
+        let mut accept = pin!(self.acceptor.accept(stream));
+        if let Ok(accepted) = timeout(TURN, &mut accept).await {
+            return accepted.map_err(failed);
+        }
+        drop(turn);
+        seat.unless_displaced(accept).await.ok_or_else(displaced)?.map_err(failed)
+    }
+
+    /// Sees who it is.
+    fn admit(
         &self,
-        stream: TcpStream,
+        stream: TlsStream<TcpStream>,
         address: SocketAddr,
         place: OwnedSemaphorePermit,
-    ) -> Result<Connection, (&'static str, String)> {
-        let limit = self.limits.handshake_time;
-        let late = |_| ("timeout", format!("not finished within {limit:?}"));
-        let turn = timeout(limit, self.handshakes.acquire()).await.map_err(late)?;
-        let _turn = turn.map_err(|_| ("error", "the controller is stopping".to_owned()))?;
-        let _small_writes_go_at_once = stream.set_nodelay(true);
-        let stream = timeout(limit, self.acceptor.accept(stream)).await.map_err(late)?;
-        let stream = stream.map_err(|error| ("error", error.to_string()))?;
+    ) -> Result<Connection, Failed> {
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let identity = match leaf.map(|leaf| Identity::of(leaf)).transpose() {
-            Ok(identity) => identity.map(Arc::new),
-            Err(error) => return Err(("identity", error.to_string())),
-        };
-        Ok(Connection { stream, caller: Caller { address, identity, kill: Arc::new(Kill::default()) }, _place: place })
+        let identity = leaf.map(|leaf| Identity::of(leaf)).transpose().map_err(|error| ("identity", error.to_string()))?;
+        let kill = Arc::new(Kill::default());
+        let stranger = identity.is_none().then(|| self.bear_with(&kill));
+        let caller = Caller { address, identity: identity.map(Arc::new), kill };
+        Ok(Connection { stream, caller, _place: place, _stranger: stranger })
+    }
+
+    /// Lets a stranger stay for a while, until its value is dropped: joining takes a moment.
+    fn bear_with(&self, kill: &Arc<Kill>) -> oneshot::Sender<Infallible> {
+        let (here, mut gone) = oneshot::channel();
+        let (seats, kill) = (Arc::clone(&self.strangers), Arc::clone(kill));
+        let time = self.limits.handshake_time * STRANGER_TIMES;
+        tokio::spawn(async move {
+            let mut seat = tokio::select! {
+                seat = seats.seat() => seat,
+                _ = &mut gone => return,
+            };
+            let _over_or_gone = seat.unless_displaced(timeout(time, gone)).await;
+            // Of no consequence where it has ended by itself.
+            kill.kill();
+        });
+        here
     }
 }

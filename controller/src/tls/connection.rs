@@ -4,6 +4,7 @@
 //! connection from outside, whatever HTTP/2 is waiting for.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -18,7 +19,7 @@ use futures::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, oneshot},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     pub(super) caller: Caller,
     /// Counts it among the connections until it is dropped.
     pub(super) _place: OwnedSemaphorePermit,
+    /// Where it came without a certificate, dropped with it so that its seat is free again.
+    pub(super) _stranger: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Connected for Connection {

@@ -4,6 +4,7 @@ mod agent;
 mod certificates;
 mod facts;
 mod harness;
+mod hostile;
 mod identity;
 mod joining;
 mod quarantine;
