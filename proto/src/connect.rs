@@ -13,7 +13,11 @@ use tonic::transport::{Channel, Endpoint};
 
 /// The name in every controller's certificate, whatever address it is reached by.
 pub const SERVER_NAME: &str = "weft-controller";
+/// For TCP, and for everything on a Unix socket: a machine that is gone is given up soon.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For the TLS handshake after it: a controller that all its agents come back to at once is busy, and whoever gives up
+/// halfway only makes it busier.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -24,8 +28,8 @@ pub enum ConnectError {
     #[error("controller {0}: its name cannot be resolved: {1}")]
     Resolve(String, io::Error),
     /// Nobody answered in time.
-    #[error("{0} did not answer within {CONNECT_LIMIT:?}")]
-    Silent(String),
+    #[error("{0} did not answer within {1:?}")]
+    Silent(String, Duration),
     /// It was refused, by the network or by TLS.
     #[error("{0} cannot be reached: {1}")]
     Refused(String, String),
@@ -56,7 +60,8 @@ pub async fn controller(address: SocketAddr, config: Arc<ClientConfig>) -> Resul
     let connector = tower::service_fn(move |_| {
         let config = config.clone();
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_LIMIT:?}"));
+            let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await.map_err(|_| late())??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).expect("a valid DNS name");
             let stream = TlsConnector::from(config).connect(name, stream).await?;
@@ -68,11 +73,11 @@ pub async fn controller(address: SocketAddr, config: Arc<ClientConfig>) -> Resul
         .keep_alive_timeout(KEEPALIVE_LIMIT)
         .keep_alive_while_idle(true);
     let name = || format!("controller {address}");
-    // tonic's own limit covers TCP only; this one covers the TLS handshake as well.
-    match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect_with_connector(connector)).await {
+    let limit = CONNECT_LIMIT + HANDSHAKE_LIMIT;
+    match tokio::time::timeout(limit, endpoint.connect_with_connector(connector)).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(ConnectError::Refused(name(), innermost(&error))),
-        Err(_) => Err(ConnectError::Silent(name())),
+        Err(_) => Err(ConnectError::Silent(name(), limit)),
     }
 }
 
@@ -88,7 +93,7 @@ pub async fn agent(socket: &Path) -> Result<Channel, ConnectError> {
     match tokio::time::timeout(CONNECT_LIMIT, endpoint.connect_with_connector(connector)).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(ConnectError::Refused(name(), innermost(&error))),
-        Err(_) => Err(ConnectError::Silent(name())),
+        Err(_) => Err(ConnectError::Silent(name(), CONNECT_LIMIT)),
     }
 }
 
