@@ -5,7 +5,7 @@ use std::{fs, net::UdpSocket, process::Stdio, time::Duration};
 use anyhow::{Context, Result, ensure};
 use netlink_packet_route::link::LinkAttribute;
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt, process::Command};
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Agent, Cluster, Pod},
@@ -40,6 +40,53 @@ lab_test!(running_pods_follow_the_underlays_mtu, async || {
         }
     }
     Ok(())
+});
+
+/// Sends a mebibyte over one connection.
+async fn transfer(from: &Pod, to: &Pod, family: Family) -> Result<()> {
+    let at = std::net::SocketAddr::new(to.address(family), 5001);
+    let listener = to.net().tcp_listener(at)?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let receive = async {
+        let (mut stream, _) = listener.accept().await?;
+        Ok::<_, anyhow::Error>(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?)
+    };
+    let send = async {
+        let mut stream = from.net().tcp_towards(at.ip())?.connect(at).await?;
+        stream.write_all(&vec![7; 1 << 20]).await?;
+        Ok(stream.shutdown().await?)
+    };
+    let both = async { tokio::try_join!(receive, send) };
+    let (received, ()) = tokio::time::timeout(wait::PATIENCE, both).await.context("large packets are lost")??;
+    ensure!(received == 1 << 20, "{received} bytes came");
+    Ok(())
+}
+
+lab_test!(where_the_agent_may_not_enter_pods_they_learn_of_a_narrower_path, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let agent = cluster.agent("a1");
+    agent.stop().await?;
+    agent.confine();
+    agent.start().await?;
+    cluster.ready().await?;
+    let (here, there) = (cluster.pod("a1", "here").await?, cluster.pod("b1", "there").await?);
+    cluster.lab().host("a1").run(&["ip", "link", "set", "eth0", "mtu", "1400"]).await?;
+    wait::until("the tunnel's MTU to be 1350", wait::PATIENCE, async || {
+        let text = cluster.lab().host("a1").run(&["ip", "link", "show", "weft0"]).await?;
+        ensure!(text.contains("mtu 1350"), "{text}");
+        Ok(())
+    })
+    .await?;
+    for family in Family::ALL {
+        transfer(&here, &there, family).await?;
+        transfer(&there, &here, family).await?;
+    }
+    ensure!(mtu(&here).await? == 1450, "it was entered after all: this test shows nothing");
+    let later = cluster.pod("a1", "later").await?;
+    ensure!(mtu(&later).await? == 1350, "a new pod has the old MTU");
+    transfer(&here, &later, Family::V4).await?;
+    transfer(&later, &here, Family::V6).await
 });
 
 /// Sends `text` from `source`, which this namespace takes for its own first.

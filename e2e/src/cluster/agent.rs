@@ -18,6 +18,7 @@ pub struct Agent {
     controller: String,
     directory: PathBuf,
     options: std::sync::Mutex<Vec<String>>,
+    confined: std::sync::atomic::AtomicBool,
     process: Mutex<Option<Process>>,
 }
 
@@ -38,7 +39,7 @@ impl Agent {
             host,
             controller: controller.to_owned(),
             directory,
-            options: Default::default(),
+            options: Default::default(), confined: Default::default(),
             process: Mutex::default(),
         })
     }
@@ -83,6 +84,11 @@ impl Agent {
     pub fn set_options(&self, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         *self.options.lock().expect("nobody panics while holding it") = options;
+    }
+
+    /// Without CAP_SYS_ADMIN, as its systemd unit runs it, from its next start on.
+    pub fn confine(&self) {
+        self.confined.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Starts it. Does not wait for it.
@@ -155,7 +161,14 @@ impl Agent {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find("weft-agent")?);
+        let program = binaries::find("weft-agent")?;
+        let mut command = if self.confined.load(std::sync::atomic::Ordering::Relaxed) {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set=-sys_admin", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         command.args(["run", "--node", self.host.name(), "--controller", &self.controller]);
         command.arg("--token-file").arg(self.directory.join("token"));
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
