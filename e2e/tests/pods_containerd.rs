@@ -78,7 +78,8 @@ fn echo(server: &Sandbox, listen: SocketAddr, netns: &Path, to: SocketAddr) -> R
     };
     let ask = || {
         inside(netns, || {
-            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).with_context(|| to.to_string())?;
+            let mut stream =
+                TcpStream::connect_timeout(&to, Duration::from_secs(20)).with_context(|| to.to_string())?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.write_all(b"weft")?;
             let mut text = [0; 4];

@@ -2,14 +2,7 @@
 //!
 //! This program itself, started with a first argument that no user types. Must do nothing that the job does not need.
 
-use std::{
-    ffi::OsString,
-    fs::File,
-    io,
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, fs::File, io, os::fd::AsRawFd, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_route::{
@@ -31,7 +24,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["add", name, path] => add(name, Path::new(path)),
-        ["delete", name, path] => delete(name, path.into()),
+        ["delete", name, path] => delete(name, Path::new(path)),
         _ => Err(anyhow::anyhow!("usage: {COMMAND} add|delete NAME PATH")),
     };
     done.map_or_else(
@@ -58,11 +51,11 @@ fn add(name: &str, path: &Path) -> Result<()> {
     ask(&host, RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).context("veth pair")
 }
 
-fn delete(name: &str, path: PathBuf) -> Result<()> {
+fn delete(name: &str, path: &Path) -> Result<()> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     ask(&connect()?, RouteNetlinkMessage::DelLink(message), 0).context("veth pair")?;
-    unmount(&path)
+    unmount(path)
 }
 
 fn connect() -> io::Result<Socket> {
