@@ -114,6 +114,8 @@ pub struct Engine<K> {
     desired: Objects,
     /// Where the kernel differed from it when it was last read, and could not be put right.
     deviations: BTreeMap<Key, String>,
+    /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
+    unproven: BTreeSet<Key>,
     /// True once a look ended with an empty second diff, until something says otherwise.
     trusted: bool,
     /// Since when the kernel is as it is: well, or with the present kind of problem.
@@ -143,6 +145,7 @@ impl<K: Kernel> Engine<K> {
             next_pod_look: now,
             desired: Objects::new(),
             deviations: BTreeMap::new(),
+            unproven: BTreeSet::new(),
             trusted: false,
             since: SystemTime::now(),
             status: Status::default(),

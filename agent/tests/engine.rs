@@ -358,6 +358,24 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
 }
 
 #[test]
+fn what_was_ours_stays_ours_however_long_it_cannot_be_put_back() {
+    let kernel = kernel();
+    let place = route("10.244.2.0/24");
+    run(kernel, Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+        // More refusals than one look makes attempts.
+        for _ in 0..8 {
+            world.kernel.refuse(0, Errno::NOBUFS);
+        }
+        world.kernel.hold(place);
+        world.status.wait_for(|status| status.problem.is_some()).await.expect("the loop runs");
+        world.applied().await;
+        assert!(world.kernel.objects().contains_key(&place), "our route, altered, was taken for somebody else's");
+    });
+}
+
+#[test]
 fn pods_keep_their_routes_over_a_restart() {
     let pod = Pod {
         link: link("wpod0000000001"),

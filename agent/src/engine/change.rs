@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 use weft_core::{
     desired::{self, Local},
     diff::{Op, diff_keys},
-    kernel::{Key, Observed},
+    kernel::{Key, Objects, Observed},
     membership::{Delta, Member, Snapshot, Touched},
     settings::Settings,
 };
@@ -103,8 +103,16 @@ impl<K: Kernel> Engine<K> {
                 believed.ours.insert(*key, value);
             }
         }
+        let new = objects.keys().filter(|key| !believed.ours.contains_key(key));
+        self.unproven.extend(new);
         self.desired.extend(objects);
         self.settle(believed, &keys, &local).await
+    }
+
+    /// Wants these from now on as well; what is new among them is not proven to be ours yet.
+    pub(super) fn want(&mut self, objects: Objects) {
+        self.unproven.extend(objects.keys().filter(|key| !self.desired.contains_key(key)));
+        self.desired.extend(objects);
     }
 
     /// From what is believed to what is desired for a few keys, read back. False where that failed.
@@ -119,8 +127,7 @@ impl<K: Kernel> Engine<K> {
         if plan.ops.is_empty() {
             return plan.conflicts.is_empty();
         }
-        // Until it was read back, what is new counts as deviating: should its creation fail because somebody else's object
-        // holds its place, the full look that follows must not take that one for ours.
+        // Until it was read back, what is missing counts as deviating.
         let new: Vec<Key> = plan.ops.iter().filter(|op| is_new(op)).map(|op| *op.key()).collect();
         self.deviations.extend(new.iter().map(|key| (*key, "was not read back yet".to_owned())));
         if !self.kernel.apply(&plan.ops).await.is_empty() {
@@ -132,6 +139,7 @@ impl<K: Kernel> Engine<K> {
         let settled = after.is_some_and(|plan| plan.is_empty());
         if settled {
             self.deviations.retain(|key, _| !new.contains(key));
+            self.unproven.retain(|key| !keys.contains(key));
         }
         settled
     }

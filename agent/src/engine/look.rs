@@ -74,7 +74,11 @@ impl<K: Kernel> Engine<K> {
         let peers = peers.iter().map(AsRef::<Member>::as_ref);
         let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
         let before = std::mem::replace(&mut self.desired, desired);
-        self.converge(&before, &local).await.map_err(problem)?;
+        let converged = self.converge(&before, &local).await;
+        if converged.is_err() {
+            self.unproven.extend(self.desired.keys().filter(|key| !before.contains_key(key)));
+        }
+        converged.map_err(problem)?;
         without_underlay.map_or(Ok(()), Err)
     }
 
@@ -86,12 +90,16 @@ impl<K: Kernel> Engine<K> {
         for round in 0..=ROUNDS {
             let observed = self.kernel.read(Scope::All { wanted: &self.desired }).await?;
             self.forget_pods_without_link(&observed);
-            let held = |key: &Key| before.contains_key(key) && !self.deviations.contains_key(key);
+            let held = |key: &Key| before.contains_key(key) && !self.unproven.contains(key);
             // What was ours and was altered is put back where it was; only what never was has to be gone around.
             self.ids.avoid(&observed.foreign.iter().filter(|key| !held(key)).copied().collect());
             let plan = diff(&observed, &self.desired, &held, local.device);
             if plan.ops.is_empty() || round == ROUNDS {
+                let open = plan.ops.iter().map(Op::key).chain(&plan.conflicts);
+                // What was ours stays ours, however long somebody keeps it from us.
+                let unproven = open.filter(|key| !held(key)).copied().collect();
                 self.deviations = deviations(&plan, &failures);
+                self.unproven = unproven;
                 if changed > 0 {
                     debug!(changed, ms = began.elapsed().as_millis(), "the kernel was put right");
                 }

@@ -53,7 +53,7 @@ impl<K: Kernel> Engine<K> {
         for (link, objects) in objects {
             // Without its link there is nothing to program until the runtime deletes it or it comes back.
             if observed.links.contains(&link) {
-                self.desired.extend(objects);
+                self.want(objects);
             } else {
                 objects.keys().for_each(|key| drop(self.desired.remove(key)));
             }

@@ -66,7 +66,7 @@ impl<K: Kernel> Engine<K> {
             let objects = desired::pod(&settings, &me, &local, pod);
             keys.extend(objects.keys().copied());
             self.pods.insert(pod.link, pod.clone());
-            self.desired.extend(objects);
+            self.want(objects);
         }
         let listed: Vec<Key> = keys.iter().copied().collect();
         let done = match self.kernel.read(Scope::Keys(&listed)).await {
