@@ -67,12 +67,15 @@ pub struct Run {
     pub controller_rss_end_mib: f64,
     /// CPU time that one join or departure cost the controller.
     pub controller_cpu_ms_per_change: f64,
-    /// TCP payload, which is TLS records and nothing else, as the kernel counts it; both ways.
+    /// What a join, the dearest change, cost on each agent's connection, both ways: TCP payload, which is TLS records and
+    /// nothing else, as the kernel counts it.
     pub bytes_per_agent_per_change: f64,
     /// Of these to the agent.
     pub bytes_to_agent: f64,
     /// Of these from the agent.
     pub bytes_from_agent: f64,
+    /// The same of a departure, both ways.
+    pub bytes_per_agent_per_leave: f64,
 }
 
 /// Measures everything and returns the findings; `say` gets a line for each step.
