@@ -61,6 +61,7 @@ impl Ledger {
     pub(super) fn take(&mut self, batch: &[Write]) -> Checked {
         self.version += 1;
         let before = self.quarantine.clone();
+        let mut left = Vec::new();
         for write in batch {
             match write {
                 Write::Epoch(epoch) => {
@@ -69,7 +70,8 @@ impl Ledger {
                 }
                 Write::Node(node) => self.node(node, &before)?,
                 Write::RemoveNode(name) => {
-                    self.nodes.remove(name);
+                    let node = self.nodes.remove(name);
+                    left.extend(node.iter().flat_map(|node| node.member.pod_cidrs.iter().copied()));
                     *self.ended.entry(name.clone()).or_insert(0) += 1;
                 }
                 Write::Quarantine(entry) => drop(self.quarantine.insert(entry.cidr, entry.owner.clone())),
@@ -78,6 +80,8 @@ impl Ledger {
                 Write::Settings(_) | Write::RemoveToken(_) | Write::Life(_) | Write::RemoveLife(_) => {}
             }
         }
+        let lost = left.iter().find(|cidr| !self.quarantine.contains_key(cidr));
+        hold!(lost.is_none(), "{lost:?} is nobody's, and not in quarantine");
         self.disjoint()
     }
 
