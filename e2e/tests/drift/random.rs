@@ -1,6 +1,6 @@
 //! Rounds of random drift under traffic, on every node. A round is told by its seed and number.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use weft_e2e::lab_test;
@@ -16,6 +16,8 @@ const ROUNDS: u64 = 25;
 const SEED: u64 = 0x5745_4654;
 /// At most so many things happen in one round.
 const AT_ONCE: u64 = 6;
+/// In one of so many rounds the link below bounces as well.
+const UNDERLAY: u64 = 6;
 
 /// Numbers without a pattern (Steele, Lea and Flood's SplitMix64).
 struct Dice(u64);
@@ -44,14 +46,37 @@ fn number(variable: &str, default: u64) -> Result<u64> {
 
 /// One thing that may happen to a node; each kind is as likely as any other.
 fn chance(dice: &mut Dice, node: &Node) -> Result<Row> {
-    let rows = match dice.below(5) {
+    let rows = match dice.below(6) {
         0 => links::rows(&node.eye.route)?,
+        5 => links::pods(&node.eye.route, &node.pods)?,
         1 => tables::rows(&node.eye.tables)?,
         2 => settings::rows(&node.pods),
         3 => objects::additions(&node.eye.route)?,
         _ => objects::rows(&node.eye.route)?,
     };
     Ok(dice.pick(rows))
+}
+
+/// A round on a node: several things at once, or so short after each other that some find the agent at work. Tells
+/// what was done.
+async fn play(dice: &mut Dice, node: &Node) -> Result<Vec<String>> {
+    let (mut done, mut silent) = (Vec::new(), false);
+    if dice.below(UNDERLAY) == 0 {
+        node.bounce().await?;
+        done.push("underlay link bounced".to_owned());
+    }
+    for _ in 0..=dice.below(AT_ONCE) {
+        tokio::time::sleep(Duration::from_millis(dice.below(25))).await;
+        // What was just broken may be missing now.
+        let Ok(row) = chance(dice, node) else { continue };
+        row.try_apply(&node.net, &node.eye);
+        silent |= row.silent;
+        done.push(row.name);
+    }
+    if silent {
+        node.nudge().await?;
+    }
+    Ok(done)
 }
 
 lab_test!(rounds_of_random_drift_end_with_nothing_out_of_place, async || {
@@ -61,21 +86,9 @@ lab_test!(rounds_of_random_drift_end_with_nothing_out_of_place, async || {
     for round in 1..=rounds {
         let name = dice.pick(scene.nodes.keys().cloned().collect());
         let node = &scene.nodes[&name];
-        let mut done = Vec::new();
-        for _ in 0..=dice.below(AT_ONCE) {
-            // What was just broken may be missing now.
-            let Ok(row) = chance(&mut dice, node) else { continue };
-            row.try_apply(&node.net, &node.eye);
-            done.push(row);
-            // Some find the agent at work.
-            tokio::time::sleep(std::time::Duration::from_millis(dice.below(25))).await;
-        }
+        let done = play(&mut dice, node).await?;
         let start = Instant::now();
-        if done.iter().any(|row| row.silent) {
-            node.nudge().await?;
-        }
-        let names: Vec<_> = done.iter().map(|row| row.name.as_str()).collect();
-        let what = format!("{name}: seed {seed:#x} round {round}: {}", names.join(", "));
+        let what = format!("{name}: seed {seed:#x} round {round}: {}", done.join(", "));
         let took = scene.back(&what, &name, start).await?;
         scene.flows().await.with_context(|| what.clone())?;
         scene.note(took, what);

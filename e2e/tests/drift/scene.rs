@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Agent, Cluster, Pod},
-    lab::{LabSpec, Namespace, Stream, SubnetSpec, wait},
+    lab::{LabSpec, Namespace, Stream, SubnetSpec, UPLINK, default_network, wait},
 };
 
 use crate::{
@@ -64,6 +64,21 @@ impl Node {
     /// Objects that the agent put back so far.
     pub(crate) async fn repaired(&self) -> Result<u64> {
         Ok(self.agent.weft().status().await?.repaired_objects)
+    }
+
+    /// Switches the link below off and on, and configures what the kernel dropped with it, as whoever runs the host's
+    /// network does.
+    pub(crate) async fn bounce(&self) -> Result<()> {
+        self.net.wire().set_up(UPLINK, false).await?;
+        self.net.wire().set_up(UPLINK, true).await?;
+        for at in self.agent.host().addresses().iter() {
+            let (address, family) = (at.address(), at.family());
+            if family == Family::V6 {
+                self.net.wire().add_address(UPLINK, address, at.prefix()).await?;
+            }
+            self.net.wire().add_route(default_network(family), Some(gateway(address))).await?;
+        }
+        Ok(())
     }
 
     /// Makes the agent look, by something that is none of its business.
@@ -222,6 +237,20 @@ impl Scene {
         }
         drop(self.pods);
         Ok(())
+    }
+}
+
+/// The router's address in the subnet of `address`: the first.
+pub(crate) fn gateway(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, 1])
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 1])
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     hands::links,
     netlink::ROUTE,
     picture::Picture,
-    scene::{PATIENCE, Scene},
+    scene::{PATIENCE, Scene, gateway},
 };
 
 const NODE: &str = "a1";
@@ -33,13 +33,9 @@ const HOME: Place = Place { subnet: 1, last: 11, prefix: 24 };
 
 impl Place {
     fn address(self, family: Family) -> IpAddr {
-        self.with(family, self.last)
-    }
-
-    fn with(self, family: Family, last: u8) -> IpAddr {
         match family {
-            Family::V4 => IpAddr::from([10, 87, self.subnet, last]),
-            Family::V6 => IpAddr::from([0xfd87, 0, 0, self.subnet.into(), 0, 0, 0, last.into()]),
+            Family::V4 => IpAddr::from([10, 87, self.subnet, self.last]),
+            Family::V6 => IpAddr::from([0xfd87, 0, 0, self.subnet.into(), 0, 0, 0, self.last.into()]),
         }
     }
 
@@ -62,7 +58,7 @@ impl Scene {
         for family in families {
             // Of two families one may have kept what it had.
             let _ = wire.add_address(UPLINK, place.address(*family), place.prefix(*family)).await;
-            let _ = wire.add_route(default_network(*family), Some(place.with(*family, 1))).await;
+            let _ = wire.add_route(default_network(*family), Some(gateway(place.address(*family)))).await;
         }
         Ok(())
     }
@@ -105,10 +101,7 @@ lab_test!(a_link_that_bounces_or_loses_its_carrier_costs_nothing_lasting, async 
     let mut scene = Scene::set().await?;
     let host = scene.cluster.lab().host(NODE);
     for round in ["bounced", "bounced again"] {
-        let wire = host.net();
-        wire.wire().set_up(UPLINK, false).await?;
-        wire.wire().set_up(UPLINK, true).await?;
-        scene.furnish(HOME, &Family::ALL).await?;
+        scene.nodes[NODE].bounce().await?;
         scene.moved(&format!("underlay link {round}"), &[]).await?;
     }
     host.net().wire().set_up(UPLINK, false).await?;

@@ -19,6 +19,9 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_ALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const DEVICE: &str = "weft0";
 
 /// A VXLAN device to be made.
@@ -34,8 +37,7 @@ pub(crate) struct Vxlan<'a> {
 /// Everything that can be done to Weft's device but taking its name.
 pub(crate) fn rows(socket: &Netlink) -> Result<Vec<Row>> {
     let row = |name: &str, requests: Vec<Request>| Row::new(format!("device {name}"), Hand::Route(requests));
-    let with =
-        |kind: u16, value: &[u8]| Ok::<_, anyhow::Error>(set(socket, DEVICE, |message| message.add(kind, value))?);
+    let with = |kind: u16, value: &[u8]| set(socket, DEVICE, |message| message.add(kind, value));
     let vxlan = Vxlan { name: DEVICE, vni: 99, port: 4789, alias: Some("weft") };
     let plain = Vxlan { vni: 87, alias: Some("weft"), ..vxlan };
     Ok(vec![
@@ -47,7 +49,9 @@ pub(crate) fn rows(socket: &Netlink) -> Result<Vec<Row>> {
         row("has an MTU too small for IPv6", vec![with(IFLA_MTU, &1000_u32.to_ne_bytes())?]),
         row("lost its alias", vec![with(IFLA_ALIAS, &[])?]),
         row("has another name", vec![switch(socket, DEVICE, false)?, with(IFLA_NAME, b"stolen0\0")?]),
-        row("learns addresses", learning(socket)?),
+        row("learns addresses", vec![reshape(socket, 7, &[1])?]),
+        row("has another local address", vec![reshape(socket, 4, &[192, 0, 2, 66])?]),
+        row("makes IPv6 addresses of its own", vec![generating(socket)?]),
         row("re-created with another VNI", [vec![delete(DEVICE)], create(&vxlan)].concat()).while_stopped(),
         row("re-created with its VNI by another hand", [vec![delete(DEVICE)], create(&plain)].concat()).while_stopped(),
     ])
@@ -94,11 +98,27 @@ pub(crate) fn create(vxlan: &Vxlan<'_>) -> Vec<Request> {
     requests
 }
 
-/// The one attribute of a VXLAN device that the kernel changes in place beside addresses.
-fn learning(socket: &Netlink) -> Result<Vec<Request>> {
-    let info = Message::default().text(1, "vxlan").nest(2, Message::default().add(7, &[1]));
+/// Changes one of the few attributes of a VXLAN device that the kernel changes in place.
+fn reshape(socket: &Netlink, kind: u16, value: &[u8]) -> Result<Request> {
+    let info = Message::default().text(1, "vxlan").nest(2, Message::default().add(kind, value));
     let payload = Message::new(&header(index(socket, DEVICE)?, 0, 0)).nest(IFLA_LINKINFO, info).bytes();
-    Ok(vec![Request { kind: NEWLINK, flags: 0, payload }])
+    Ok(Request { kind: NEWLINK, flags: 0, payload })
+}
+
+/// addrgenmode eui64.
+fn generating(socket: &Netlink) -> Result<Request> {
+    let mode = Message::default().nest(AF_INET6, Message::default().add(IFLA_INET6_ADDR_GEN_MODE, &[0]));
+    set(socket, DEVICE, |message| message.nest(IFLA_AF_SPEC, mode))
+}
+
+/// What can happen to the host's end of a pod's cable without the pod being gone.
+pub(crate) fn pods(socket: &Netlink, pods: &[String]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for pod in pods {
+        let bounce = vec![switch(socket, pod, false)?, switch(socket, pod, true)?];
+        rows.push(Row::new(format!("pod's link {pod} set down and up"), Hand::Route(bounce)));
+    }
+    Ok(rows)
 }
 
 pub(crate) fn index(socket: &Netlink, link: &str) -> Result<u32> {
