@@ -3,12 +3,7 @@
 //! Must never touch a link that is not provably ours: a link of our name counts only with our alias, or while it has
 //! none yet with the MAC that only we derive.
 
-use std::{
-    fs, io,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, io, path::Path};
 
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use weft_core::{
@@ -22,9 +17,6 @@ use super::{
     netns::Netns,
     plan::{Plan, gateway},
 };
-
-/// How long the kernel may take to make an address usable.
-const SETTLED: Duration = Duration::from_secs(10);
 
 /// Creates the pair and sets the host's end up. What an earlier, interrupted ADD of the same attachment left is
 /// removed first.
@@ -93,31 +85,12 @@ pub(super) fn configure_pod(plan: &Plan, netns: &Netns) -> Result<(), CniError> 
             }
             requests.push(messages::default_route(index, gateway));
         }
-        pod.batch(requests).map_err(kernel)?;
-        await_local_routes(&mut pod, plan)
+        // The kernel makes these by itself, but from a work queue, duplicate address detection or not (`addrconf_dad_work`
+        // in net/ipv6/addrconf.c), and on a busy host later than the pod's first packet.
+        let ipv6 = plan.addresses.iter().filter(|address| address.is_ipv6());
+        requests.extend(ipv6.map(|address| messages::local_route(index, *address)));
+        pod.batch(requests).map_err(kernel)
     })
-}
-
-/// Waits until the pod takes packets to its IPv6 addresses for its own: the kernel adds their local routes from a work
-/// queue, duplicate address detection or not (`addrconf_dad_work` in net/ipv6/addrconf.c), and on a busy host later than
-/// the pod's first packet.
-fn await_local_routes(pod: &mut Netlink, plan: &Plan) -> Result<(), CniError> {
-    let started = Instant::now();
-    for address in plan.addresses.iter().filter(|address| address.is_ipv6()) {
-        let what = format!("look for the local route of {address}");
-        let mut is_there = || -> Result<bool, CniError> {
-            let routes = pod.dump(&what, &messages::ipv6_routes()).map_err(kernel)?;
-            Ok(routes.iter().any(|route| messages::is_local(route, *address)))
-        };
-        while !is_there()? {
-            if started.elapsed() > SETTLED {
-                let text = format!("the kernel has not made {address} the pod's own within {SETTLED:?}");
-                return Err(CniError::new(Code::Kernel, text));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-    Ok(())
 }
 
 /// Before the interface is up: router advertisements do not count, addresses are usable at once, and IPv6 is on where
@@ -132,6 +105,10 @@ fn sysctls(plan: &Plan) -> Result<(), CniError> {
     }
     for (name, value) in settings {
         let path = format!("/proc/sys/net/ipv6/conf/{}/{name}", plan.interface);
+        // Reading takes no lock; writing may spin for one that every namespace of the host shares.
+        if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+            continue;
+        }
         match fs::write(&path, value) {
             // No IPv6 on this interface: nothing to guard against, and an IPv6 address fails by itself.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

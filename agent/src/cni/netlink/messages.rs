@@ -17,6 +17,9 @@ use weft_core::{kernel::ALIAS, types::Mac};
 
 use super::{super::plan::Plan, Request};
 
+/// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
+const LOCAL_TABLE: u8 = 255;
+
 /// A link message that names its link.
 pub(in super::super) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
@@ -163,17 +166,15 @@ fn added_route(what: String, message: RouteMessage) -> Request {
     Request { what, message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
-/// Asks for all IPv6 routes.
-pub(in super::super) fn ipv6_routes() -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet6;
-    RouteNetlinkMessage::GetRoute(message)
-}
-
-/// True for the route that makes packets to `address` the host's own.
-pub(in super::super) fn is_local(message: &RouteNetlinkMessage, address: IpAddr) -> bool {
-    let RouteNetlinkMessage::NewRoute(route) = message else { return false };
-    route.header.kind == RouteType::Local && route.attributes.contains(&RouteAttribute::Destination(address.into()))
+/// The route that makes packets to `address` the pod's own; it takes them also before the kernel's own route is there.
+pub(in super::super) fn local_route(index: u32, address: IpAddr) -> Request {
+    let mut message = route(index, address);
+    message.header.table = LOCAL_TABLE;
+    message.header.kind = RouteType::Local;
+    message.header.scope = RouteScope::Host;
+    message.header.destination_prefix_length = bits(address);
+    message.attributes.push(RouteAttribute::Destination(address.into()));
+    added_route(format!("add the local route of {address}"), message)
 }
 
 /// The family's number.
