@@ -4,6 +4,7 @@
 //! on one machine, and medians are printed.
 
 pub mod fleet;
+pub mod path;
 pub mod peers;
 pub mod pods;
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use crate::{
-    bench::{fleet, peers, pods},
+    bench::{fleet, path, peers, pods},
     lab::{harness, print_logs},
 };
 
@@ -23,6 +23,8 @@ enum Bench {
     Peers(Peers),
     /// Attach and detach as many pods as a node may have, beside the reference plugins and the bare kernel work.
     Pods(Pods),
+    /// Talk between two subnets: node to node, natively routed pods, and Weft's pods.
+    Path(Path),
     /// Connect thousands of agents without a kernel to a controller: change one, change many, cut all of them off.
     Fleet(Fleet),
 }
@@ -35,6 +37,19 @@ struct Fleet {
     /// Joins and departures of each.
     #[arg(long, default_value_t = 20)]
     rounds: usize,
+    /// With `json` the findings alone are on standard output.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Path {
+    /// Paired rounds; medians are printed.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// How long each measurement of a round takes, in milliseconds.
+    #[arg(long, default_value_t = 500)]
+    period_ms: u64,
     /// With `json` the findings alone are on standard output.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -56,7 +71,7 @@ struct Pods {
 /// What has to be done outside the sandbox, which has no way out.
 pub(super) fn prepare(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
-        Bench::Peers(_) | Bench::Fleet(_) => Ok(()),
+        Bench::Peers(_) | Bench::Fleet(_) | Bench::Path(_) => Ok(()),
         Bench::Pods(_) => pods::build_reference(),
     }
 }
@@ -87,6 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Bench::Peers(arguments) => measure_peers(arguments),
         Bench::Pods(arguments) => measure_pods(arguments),
         Bench::Fleet(arguments) => measure_fleet(arguments),
+        Bench::Path(arguments) => measure_path(arguments),
     };
     if done.is_err() {
         print_logs();
@@ -130,6 +146,17 @@ fn measure_fleet(arguments: &Fleet) -> Result<()> {
     ensure!(arguments.agents.iter().all(|agents| within.contains(agents)), "--agents takes numbers from 1 to 20000");
     let plan = fleet::Plan { agents: arguments.agents.clone(), rounds: arguments.rounds };
     let findings = harness::run(async || fleet::run(&plan, &|line| eprintln!("{line}")).await)?;
+    if arguments.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    }
+    Ok(())
+}
+
+fn measure_path(arguments: &Path) -> Result<()> {
+    ensure!((50..=60_000).contains(&arguments.period_ms), "--period-ms takes a number from 50 to 60000");
+    let period = std::time::Duration::from_millis(arguments.period_ms);
+    let plan = path::Plan { rounds: arguments.rounds.max(1), period };
+    let findings = harness::run(async || path::run(&plan, &|line| eprintln!("{line}")).await)?;
     if arguments.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     }
