@@ -205,7 +205,10 @@ impl<K: Kernel> Engine<K> {
 fn deviations(plan: &Plan, failures: &[Failure]) -> std::collections::BTreeMap<Key, String> {
     let reason = |key: &Key| {
         let failure = failures.iter().find(|failure| failure.key == *key);
-        failure.map_or_else(|| "is not as it should be".to_owned(), |failure| failure.error.to_string())
+        let told = failure.map(|failure| failure.error.to_string());
+        // The errors of most operations begin with their object, which is told anyway.
+        let told = told.map(|text| text.strip_prefix(&format!("{key}: ")).map(str::to_owned).unwrap_or(text));
+        told.unwrap_or_else(|| "is not as it should be".to_owned())
     };
     let conflict =
         "its place is held by an object that is not ours; remove that one, or move it to another metric or name";

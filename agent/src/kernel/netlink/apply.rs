@@ -177,7 +177,8 @@ impl Netlink {
                 continue;
             }
             told = Some(*owner);
-            let error = refused(&op.key().to_string(), refusal);
+            let rival = refusal.says_exists().then(|| self.rival(op)).flatten();
+            let error = rival.unwrap_or_else(|| refused(&op.key().to_string(), refusal));
             progress.failures.push(Failure { key: *op.key(), error });
         }
     }
@@ -194,6 +195,18 @@ impl Netlink {
             Op::Put { .. } => false,
             Op::Delete { .. } => refusal.says_absent(),
         }
+    }
+
+    /// Who keeps a device from being made: the kernel has one VXLAN device to a VNI and port, and does not say which.
+    fn rival(&self, op: &Op) -> Option<KernelError> {
+        let Op::Put { key: Key::Device, value: Value::Device(new), .. } = op else { return None };
+        let same = |other: &Device| other.vni == new.vni && other.port == new.port && other.name != new.name;
+        let other = self.links.iter().filter_map(link::Link::as_device).find(same)?;
+        let message = format!(
+            "link {} has VNI {} and port {} already: remove it, or give the cluster another VNI or port",
+            other.name, new.vni, new.port
+        );
+        Some(KernelError::Refused { object: Key::Device.to_string(), message, errno: Errno::EXIST.raw_os_error() })
     }
 
     /// Tells the monitor of an FDB change that comes back without a sender's port.
