@@ -1,5 +1,7 @@
 //! The rows that concern one node: its objects, its device, its table, its sysctls, and all of it at once.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use weft_e2e::{lab::wait, lab_test};
@@ -10,6 +12,7 @@ use crate::{
         links::{self, Vxlan},
         objects, settings, tables,
     },
+    random::FACES,
     scene::{PATIENCE, Scene},
 };
 
@@ -75,6 +78,29 @@ pub(crate) fn everything(scene: &Scene, with_device: bool) -> Result<Row> {
     all.extend(settings::rows(&node.pods).into_iter().filter(|row| !with_device || !row.name.contains("/weft0/")));
     Ok(Row::all(if with_device { "everything and the device" } else { "everything on the device" }, all))
 }
+
+lab_test!(a_device_that_nothing_marks_any_more_is_named, async || {
+    let mut scene = Scene::set().await?;
+    let node = &scene.nodes[NODE];
+    let all = links::rows(&node.eye.route)?;
+    let faces = all.into_iter().filter(|row| FACES.contains(&row.name.as_str()));
+    node.agent.signal(Signal::STOP).await?;
+    Row::all("device lost alias and name", faces).apply(&node.net, &node.eye)?;
+    node.agent.signal(Signal::CONT).await?;
+    wait::until("the agent to name it", PATIENCE, async || {
+        let status = node.agent.weft().status().await?;
+        let named = status.message.contains("stolen0") && status.message.contains("VNI 87");
+        ensure!(!status.ready && named, "it says {} {}", status.reason, status.message);
+        Ok(())
+    })
+    .await?;
+    let row = Row::new("the stranger goes", Hand::Route(vec![links::delete("stolen0")]));
+    row.apply(&node.net, &node.eye)?;
+    let start = Instant::now();
+    let took = scene.back(&row.name, NODE, start).await?;
+    scene.note(took, row.name);
+    scene.end().await
+});
 
 lab_test!(a_device_that_is_somebody_elses_is_left_alone_and_told, async || {
     let mut scene = Scene::set().await?;

@@ -19,6 +19,9 @@ const AT_ONCE: u64 = 6;
 /// In one of so many rounds the link below bounces as well.
 const UNDERLAY: u64 = 6;
 
+/// What takes away one of the two things that the device is known by.
+pub(crate) const FACES: [&str; 2] = ["device lost its alias", "device has another name"];
+
 /// Numbers without a pattern (Steele, Lea and Flood's SplitMix64).
 struct Dice(u64);
 
@@ -60,7 +63,7 @@ fn chance(dice: &mut Dice, node: &Node) -> Result<Row> {
 /// A round on a node: several things at once, or so short after each other that some find the agent at work. Tells
 /// what was done.
 async fn play(dice: &mut Dice, node: &Node) -> Result<Vec<String>> {
-    let (mut done, mut silent) = (Vec::new(), false);
+    let (mut done, mut silent) = (Vec::<String>::new(), false);
     if dice.below(UNDERLAY) == 0 {
         node.bounce().await?;
         done.push("underlay link bounced".to_owned());
@@ -69,6 +72,10 @@ async fn play(dice: &mut Dice, node: &Node) -> Result<Vec<String>> {
         tokio::time::sleep(Duration::from_millis(dice.below(25))).await;
         // What was just broken may be missing now.
         let Ok(row) = chance(dice, node) else { continue };
+        // Without its name and its alias nothing tells the device from somebody else's: that is not Weft's to mend.
+        if FACES.contains(&row.name.as_str()) && done.iter().any(|name| FACES.contains(&name.as_str())) {
+            continue;
+        }
         row.try_apply(&node.net, &node.eye);
         silent |= row.silent;
         done.push(row.name);
