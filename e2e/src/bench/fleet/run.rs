@@ -121,6 +121,8 @@ impl Bench<'_> {
 
     async fn burst(&mut self) -> Result<()> {
         let changing = BURST.min(self.agents);
+        let told = |bench: &Self| bench.crowd.agents().iter().map(|agent| agent.progress.updates()).sum::<u64>();
+        let before = told(self);
         for round in 0..STORMS {
             let sequence = self.sequence().await?;
             let began = Instant::now();
@@ -131,7 +133,11 @@ impl Bench<'_> {
             let ms = 1e3 * self.settled(began, self.agents, all).await?;
             self.run.burst_100_ms = self.run.burst_100_ms.max(crate::bench::round(ms));
         }
-        self.say(&format!("{changing} changes at once acknowledged by all in {} ms", self.run.burst_100_ms));
+        let messages = (told(self) - before) / u64::try_from(self.agents * STORMS)?;
+        self.say(&format!(
+            "{changing} changes at once acknowledged by all in {} ms, told in {messages} messages to each",
+            self.run.burst_100_ms
+        ));
         Ok(())
     }
 
