@@ -61,7 +61,8 @@ pub async fn controller(address: SocketAddr, config: Arc<ClientConfig>) -> Resul
         let config = config.clone();
         async move {
             let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_LIMIT:?}"));
-            let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await.map_err(|_| late())??;
+            let stream =
+                tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await.map_err(|_| late())??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).expect("a valid DNS name");
             let stream = TlsConnector::from(config).connect(name, stream).await?;

@@ -154,7 +154,8 @@ impl Door {
         place: OwnedSemaphorePermit,
     ) -> Result<Connection, Failed> {
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let identity = leaf.map(|leaf| Identity::of(leaf)).transpose().map_err(|error| ("identity", error.to_string()))?;
+        let identity =
+            leaf.map(|leaf| Identity::of(leaf)).transpose().map_err(|error| ("identity", error.to_string()))?;
         let kill = Arc::new(Kill::default());
         let stranger = identity.is_none().then(|| self.bear_with(&kill));
         let caller = Caller { address, identity: identity.map(Arc::new), kill };

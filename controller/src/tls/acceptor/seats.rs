@@ -118,9 +118,8 @@ mod tests {
     async fn the_one_that_dawdles_longest_makes_room_and_one_at_its_turn_never_does() {
         let seats = Seats::new(3);
         let _at_its_turn = seats.seat().await;
-        let dawdle = |mut seat: Seat| {
-            tokio::spawn(async move { seat.unless_displaced(std::future::pending::<()>()).await })
-        };
+        let dawdle =
+            |mut seat: Seat| tokio::spawn(async move { seat.unless_displaced(std::future::pending::<()>()).await });
         let first = dawdle(seats.seat().await);
         let second = dawdle(seats.seat().await);
         tokio::task::yield_now().await;
