@@ -1,6 +1,6 @@
 //! Foreign hands: what an administrator or another program does to one node, as requests.
 //!
-//! Owns how each kind of object is deleted and altered. Must never ask the agent anything: a hand knows the kernel only.
+//! Owns how each kind of object is deleted and altered. Must never ask the agent: a hand knows the kernel only.
 
 pub(crate) mod links;
 pub(crate) mod objects;

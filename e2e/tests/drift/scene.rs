@@ -23,7 +23,7 @@ use crate::{
     picture::{Eye, Picture},
 };
 
-/// Less than the shortest pause between two full looks (48 s): what only the regular look would find is not found in time.
+/// Less than the shortest pause between two full looks (48 s): what only the regular look finds is not found in time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// Packets a second of each stream.
 const RATE: u32 = 200;
