@@ -112,7 +112,7 @@ pub(crate) async fn anothers_link_of_our_name_stays(mut kernel: Netlink) {
     assert!(!observed.ours.keys().any(|key| matches!(key, Key::Address(_) | Key::Fdb(_))));
 }
 
-/// Another VXLAN device holds VNI and port: one failure, in the kernel's own words, and what needs no device is there.
+/// Another VXLAN device holds VNI and port: one failure, which names that device, and what needs no device is there.
 pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Netlink) {
     let handle = routes();
     let other = LinkVxlan::new("other", 87).port(4789).build();
@@ -126,7 +126,7 @@ pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Netlink) {
     assert!(others.iter().all(|other| matches!(other.key, Key::Route(to, _) if to.prefix() == 128)), "{others:#?}");
     assert_eq!(failure.key, Key::Device);
     let KernelError::Refused { message, .. } = &failure.error else { panic!("{failure:?}") };
-    assert!(message.contains("VNI already exists"), "{message}");
+    assert!(message.contains("link other has VNI 87 and port 4789 already"), "{message}");
     let observed = read(&mut kernel, &wanted).await;
     for (key, value) in &wanted {
         let needs_device = key.goes_with_device(value, device()) || others.iter().any(|other| other.key == *key);
