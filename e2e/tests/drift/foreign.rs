@@ -88,7 +88,7 @@ fn nexthops(link: u32) -> Vec<Request> {
     vec![one(87, 7), one(0x5745_0400, 8)]
 }
 
-/// In and near the pools: shares and a pool with other metrics, an address nobody has; Weft's protocol in another table.
+/// In and near the pools: shares and a pool with other metrics, an address nobody has; our protocol in another table.
 fn routes(link: u32) -> Vec<Request> {
     let v6 = |third: u16| {
         let mut octets = [0; 16];
