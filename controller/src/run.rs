@@ -83,12 +83,8 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), config.server_names.clone())?);
     let tls = tls::server_config(&authority, Arc::clone(&certificate))?;
     let connections = descriptors::make_room(CONNECTIONS);
-    let limits = Limits {
-        connections,
-        strangers: STRANGERS,
-        handshakes: HANDSHAKES,
-        handshake_time: config.handshake_timeout,
-    };
+    let limits =
+        Limits { connections, strangers: STRANGERS, handshakes: HANDSHAKES, handshake_time: config.handshake_timeout };
     let incoming = tls::accept(listener, tls, limits, Arc::clone(&metrics));
     let context = rpc::Context {
         cluster: cluster.clone(),

@@ -39,7 +39,8 @@ impl Agent {
             host,
             controller: controller.to_owned(),
             directory,
-            options: Default::default(), confined: Default::default(),
+            options: Default::default(),
+            confined: Default::default(),
             process: Mutex::default(),
         })
     }
