@@ -7,6 +7,8 @@ mod address;
 mod apply;
 pub(crate) mod connection;
 mod fdb;
+#[cfg(test)]
+mod hostile;
 mod keys;
 mod link;
 mod monitor;
