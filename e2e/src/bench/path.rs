@@ -74,6 +74,7 @@ struct Way {
 /// Where the lab cannot be set up or something that is measured does not work.
 pub async fn run(plan: &Plan, say: &dyn Fn(&str)) -> Result<Findings> {
     let cluster = Cluster::start(LabSpec::default().hosts(1).underlay(Underlay::Only(Family::V4))).await?;
+    native::without_bridges(cluster.lab()).await?;
     let pods = [cluster.pod("a1", "asks").await?, cluster.pod("b1", "answers").await?];
     pods[0].reaches(pods[1].address(Family::V4)).await?;
     let ways = ways(&cluster, &pods).await?;

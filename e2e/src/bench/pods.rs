@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub use floor::{COMMAND as FLOOR, run as run_floor};
-pub use reference::{build as build_reference, directory as reference_plugins};
+pub use reference::{build as build_reference, cnitool, directory as reference_plugins};
 
 use self::side::{Floor, Plugin, Side};
 use super::{median, round};

@@ -2,17 +2,42 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use ipnetwork::IpNetwork;
 use weft_core::types::Family;
 
 use super::Way;
-use crate::lab::{Host, Lab, Namespace, ROUTER};
+use crate::lab::{Host, Lab, Namespace, ROUTER, UPLINK};
 
 /// A pod on either side, and the routes that lead there.
 pub(super) async fn pods(lab: &Lab) -> Result<Way> {
     let (from, _) = pod(lab, "a1", 1).await?;
     let (to, address) = pod(lab, "b1", 2).await?;
     Ok(Way { from, to, address: address.into() })
+}
+
+/// Takes the lab's bridges out of the way: a bridge of the kernel segments every encapsulated packet that passes it
+/// (it has no `hw_enc_features`), which no real router's port does. Each subnet has one host here, so its cable can end at
+/// the router itself.
+pub(super) async fn without_bridges(lab: &Lab) -> Result<()> {
+    for node in lab.node_names() {
+        let host = lab.host(&node);
+        let (port, bridge) = (host.port(), format!("net-{}", host.subnet()));
+        let own = host.addresses().v4.context("the lab has IPv4")?;
+        let IpNetwork::V4(subnet) = own.network() else { bail!("{own} is not IPv4") };
+        let router = subnet.nth(1).context("the router has the first address")?;
+        let gateway = format!("{router}/{}", subnet.prefix());
+        let commands: [&[&str]; 4] = [
+            &["ip", "-n", ROUTER, "link", "set", &port, "nomaster"],
+            &["ip", "-n", ROUTER, "addr", "del", &gateway, "dev", &bridge],
+            &["ip", "-n", ROUTER, "addr", "add", &gateway, "dev", &port],
+            &["ip", "neigh", "flush", "dev", UPLINK],
+        ];
+        for command in commands {
+            host.run(command).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn pod(lab: &Lab, node: &str, number: u8) -> Result<(Arc<Namespace>, Ipv4Addr)> {

@@ -1,6 +1,6 @@
-//! The reference plugins, built from their Go module, for comparison only.
+//! The reference plugins and cnitool, built from their Go modules, for comparison and tests only.
 //!
-//! Owns their version and where they are kept: beside this program, below the build's own directory.
+//! Owns their versions and where they are kept: beside this program, below the build's own directory.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 const MODULE: &str = "github.com/containernetworking/plugins";
 const VERSION: &str = "v1.9.1";
+const CNITOOL: &str = "github.com/containernetworking/cni/cnitool";
+const CNITOOL_VERSION: &str = "v1.3.1";
 /// What the bench and the tests with a real runtime need.
 const PLUGINS: [(&str, &str); 6] = [
     ("main", "ptp"),
@@ -29,13 +31,24 @@ pub fn directory() -> Result<PathBuf> {
     Ok(build.join("reference-plugins").join(VERSION))
 }
 
+/// Where cnitool is: the specification's own runtime, for people and tests.
+///
+/// # Errors
+/// Where this program cannot tell its own place.
+pub fn cnitool() -> Result<PathBuf> {
+    Ok(directory()?.with_file_name(format!("cnitool-{CNITOOL_VERSION}")).join("cnitool"))
+}
+
 /// Builds what is missing. To be called outside of a lab, which has no way to the module's source.
 ///
 /// # Errors
 /// Where Go is missing or a build fails.
 pub fn build() -> Result<()> {
     let directory = directory()?;
-    let missing: Vec<_> = PLUGINS.iter().filter(|(_, name)| !directory.join(name).is_file()).collect();
+    let package = |(kind, name)| (directory.join(name), format!("{MODULE}/plugins/{kind}/{name}@{VERSION}"));
+    let mut missing: Vec<_> = PLUGINS.into_iter().map(package).collect();
+    missing.push((cnitool()?, format!("{CNITOOL}@{CNITOOL_VERSION}")));
+    missing.retain(|(program, _)| !program.is_file());
     if missing.is_empty() {
         return Ok(());
     }
@@ -45,15 +58,16 @@ pub fn build() -> Result<()> {
         "the reference plugins are built with Go, which is not here: install golang-go with this system's package \
          manager, or from go.dev; nothing but this comparison needs it"
     );
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    eprintln!("weft-lab: building the reference plugins {VERSION} into {}", directory.display());
-    for (kind, name) in missing {
+    for (program, package) in missing {
+        let into = program.parent().expect("a program has a directory");
+        fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+        eprintln!("weft-lab: building {package} into {}", into.display());
         let mut command = Command::new("go");
-        command.args(["install", "-trimpath", "-ldflags=-s -w", &format!("{MODULE}/plugins/{kind}/{name}@{VERSION}")]);
-        command.env("GOBIN", &directory).env("CGO_ENABLED", "0");
+        command.args(["install", "-trimpath", "-ldflags=-s -w", &package]);
+        command.env("GOBIN", into).env("CGO_ENABLED", "0");
         let done = command.output().context("cannot start go")?;
         if !done.status.success() {
-            bail!("go install of {name} failed: {}", String::from_utf8_lossy(&done.stderr).trim());
+            bail!("go install of {package} failed: {}", String::from_utf8_lossy(&done.stderr).trim());
         }
     }
     Ok(())
