@@ -47,7 +47,6 @@ pub struct Source {
 impl Source {
     /// Merges and checks.
     pub fn load(self) -> anyhow::Result<Config> {
-        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
-        Ok(self.options.over(file).validate()?)
+        Ok(self.options.load(self.config.as_deref())?)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns every check of a value an operator gives; must never touch the kernel or the network.
 
+mod file;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -10,7 +12,6 @@ use std::{
 };
 
 use clap::Args;
-use serde::Deserialize;
 use weft_core::types::{LinkName, NodeName};
 use weft_program::log::Format;
 
@@ -21,8 +22,7 @@ const POD_GRACE: u64 = 120;
 
 /// What an operator may say, by flag or in the file; flags win. All fields are optional here, so that both sources
 /// can be merged before anything is checked.
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Options {
     /// This node's name: a DNS-1123 subdomain.
     #[arg(long, env = "WEFT_NODE")]
@@ -117,7 +117,8 @@ pub struct Invalid(Vec<String>);
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration has {} problem(s):", self.0.len())?;
+        let plural = if self.0.len() == 1 { "" } else { "s" };
+        write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
         self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
     }
 }
@@ -125,17 +126,15 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Options {
-    /// Reads the options of a YAML file.
-    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
-        use anyhow::Context;
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("config file {}: cannot be read; check --config", path.display()))?;
-        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("config file {}: {error}", path.display()))
+    /// These options over those of `file`, checked; every problem of both is told.
+    pub fn load(self, file: Option<&Path>) -> Result<Config, Invalid> {
+        let mut problems = Problems::default();
+        let file = file.map(|path| Self::read(path, &mut problems.0)).unwrap_or_default();
+        self.over(file).validate(problems)
     }
 
     /// These options, and `file`'s where these are silent.
-    #[must_use]
-    pub fn over(self, file: Self) -> Self {
+    fn over(self, file: Self) -> Self {
         Self {
             node: self.node.or(file.node),
             controllers: if self.controllers.is_empty() { file.controllers } else { self.controllers },
@@ -155,9 +154,8 @@ impl Options {
         }
     }
 
-    /// Checks everything and reports every problem.
-    pub fn validate(self) -> Result<Config, Invalid> {
-        let mut problems = Problems::default();
+    /// Checks everything and reports every problem, after those already known.
+    fn validate(self, mut problems: Problems) -> Result<Config, Invalid> {
         let node = match self.node {
             Some(name) => problems.check("node", NodeName::new(&name)),
             None => problems.missing("node", "give this node's name with --node"),
@@ -249,7 +247,7 @@ mod tests {
             metrics_listen: Some("nowhere".into()),
             ..Options::default()
         };
-        let text = options.validate().expect_err("four wrong values").to_string();
+        let text = options.load(None).expect_err("four wrong values").to_string();
         for word in ["node", "controller", "device", "metricsListen"] {
             assert!(text.contains(word), "{word} is missing in: {text}");
         }
@@ -259,16 +257,18 @@ mod tests {
     fn flags_win_over_the_file() {
         let file = Options { device: Some("vx1".into()), interface: Some("eth1".into()), ..good() };
         let flags = Options { device: Some("vx2".into()), ..Options::default() };
-        let config = flags.over(file).validate().expect("valid");
+        let config = flags.over(file).load(None).expect("valid");
         assert_eq!((config.device.as_str(), config.interface.map(|i| i.to_string())), ("vx2", Some("eth1".into())));
     }
 
     #[test]
-    fn unknown_keys_of_the_file_are_refused() {
-        let dir = std::env::temp_dir().join(format!("weft-config-{}", std::process::id()));
-        std::fs::write(&dir, "node: a\nnoed: b\n").expect("a writable temp dir");
-        let error = Options::from_file(&dir).expect_err("an unknown key").to_string();
-        std::fs::remove_file(&dir).expect("just written");
-        assert!(error.contains("noed"), "{error}");
+    fn problems_of_the_file_and_of_values_are_told_together() {
+        let path = std::env::temp_dir().join(format!("weft-config-{}", std::process::id()));
+        std::fs::write(&path, "node: Not_A_Name\nnoed: b\n").expect("a writable temp dir");
+        let text = Options::default().load(Some(&path)).expect_err("an unknown key, a wrong name").to_string();
+        std::fs::remove_file(&path).expect("just written");
+        for word in ["noed", "Not_A_Name", "controller"] {
+            assert!(text.contains(word), "{word} is missing in: {text}");
+        }
     }
 }

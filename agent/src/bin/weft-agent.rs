@@ -1,5 +1,7 @@
 //! Weft's agent.
 
+use std::process::ExitCode;
+
 use clap::{CommandFactory, Parser};
 use weft_agent::{
     cli::{Cli, Command, Source},
@@ -8,8 +10,18 @@ use weft_agent::{
 };
 use weft_program::log;
 
-fn main() -> anyhow::Result<()> {
-    let Cli { log_format, command } = Cli::parse();
+fn main() -> ExitCode {
+    match carry_out(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(cli: Cli) -> anyhow::Result<()> {
+    let Cli { log_format, command } = cli;
     let load = |source: Source| -> anyhow::Result<Config> {
         let config = source.load()?;
         log::init(log_format.unwrap_or(config.log_format));
