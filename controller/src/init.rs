@@ -57,12 +57,23 @@ pub fn init(init: &InitOptions) -> anyhow::Result<PathBuf> {
     private_dir(dir)?;
     let (certificate, key) = Authority::generate()?;
     let [certificate_path, key_path, config_path, operator_dir] = &new;
-    // The key first: a certificate without its key would be worse than none.
+    // The key first: a certificate without its key would be worse than none, and whoever makes it owns the rest.
     write_new(key_path, &key, PRIVATE)?;
-    write_new(certificate_path, &certificate, PUBLIC)?;
-    write_operator(&Authority::from_pem(&certificate, &key)?, &certificate, "admin", operator_dir)?;
-    write_new(config_path, &yaml(&options), PUBLIC)?;
+    let rest = || {
+        write_new(certificate_path, &certificate, PUBLIC)?;
+        write_operator(&Authority::from_pem(&certificate, &key)?, &certificate, "admin", operator_dir)?;
+        write_new(config_path, &yaml(&options), PUBLIC)
+    };
+    if let Err(error) = rest() {
+        // Or the next try would find a cluster where there is half of one.
+        new.iter().for_each(|path| remove(path));
+        return Err(error);
+    }
     Ok(config_path.clone())
+}
+
+fn remove(path: &Path) {
+    let _never_made = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
 /// Makes another operator's certificate, or a new one when the old one ends.
@@ -127,12 +138,13 @@ fn private_dir(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let problem = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(problem)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        remove(path);
+    }
+    written.with_context(problem)
 }
 
 fn yaml(options: &Options) -> String {
@@ -171,6 +183,25 @@ fn yaml(options: &Options) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_can_be_tried_again() {
+        let dir = std::env::temp_dir().join(format!("weft-init-{}", std::process::id()));
+        let operator = dir.join("operator");
+        fs::create_dir_all(&dir).expect("a writable temp dir");
+        std::os::unix::fs::symlink(dir.join("missing/dir"), &operator).expect("a place where no directory can be made");
+        let options = Options {
+            data_dir: Some(dir.display().to_string()),
+            pools: vec!["10.244.0.0/16=24".to_owned()],
+            ..Options::default()
+        };
+        let told = InitOptions { options };
+        init(&told).expect_err("the operator's directory cannot be made");
+        assert_eq!(fs::read_dir(&dir).expect("still there").count(), 0, "half a cluster must not stay");
+        init(&told).expect("the second try");
+        load_authority(&dir).expect("a whole authority");
+        fs::remove_dir_all(&dir).expect("just written");
+    }
 
     #[test]
     fn what_init_writes_run_reads() {

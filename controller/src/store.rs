@@ -101,7 +101,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The operating system refused.
-    #[error("cannot {operation} store {store}: {source}")]
+    #[error("cannot {operation} store {store}; check who owns its directory, and the disk's space")]
     Io {
         /// Which store.
         store: String,
