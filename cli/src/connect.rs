@@ -18,6 +18,8 @@ use crate::args::Target;
 const DEFAULT_SOCKET: &str = "/run/weft/agent.sock";
 /// The peer list of 10,000 nodes has about 3 MB.
 const LARGEST_ANSWER: usize = 64 << 20;
+const NO_IDENTITY: &str =
+    "give --identity DIR, a directory of yours that `weft-controller init` or `weft-controller operator` wrote";
 
 /// Who answers.
 pub(crate) enum Answerer {
@@ -33,8 +35,9 @@ pub(crate) async fn any(target: &Target) -> anyhow::Result<Answerer> {
         Some(_) => Ok(Answerer::Controller(controller(target).await?)),
         None => {
             let socket = target.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
-            let hint = "give --controller and --identity to ask a controller, or --socket for an agent elsewhere";
-            let channel = connect::agent(&socket).await.context(hint)?;
+            let hint = "as root, where weft-agent runs, this asks it; give --socket if its socket is elsewhere, or \
+                        --controller and --identity to ask a controller";
+            let channel = connect::agent(&socket).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
             Ok(Answerer::Agent(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
         }
     }
@@ -43,25 +46,26 @@ pub(crate) async fn any(target: &Target) -> anyhow::Result<Answerer> {
 /// The controller: for what only a controller can do.
 pub(crate) async fn controller(target: &Target) -> anyhow::Result<OperatorServiceClient<Channel>> {
     let controller = target.controller.as_deref().context("this needs a controller: give --controller HOST:PORT")?;
-    let identity = target.identity.as_deref().context(
-        "no operator identity: give --identity DIR, the directory `operator` that `weft-controller init` wrote",
-    )?;
+    let identity = target.identity.as_deref().with_context(|| format!("no operator identity: {NO_IDENTITY}"))?;
     let mut roots = RootCertStore::empty();
     roots.add(certificate(&identity.join("ca.crt"))?).context("ca.crt cannot be used")?;
     let key_path = identity.join("operator.key");
     let key = PrivateKeyDer::from_pem_file(&key_path)
-        .map_err(|error| anyhow::anyhow!("operator key {}: {error}", key_path.display()))?;
+        .map_err(|error| anyhow::anyhow!("operator key {}: {error}; {NO_IDENTITY}", key_path.display()))?;
     let config = tls_builder()
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![certificate(&identity.join("operator.crt"))?], key)
         .context("operator.crt and operator.key do not belong together")?;
     let address = connect::resolve(controller).await?;
-    let channel = connect::controller(address, for_http2(config)).await?;
+    let hint = "check --controller, and that --identity is of its cluster";
+    let channel =
+        connect::controller(address, for_http2(config)).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
     Ok(OperatorServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }
 
 fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
-    CertificateDer::from_pem_file(path).map_err(|error| anyhow::anyhow!("certificate {}: {error}", path.display()))
+    CertificateDer::from_pem_file(path)
+        .map_err(|error| anyhow::anyhow!("certificate {}: {error}; {NO_IDENTITY}", path.display()))
 }
 
 /// The sentence of a refusal.
