@@ -16,7 +16,6 @@ mod config;
 mod del;
 mod env;
 mod error;
-mod fault;
 mod gc;
 pub mod install;
 pub(crate) mod netlink;

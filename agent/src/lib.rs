@@ -9,6 +9,7 @@ pub mod cni;
 pub mod config;
 pub mod controller;
 pub mod engine;
+mod fault;
 mod host_check;
 pub mod kernel;
 pub mod last_good;

@@ -3,6 +3,9 @@
 //!
 //! WEFT_TEST_POD_ROUNDS sets the number of rounds (1000 for the whole proof), WEFT_TEST_SEED repeats a run.
 
+#[path = "pods/settled.rs"]
+mod settled;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -15,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::join_all;
 use serde_json::{Value, json};
+use settled::{addresses, settled};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 use weft_e2e::{
     cluster::{Agent, Cluster},
@@ -174,7 +178,7 @@ impl Runtime {
         command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0");
         command.env("CNI_NETNS", sandbox.net.path()).env("CNI_PATH", self.agent.cni_programs());
         if let Some(Death::At(step)) = death {
-            command.env("WEFT_CNI_FAULT", step);
+            command.env("WEFT_FAULT", step);
         }
         let limit = if let Some(Death::After(limit)) = death { limit } else { Duration::from_secs(60) };
         self.run(command, &config, limit).await
@@ -240,32 +244,6 @@ impl Runtime {
         let with_result = self.sandboxes.iter().filter_map(|(id, sandbox)| Some((id, sandbox.result.as_ref()?)));
         with_result.map(|(id, result)| (id.clone(), addresses(result))).collect()
     }
-}
-
-fn addresses(result: &Value) -> Vec<IpAddr> {
-    let ips = result["ips"].as_array().into_iter().flatten();
-    ips.filter_map(|ip| ip["address"].as_str()?.split('/').next()?.parse().ok()).collect()
-}
-
-/// Interfaces of pods on the host, and its routes to them in both families.
-fn on_host(net: &Namespace) -> (usize, usize) {
-    let read = |file: &'static str| net.enter(move || fs::read_to_string(format!("/proc/thread-self/net/{file}")));
-    let count = |text: &str| text.lines().filter(|line| line.contains("wpod") && !line.starts_with("ff00")).count();
-    let text = |file| read(file).unwrap_or_default();
-    (count(&text("dev")), count(&text("route")) + count(&text("ipv6_route")))
-}
-
-/// Waits until the node has exactly these pods.
-async fn settled(agent: &Agent, pods: usize) -> Result<()> {
-    wait::until(&format!("{pods} pods to be all that is left"), wait::PATIENCE, async || {
-        let status = agent.weft().status().await?;
-        ensure!(status.pods as usize == pods, "the agent holds {} pods", status.pods);
-        ensure!(status.pod_addresses.iter().all(|of| of.held == pods as u64), "{:?}", status.pod_addresses);
-        let (links, routes) = on_host(&agent.host().net());
-        ensure!((links, routes) == (pods, 2 * pods), "{links} interfaces and {routes} routes");
-        Ok(())
-    })
-    .await
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -142,11 +142,7 @@ async fn killed_at(agent: &Agent, net: &Namespace, step: &str) -> Result<()> {
     let input = agent.host().directory().join("input");
     fs::write(&input, config.to_string())?;
     let mut command = Command::new(agent.cni_programs().join("weft-cni"));
-    command
-        .env("CNI_COMMAND", "ADD")
-        .env("CNI_CONTAINERID", step)
-        .env("CNI_IFNAME", "eth0")
-        .env("WEFT_CNI_FAULT", step);
+    command.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", step).env("CNI_IFNAME", "eth0").env("WEFT_FAULT", step);
     command.env("CNI_NETNS", net.path()).env("CNI_PATH", agent.cni_programs());
     command.stdin(fs::File::open(&input)?).stdout(Stdio::null());
     let mut child = agent.host().net().enter_runtime(move || command.spawn())?;

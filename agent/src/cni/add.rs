@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use super::{CniError, agent::Agent, config::Config, fault, netlink::Netlink, netns::Netns, plan::Plan, wire};
-use crate::pods::{AttachmentKey, Released};
+use super::{CniError, agent::Agent, config::Config, netlink::Netlink, netns::Netns, plan::Plan, wire};
+use crate::{
+    fault,
+    pods::{AttachmentKey, Released},
+};
 
 /// Attaches a pod; returns the result's JSON.
 pub(super) fn add(config: &Config, key: &AttachmentKey, netns: &Path, pod: String) -> Result<String, CniError> {
@@ -46,6 +49,7 @@ impl Made<'_> {
     /// Removes interface and allocation; what cannot be removed is added to the error. A link of the same name that is
     /// not ours stays.
     fn take_back(&mut self, mut error: CniError) -> CniError {
+        fault::point("before-rollback");
         if self.wired {
             let deleted = Netlink::open()
                 .map_err(wire::kernel)

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use super::{CniError, Code, agent::Agent, config::Config, fault, netlink::Netlink, wire};
-use crate::pods::{AttachmentKey, Released};
+use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, wire};
+use crate::{
+    fault,
+    pods::{AttachmentKey, Released},
+};
 
 /// Detaches a pod.
 pub(super) fn del(config: &Config, key: &AttachmentKey) -> Result<(), CniError> {

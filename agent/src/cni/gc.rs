@@ -1,7 +1,7 @@
 //! GC and STATUS of CNI 1.1.
 
-use super::{CniError, Code, agent::Agent, config::Config, fault, netlink::Netlink, wire};
-use crate::pods::AttachmentKey;
+use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, wire};
+use crate::{fault, pods::AttachmentKey};
 
 /// Ends every attachment that the runtime does not name, with interface and addresses. All are tried; what failed is
 /// in the error.

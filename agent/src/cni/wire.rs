@@ -33,7 +33,7 @@ pub(super) fn create(host: &mut Netlink, plan: &Plan, netns: &Netns) -> Result<(
         }
         other => other.map_err(kernel)?,
     }
-    super::fault::point("after-create");
+    crate::fault::point("after-create");
     host.one(messages::host_up(plan, has_ipv6())).map_err(kernel)
 }
 
@@ -72,7 +72,7 @@ pub(super) fn configure_pod(plan: &Plan, netns: &Netns) -> Result<(), CniError> 
             CniError::new(Code::Kernel, format!("interface {name} vanished from the pod while it was configured"))
         })?;
         sysctls(plan)?;
-        super::fault::point("inside-pod");
+        crate::fault::point("inside-pod");
         let index = link.header.index;
         let mut requests = vec![messages::up("lo")];
         requests.extend(plan.addresses.iter().map(|address| messages::address(index, *address)));

@@ -26,6 +26,7 @@ use super::{
     ledger::Wish,
     witness::{self, PodLink},
 };
+use crate::fault;
 
 /// The host's side of pods; the reconcile loop implements it.
 pub trait HostSide: Send + Sync + 'static {
@@ -79,7 +80,9 @@ impl<H: HostSide> PodService<H> {
             return Err(Status::unavailable("this node has no pod CIDR yet: the controller has not given it one"));
         }
         let wish = Wish { key, cidrs: node.pod_cidrs, netns: request.netns, pod: request.pod, now: unix_seconds() };
+        fault::point("allocate-before-journal");
         let record = self.store.allocate(wish).await.map_err(status)?;
+        fault::point("allocate-after-journal");
         Ok(answer(&record, node.pod_mtu))
     }
 
@@ -88,7 +91,9 @@ impl<H: HostSide> PodService<H> {
         let key = key(request.attachment)?;
         let record = self.find(&key)?;
         let refused = |why| Status::internal(format!("the host's side of {key} ({}): {why}", record.link));
+        fault::point("attach-before-host");
         self.host.ensure(record.host_side()).await.map_err(refused)?;
+        fault::point("attach-after-host");
         // A DEL that overtook this ADD took away what was there before it, and frees the address: leave no route to it.
         if self.is_ending(&key) || self.find(&key).is_err() {
             self.host.remove(record.link).await.map_err(refused)?;
@@ -205,8 +210,11 @@ impl<H: HostSide> PodService<H> {
         let _ending = Ending::begin(&self.ending, key);
         let link = key.link();
         let refused = |why| Status::internal(format!("the host's side of {key} ({link}) is not gone: {why}"));
+        fault::point("release-before-host");
         self.host.remove(link).await.map_err(refused)?;
+        fault::point("release-before-journal");
         self.store.release(key).await.map_err(status)?;
+        fault::point("release-after-journal");
         Ok(())
     }
 

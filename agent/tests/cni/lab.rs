@@ -177,7 +177,7 @@ impl Plugin {
 
     /// Kills itself at this step.
     pub(crate) fn killed_at(&self, command: &str, step: &str) {
-        let run = self.clone().env("WEFT_CNI_FAULT", step).run(command);
+        let run = self.clone().env("WEFT_FAULT", step).run(command);
         assert!(run.status.code().is_none(), "it was not killed at {step}: {run:?}");
     }
 

@@ -19,6 +19,7 @@ pub struct Agent {
     directory: PathBuf,
     options: std::sync::Mutex<Vec<String>>,
     confined: std::sync::atomic::AtomicBool,
+    fault: std::sync::Mutex<Option<&'static str>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -41,6 +42,7 @@ impl Agent {
             directory,
             options: Default::default(),
             confined: Default::default(),
+            fault: Default::default(),
             process: Mutex::default(),
         })
     }
@@ -90,6 +92,21 @@ impl Agent {
     /// Without CAP_SYS_ADMIN, as its systemd unit runs it, from its next start on.
     pub fn confine(&self) {
         self.confined.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Has it kill itself at a step, from its next start on; or no more.
+    pub fn set_fault(&self, step: Option<&'static str>) {
+        *self.fault.lock().expect("nobody panics while holding it") = step;
+    }
+
+    /// Waits for its end, however it comes.
+    ///
+    /// # Errors
+    /// Where it does not run, or does not end in time.
+    pub async fn ended(&self) -> Result<()> {
+        let ended = async { anyhow::Ok(self.take().await?.wait().await?) };
+        tokio::time::timeout(wait::PATIENCE, ended).await.context("the agent did not end")??;
+        Ok(())
     }
 
     /// Starts it. Does not wait for it.
@@ -175,6 +192,9 @@ impl Agent {
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
         command.arg("--cni-bin-dir").arg(self.cni_programs()).arg("--cni-conf-dir").arg(self.cni_configuration());
         command.arg("--cni-binary").arg(binaries::find("weft-cni")?).arg("--cni-results-dir").arg(self.cni_results());
+        if let Some(step) = *self.fault.lock().expect("nobody panics while holding it") {
+            command.env("WEFT_FAULT", step);
+        }
         command.args(self.options.lock().expect("nobody panics while holding it").iter());
         Ok(command)
     }

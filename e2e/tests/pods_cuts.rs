@@ -1,0 +1,102 @@
+//! The agent killed at each step of a pod's life, with or without the plugin: the runtime's next DEL or ADD mends it.
+
+#[path = "pods/settled.rs"]
+mod settled;
+
+use std::{fs, process::Output};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use settled::settled;
+use tokio::process::Command;
+use weft_e2e::{
+    cluster::{Agent, Cluster},
+    lab::{LabSpec, Namespace, wait},
+    lab_test,
+};
+
+const ADD: [&str; 4] = ["allocate-before-journal", "allocate-after-journal", "attach-before-host", "attach-after-host"];
+const DEL: [&str; 3] = ["release-before-host", "release-before-journal", "release-after-journal"];
+
+async fn plugin(agent: &Agent, verb: &str, net: &Namespace, fault: &str) -> Result<Output> {
+    let file = agent.cni_configuration().join("10-weft.conflist");
+    let text = wait::until("the CNI configuration", wait::PATIENCE, async || Ok(fs::read(&file)?)).await?;
+    let list: Value = serde_json::from_slice(&text)?;
+    let mut config = list["plugins"][0].clone();
+    (config["name"], config["cniVersion"]) = (list["name"].clone(), json!("1.1.0"));
+    let mut command = Command::new(agent.cni_programs().join("weft-cni"));
+    command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", net.name()).env("CNI_IFNAME", "eth0");
+    command.env("CNI_NETNS", net.path()).env("CNI_PATH", agent.cni_programs()).env("WEFT_FAULT", fault);
+    agent.host().output(command, config.to_string().as_bytes()).await
+}
+
+async fn succeeds(agent: &Agent, verb: &str, net: &Namespace) -> Result<Value> {
+    let done = plugin(agent, verb, net, "").await?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    ensure!(done.status.success(), "{verb} of {}: {text}", net.name());
+    Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+}
+
+async fn restart(agent: &Agent, fault: Option<&'static str>) -> Result<()> {
+    agent.set_fault(fault);
+    agent.start().await?;
+    agent.ready().await
+}
+
+/// No release waits to be carried out.
+fn nothing_noted(agent: &Agent) -> Result<()> {
+    let notes = fs::read_dir(agent.socket().with_file_name("released")).into_iter().flatten().count();
+    ensure!(notes == 0, "{notes} releases are noted still");
+    Ok(())
+}
+
+lab_test!(killed_at_any_step_the_agent_leaves_nothing_to_nobody, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let (agent, there) = (cluster.agent("a1"), cluster.pod("b1", "there").await?);
+    let bystander = cluster.pod("a1", "bystander").await?;
+    agent.kill().await?;
+    for (step, dies, next) in cuts() {
+        let what = format!("{step}, {}, then {next}", if dies { "plugin dies too" } else { "plugin lives" });
+        let net = Namespace::create(&format!("{step}-{dies}-{next}"))?;
+        if DEL.contains(&step) {
+            restart(&agent, None).await?;
+            succeeds(&agent, "ADD", &net).await?;
+            agent.kill().await?;
+        }
+        restart(&agent, Some(step)).await?;
+        let verb = if DEL.contains(&step) { "DEL" } else { "ADD" };
+        let fault = match (dies, verb) {
+            (false, _) => "",
+            (true, "ADD") => "before-rollback",
+            (true, _) => "after-note",
+        };
+        let cut = plugin(&agent, verb, &net, fault).await?;
+        ensure!(cut.status.code().is_none() == dies && (verb == "DEL" || !cut.status.success()), "{what}: {cut:?}");
+        agent.ended().await.with_context(|| what.clone())?;
+        restart(&agent, None).await?;
+        let result = succeeds(&agent, next, &net).await.with_context(|| what.clone())?;
+        if next == "ADD" {
+            settled(&agent, 2).await.with_context(|| what.clone())?;
+            for ip in settled::addresses(&result) {
+                ensure!(bystander.addresses().iter().all(|held| *held != ip), "{what}: {ip} is doubled");
+                there.reaches(ip).await.with_context(|| what.clone())?;
+            }
+            succeeds(&agent, "DEL", &net).await?;
+        }
+        settled(&agent, 1).await.with_context(|| what.clone())?;
+        wait::until(&what, wait::PATIENCE, async || nothing_noted(&agent)).await?;
+        agent.kill().await?;
+    }
+    // What the journal says, and nothing else.
+    restart(&agent, None).await?;
+    settled(&agent, 1).await?;
+    bystander.check().await
+});
+
+/// Every step, with the plugin's death and without, before a DEL and before an ADD.
+fn cuts() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
+    let ends = [(false, "DEL"), (false, "ADD"), (true, "DEL"), (true, "ADD")];
+    let all = ADD.into_iter().chain(DEL).flat_map(move |step| ends.map(|(dies, next)| (step, dies, next)));
+    // A plugin without an allocation has nothing to take back.
+    all.filter(|(step, dies, _)| !(*dies && step.starts_with("allocate")))
+}
