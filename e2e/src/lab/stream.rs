@@ -30,6 +30,8 @@ pub struct Stream {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+    /// The sender has ended.
+    settled: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<Received>,
 }
@@ -89,7 +91,7 @@ impl Stream {
         let destination = target.local_addr()?;
         let source = from.udp(SocketAddr::new(any(address), 0))?;
         let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let start = Instant::now();
         let sender = {
             let (sent, stop) = (Arc::clone(&sent), Arc::clone(&stop));
@@ -97,10 +99,10 @@ impl Stream {
             spawn("stream-sender", move || send(&source, destination, gap, start, &sent, &stop))?
         };
         let receiver = {
-            let (sent, stop, received) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&received));
-            spawn("stream-receiver", move || receive(&target, start, &sent, &received, &stop))?
+            let (sent, settled, received) = (Arc::clone(&sent), Arc::clone(&settled), Arc::clone(&received));
+            spawn("stream-receiver", move || receive(&target, start, &sent, &received, &settled))?
         };
-        Ok(Self { sent, received, stop, sender, receiver })
+        Ok(Self { sent, received, stop, settled, sender, receiver })
     }
 
     /// Packets sent so far.
@@ -127,8 +129,14 @@ impl Stream {
     /// Where a thread of it died.
     pub async fn stop(self) -> Result<Account> {
         self.stop.store(true, Ordering::Release);
-        let (sender, receiver) = (self.sender, self.receiver);
-        let joined = tokio::task::spawn_blocking(move || (sender.join(), receiver.join())).await?;
+        let (sender, receiver, settled) = (self.sender, self.receiver, self.settled);
+        let join = move || {
+            // Only now the number sent is final: a receiver that compared with it before could miss the last packet.
+            let sent = sender.join();
+            settled.store(true, Ordering::Release);
+            (sent, receiver.join())
+        };
+        let joined = tokio::task::spawn_blocking(join).await?;
         let (Ok(refused), Ok(received)) = joined else { bail!("a thread of the stream died") };
         Ok(settle(self.sent.load(Ordering::Acquire), refused, &received))
     }
@@ -154,7 +162,14 @@ fn send(socket: &UdpSocket, to: SocketAddr, gap: Duration, start: Instant, sent:
     refused
 }
 
-fn receive(socket: &UdpSocket, start: Instant, sent: &AtomicU64, received: &AtomicU64, stop: &AtomicBool) -> Received {
+/// Receives until the number sent is settled and all of it is in, or nothing more comes.
+fn receive(
+    socket: &UdpSocket,
+    start: Instant,
+    sent: &AtomicU64,
+    received: &AtomicU64,
+    settled: &AtomicBool,
+) -> Received {
     let (mut account, mut buffer, mut quiet_since) = (Received::default(), [0; 2048], None);
     loop {
         match socket.recv(&mut buffer) {
@@ -166,7 +181,7 @@ fn receive(socket: &UdpSocket, start: Instant, sent: &AtomicU64, received: &Atom
             // Not ours, or nothing within the socket's patience.
             _ => {}
         }
-        if stop.load(Ordering::Acquire) {
+        if settled.load(Ordering::Acquire) {
             let all = account.seen.iter().filter(|seen| **seen).count();
             let quiet = *quiet_since.get_or_insert_with(Instant::now);
             if u64::try_from(all).expect("a count") >= sent.load(Ordering::Acquire) || quiet.elapsed() > STRAGGLERS {
