@@ -6,12 +6,16 @@
 
 mod error;
 mod pool;
+mod rule;
+mod selector;
 mod taken;
 
 use std::collections::BTreeMap;
 
 pub use error::{AllocError, ClaimError};
 pub use pool::{Pool, PoolError};
+pub use rule::PoolRule;
+pub use selector::{Selector, SelectorError};
 
 use crate::types::{Family, NodeName, PerFamily, PodCidr, Revision};
 use taken::{State, Taken};

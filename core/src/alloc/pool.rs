@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    Usage,
+    SelectorError, Usage,
     taken::{State, Taken},
 };
 use crate::types::{CidrError, Family, PodCidr};
@@ -39,6 +39,9 @@ pub enum PoolError {
     /// Two pools share addresses.
     #[error("pools {0} and {1} overlap: make one of them smaller, or leave it out")]
     Overlap(Pool, Pool),
+    /// What says which nodes it is for cannot be read.
+    #[error("pool {0} has a selector that cannot be read: {1}")]
+    Selector(Pool, SelectorError),
 }
 
 impl Pool {
