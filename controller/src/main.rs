@@ -26,6 +26,8 @@ enum Command {
     CheckConfig(RunOptions),
     /// Makes an operator certificate for the command `weft`
     Operator(OperatorOptions),
+    /// Prints the definitions of the Kubernetes resources, as the chart installs them
+    Crds,
     /// For whoever installs this program
     #[command(flatten)]
     Generate(Generate),
@@ -69,6 +71,10 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Operator(options) => weft_controller::issue_operator(&options),
+        Command::Crds => {
+            print!("{}", weft_api::crds_yaml());
+            Ok(())
+        }
         Command::Generate(generate) => generate.run(Cli::command()),
         Command::Run(options) => serve(options.load()?),
     }

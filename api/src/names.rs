@@ -1,0 +1,31 @@
+//! Names of the objects that several programs look for.
+//!
+//! Owns the spelling; the chart's templates use the same. Must never depend on a release's name: there is one Weft in a
+//! cluster, as there is one device on a node.
+
+/// API group of the resources.
+pub const GROUP: &str = "weft.dev";
+/// The Lease that the controllers compete for, and the name of their Deployment, Service and account.
+pub const CONTROLLER: &str = "weft-controller";
+/// The agents' account and DaemonSet.
+pub const AGENT: &str = "weft-agent";
+/// ConfigMap with what belongs to the cluster as a whole: term, settings, and how an uninstallation stands.
+pub const CLUSTER: &str = "weft-cluster";
+/// Secret with the authority's certificate and key, and ConfigMap with the certificate alone.
+pub const CA: &str = "weft-ca";
+/// Key of the certificate in both.
+pub const CA_CERTIFICATE: &str = "ca.crt";
+/// Key of the private key in the Secret.
+pub const CA_KEY: &str = "ca.key";
+/// Key of the term in [`CLUSTER`].
+pub const EPOCH: &str = "epoch";
+/// Key of the settings in [`CLUSTER`], as JSON.
+pub const SETTINGS: &str = "settings";
+/// Key of the uninstallation's progress in [`CLUSTER`], as JSON.
+pub const UNINSTALL: &str = "uninstall";
+/// Annotation of [`CLUSTER`] that asks for the uninstallation; its value is [`UNINSTALL_REQUESTED`].
+pub const UNINSTALL_ANNOTATION: &str = "weft.dev/uninstall";
+/// Value of [`UNINSTALL_ANNOTATION`].
+pub const UNINSTALL_REQUESTED: &str = "requested";
+/// Metadata key in which a standby names the leader as ADDRESS:PORT.
+pub const LEADER_METADATA: &str = "weft-leader";
