@@ -1,11 +1,12 @@
 //! Weft's wire contract: the generated code of `weft.v1`, and its conversion to and from typed values.
 //!
 //! Owns the edge between bytes and types: what passes [`convert`] is valid; and how a channel to a server of these services
-//! is opened (feature `client`). Must never hold behaviour.
+//! is opened (feature `client`), and how a standby names the leader. Must never hold behaviour.
 
 #[cfg(feature = "client")]
 pub mod connect;
 pub mod convert;
+pub mod leader;
 
 /// `weft.v1` as generated from the .proto files, where every field is documented.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
