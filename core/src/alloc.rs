@@ -80,24 +80,47 @@ impl Allocator {
 
     /// A CIDR for a node, or the one it has already.
     pub fn allocate(&mut self, family: Family, owner: &NodeName) -> Result<PodCidr, AllocError> {
+        self.allocate_from(family, owner, &|_| true)
+    }
+
+    /// The same from the pools that `serves` is true of.
+    pub fn allocate_from(
+        &mut self,
+        family: Family,
+        owner: &NodeName,
+        serves: &dyn Fn(&Pool) -> bool,
+    ) -> Result<PodCidr, AllocError> {
         if let Some(held) = self.owner_of(family, owner) {
             return Ok(held);
         }
-        let cidr = self.find_free(family).ok_or_else(|| self.exhausted(family))?;
+        let cidr = self.find_free(family, serves).ok_or_else(|| self.exhausted(family, serves))?;
         self.take(cidr, owner);
         Ok(cidr)
     }
 
     /// A CIDR of every family that there are pools of, or none at all.
     pub fn allocate_all(&mut self, owner: &NodeName) -> Result<PerFamily<Option<PodCidr>>, AllocError> {
+        self.allocate_all_from(owner, &|_| true)
+    }
+
+    /// A CIDR of every family that there are pools of among those that `serves` is true of, or none at all. Fails where
+    /// it is true of none.
+    pub fn allocate_all_from(
+        &mut self,
+        owner: &NodeName,
+        serves: &dyn Fn(&Pool) -> bool,
+    ) -> Result<PerFamily<Option<PodCidr>>, AllocError> {
+        if !self.pools.is_empty() && !self.pools.iter().any(|cut| serves(&cut.pool)) {
+            return Err(AllocError::NotServed(self.pools().collect()));
+        }
         let mut cidrs = PerFamily::default();
         let mut fresh = Vec::new();
         for family in Family::ALL {
-            if !self.has_pool(family) {
+            if !self.has_pool(family, serves) {
                 continue;
             }
             let held = self.owner_of(family, owner);
-            match self.allocate(family, owner) {
+            match self.allocate_from(family, owner, serves) {
                 Ok(cidr) => {
                     fresh.extend(held.is_none().then_some(cidr));
                     *cidrs.get_mut(family) = Some(cidr);
@@ -158,6 +181,28 @@ impl Allocator {
         })
     }
 
+    /// Who had the CIDRs that are in quarantine.
+    pub fn departed(&self) -> impl Iterator<Item = (PodCidr, &NodeName)> {
+        self.taken.iter().filter_map(|(cidr, state)| match state {
+            State::Quarantined { owner, .. } => Some((cidr, owner)),
+            State::Used { .. } => None,
+        })
+    }
+
+    /// Everything in quarantine that shares an address with `cidr`.
+    pub fn quarantined_in(&self, cidr: &PodCidr) -> Vec<PodCidr> {
+        let is_quarantined = |state: &State| matches!(state, State::Quarantined { .. });
+        self.taken.within(cidr).filter(|(_, state)| is_quarantined(state)).map(|(other, _)| other).collect()
+    }
+
+    /// A node that has a CIDR which shares an address with `cidr`, and that CIDR.
+    pub fn holder_in(&self, cidr: &PodCidr, but: &NodeName) -> Option<(NodeName, PodCidr)> {
+        self.taken.within(cidr).find_map(|(held, state)| match state {
+            State::Used { owner } if owner != but => Some((owner.clone(), held)),
+            _ => None,
+        })
+    }
+
     /// The CIDR that a node has.
     pub fn owner_of(&self, family: Family, owner: &NodeName) -> Option<PodCidr> {
         self.owners.get(&(owner.clone(), family)).copied()
@@ -169,8 +214,8 @@ impl Allocator {
     }
 
     /// Looks through the pools in order, in each from where the last search ended.
-    fn find_free(&mut self, family: Family) -> Option<PodCidr> {
-        for cut in self.pools.iter_mut().filter(|cut| cut.pool.family() == family) {
+    fn find_free(&mut self, family: Family, serves: &dyn Fn(&Pool) -> bool) -> Option<PodCidr> {
+        for cut in self.pools.iter_mut().filter(|cut| cut.pool.family() == family && serves(&cut.pool)) {
             if let Some(cidr) = cut.pool.free(cut.next, &self.taken) {
                 cut.next = cut.pool.index_behind(&cidr);
                 return Some(cidr);
@@ -179,8 +224,8 @@ impl Allocator {
         None
     }
 
-    fn has_pool(&self, family: Family) -> bool {
-        self.pools.iter().any(|cut| cut.pool.family() == family)
+    fn has_pool(&self, family: Family, serves: &dyn Fn(&Pool) -> bool) -> bool {
+        self.pools.iter().any(|cut| cut.pool.family() == family && serves(&cut.pool))
     }
 
     fn check_free(&self, cidr: PodCidr, owner: &NodeName) -> Result<(), ClaimError> {
@@ -211,8 +256,9 @@ impl Allocator {
         }
     }
 
-    fn exhausted(&self, family: Family) -> AllocError {
-        let pools: Vec<_> = self.usage().into_iter().filter(|usage| usage.pool.family() == family).collect();
+    fn exhausted(&self, family: Family, serves: &dyn Fn(&Pool) -> bool) -> AllocError {
+        let is_asked = |usage: &Usage| usage.pool.family() == family && serves(&usage.pool);
+        let pools: Vec<_> = self.usage().into_iter().filter(is_asked).collect();
         if pools.is_empty() { AllocError::NoPool(family) } else { AllocError::Exhausted { family, pools } }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a CIDR could not be had.
 
-use super::Usage;
+use super::{Pool, Usage};
 use crate::types::{Family, NodeName, PodCidr, Revision};
 
 /// Why no CIDR was handed out.
@@ -9,6 +9,12 @@ pub enum AllocError {
     /// No pool of the family is configured.
     #[error("there is no {0} pool: add one to the controller's configuration")]
     NoPool(Family),
+    /// There are pools, but none of them is for this node.
+    #[error(
+        "its labels match the selector of no pool ({}): label it, or add a pool without a selector",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NotServed(Vec<Pool>),
     /// Every CIDR of every pool of the family is taken.
     #[error(
         "no {family} pod CIDR is free in {}: add a pool, or delete nodes that are gone (weft node delete NODE)",

@@ -203,3 +203,29 @@ fn serves_ten_thousand_nodes_of_a_pool_of_2_to_the_48() {
     assert_eq!((usage[0].used, usage[0].total), (10_000, 1 << 48));
     assert_eq!((usage[1].used, usage[1].total), (10_000, 1 << 16));
 }
+
+#[test]
+fn a_node_gets_its_share_of_the_pools_that_serve_it_only() {
+    let mut allocator = allocator(&["10.0.0.0/24=24", "10.9.0.0/16=24", "fd00:1::/48=64"]);
+    let second = |pool: &Pool| pool.to_string().starts_with("10.9");
+    let cidrs = allocator.allocate_all_from(&name(0), &second).expect("free");
+    assert_eq!((cidrs.v4.map(|cidr| cidr.to_string()), cidrs.v6), (Some("10.9.0.0/24".to_owned()), None));
+    let error = allocator.allocate_all_from(&name(1), &|_| false).expect_err("no pool serves it");
+    assert!(error.to_string().contains("10.9.0.0/16=24"), "{error}");
+    let first = |pool: &Pool| !second(pool);
+    allocator.allocate_all_from(&name(1), &first).expect("free");
+    let error = allocator.allocate_all_from(&name(2), &first).expect_err("the first pool is full").to_string();
+    assert!(error.contains("10.0.0.0/24=24") && !error.contains("10.9"), "{error}");
+}
+
+#[test]
+fn what_shares_addresses_is_found_with_its_holder() {
+    let mut allocator = allocator(&["10.0.0.0/16=24"]);
+    let cidr = |text: &str| text.parse::<PodCidr>().expect(text);
+    allocator.claim(cidr("10.0.1.0/24"), &name(1)).expect("free");
+    allocator.quarantine(cidr("10.0.2.0/24"), &name(2), Revision::new(1, 1)).expect("free");
+    assert_eq!(allocator.quarantined_in(&cidr("10.0.0.0/22")), [cidr("10.0.2.0/24")]);
+    assert_eq!(allocator.holder_in(&cidr("10.0.0.0/22"), &name(3)), Some((name(1), cidr("10.0.1.0/24"))));
+    assert_eq!(allocator.holder_in(&cidr("10.0.1.0/25"), &name(1)), None, "a node is in its own way");
+    assert_eq!(allocator.departed().collect::<Vec<_>>(), [(cidr("10.0.2.0/24"), &name(2))]);
+}
