@@ -4,14 +4,17 @@
 //! checked at once so that every problem is told in one go. Must never be read after the start.
 
 mod check;
+mod entry;
+mod kubernetes;
 mod options;
 mod size;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use weft_core::{alloc::Pool, settings::Settings};
+use weft_core::{alloc::PoolRule, settings::Settings};
 use weft_program::log::Format;
 
+pub use kubernetes::{Kubernetes, LeaseTimes, NodeCidrs};
 pub use options::Options;
 
 /// Where the durable state is.
@@ -19,12 +22,14 @@ pub use options::Options;
 pub enum StoreLocation {
     /// In a redb file.
     Redb(PathBuf),
+    /// In the objects of a Kubernetes API server.
+    Kubernetes(Kubernetes),
 }
 
 /// A configuration that holds together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where `ca.crt` and `ca.key` are.
+    /// Where `ca.crt` and `ca.key` are; empty in Kubernetes, where a Secret has them.
     pub data_dir: PathBuf,
     /// Where the durable state is.
     pub store: StoreLocation,
@@ -34,8 +39,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Names and addresses in the server's certificate, beside `weft-controller`.
     pub server_names: Vec<String>,
-    /// Where pod CIDRs come from.
-    pub pools: Vec<Pool>,
+    /// Where pod CIDRs come from, and for which nodes.
+    pub pools: Vec<PoolRule>,
     /// What all nodes share.
     pub settings: Settings,
     /// How long node certificates are good for.

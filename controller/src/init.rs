@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 use crate::{
-    config::{Config, Options},
+    config::{Config, Options, StoreLocation},
     pki::{Authority, generate_key},
 };
 
@@ -49,6 +49,10 @@ pub struct OperatorOptions {
 pub fn init(init: &InitOptions) -> anyhow::Result<PathBuf> {
     let options = absolute(&init.options)?;
     let config = Config::load(options.clone(), None)?;
+    ensure!(
+        !matches!(config.store, StoreLocation::Kubernetes(_)),
+        "`init` makes a data directory, and there is none in Kubernetes: install the chart instead"
+    );
     let dir = &config.data_dir;
     let new = [dir.join("ca.crt"), dir.join("ca.key"), dir.join("config.yaml"), dir.join("operator")];
     for path in &new {

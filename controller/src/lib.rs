@@ -18,6 +18,6 @@ pub mod store;
 mod tls;
 
 pub use cluster::Refusal;
-pub use config::{Config, ConfigError, Options, StoreLocation};
+pub use config::{Config, ConfigError, Kubernetes, LeaseTimes, NodeCidrs, Options, StoreLocation};
 pub use init::{InitOptions, OperatorOptions, init, issue_operator};
 pub use run::{Running, run, start};

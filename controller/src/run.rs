@@ -56,7 +56,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 async fn open_store(location: StoreLocation) -> anyhow::Result<Arc<dyn Store>> {
-    let StoreLocation::Redb(path) = location;
+    let StoreLocation::Redb(path) = location else {
+        anyhow::bail!("the store is in Kubernetes, and this controller is started outside of it: call `run`")
+    };
     let store = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await.context("opening the store")??;
     Ok(Arc::new(store))
 }
@@ -73,7 +75,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     let (grpc, http) = (listener.local_addr()?, http_listener.local_addr()?);
     let rules = Rules {
         settings: config.settings.clone(),
-        pools: config.pools.clone(),
+        pools: config.pools.iter().map(|rule| rule.pool).collect(),
         acknowledge_timeout: config.acknowledge_timeout,
         reconnect_grace: config.reconnect_grace,
         coalesce: config.coalesce_window,

@@ -5,21 +5,29 @@
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use weft_core::{
-    alloc::{Allocator, Pool},
+    alloc::{Allocator, PoolRule},
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
 };
 use weft_program::log::Format;
 
-use super::{Config, ConfigError, Options, StoreLocation, size::duration};
+use super::{
+    Config, ConfigError, Options, StoreLocation,
+    kubernetes::{self, Environment},
+    size::duration,
+};
 use crate::pki::SERVER_NAME;
 
 /// Collects problems, so that all are told.
-struct Checker(Vec<String>);
+pub(super) struct Checker(Vec<String>);
 
 impl Checker {
+    pub(super) fn tell(&mut self, problem: String) {
+        self.0.push(problem);
+    }
+
     /// The value of an option, or the default where it is absent or wrong.
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         name: &str,
         text: Option<&str>,
@@ -36,7 +44,13 @@ impl Checker {
         }
     }
 
-    fn time(&mut self, name: &str, text: Option<&str>, default: Duration, range: (Duration, Duration)) -> Duration {
+    pub(super) fn time(
+        &mut self,
+        name: &str,
+        text: Option<&str>,
+        default: Duration,
+        range: (Duration, Duration),
+    ) -> Duration {
         self.value(name, text, default, |text| {
             let time = duration(text)?;
             if time < range.0 || time > range.1 {
@@ -56,27 +70,28 @@ impl Config {
     pub fn load(flags: Options, file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let file = file.map(|path| Options::read(path, &mut problems)).unwrap_or_default();
-        Self::check(&flags.or(file), problems)
+        Self::check(&flags.or(file), &Environment::read(), problems)
     }
 
     /// Reads the text of a file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let file = Options::parse("the file", text, &mut problems);
-        Self::check(&file, problems)
+        Self::check(&file, &Environment::default(), problems)
     }
 
-    fn check(options: &Options, problems: Vec<String>) -> Result<Self, ConfigError> {
+    fn check(options: &Options, environment: &Environment, problems: Vec<String>) -> Result<Self, ConfigError> {
         let mut checker = Checker(problems);
-        let data_dir = data_dir(&mut checker, options);
-        let store = store(&mut checker, options, &data_dir);
-        let pools = pools(&mut checker, &options.pools);
-        let settings = settings(&mut checker, options, &pools);
         let second = Duration::from_secs(1);
         let address =
             |text: &str| parse::<SocketAddr>(text, "give an address and a port, such as 0.0.0.0:7887 or [::]:7887");
+        let listen = checker.value("listen", options.listen.as_deref(), ([0, 0, 0, 0], 7887).into(), address);
+        let (data_dir, store) = store(&mut checker, options, environment, listen);
+        let in_kubernetes = matches!(store, StoreLocation::Kubernetes(_));
+        let pools = pools(&mut checker, &options.pools, in_kubernetes);
+        let settings = settings(&mut checker, options, &pools);
         let config = Self {
-            listen: checker.value("listen", options.listen.as_deref(), ([0, 0, 0, 0], 7887).into(), address),
+            listen,
             http_listen: checker.value(
                 "httpListen",
                 options.http_listen.as_deref(),
@@ -87,7 +102,8 @@ impl Config {
             certificate_lifetime: checker.time(
                 "certificateLifetime",
                 options.certificate_lifetime.as_deref(),
-                86_400 * second,
+                // A Kubernetes node's certificate is renewed with its pod's token, and ends soon after that.
+                if in_kubernetes { 3600 } else { 86_400 } * second,
                 (10 * second, 31_536_000 * second),
             ),
             acknowledge_timeout: checker.time(
@@ -141,12 +157,25 @@ fn data_dir(checker: &mut Checker, options: &Options) -> PathBuf {
     }
 }
 
-fn store(checker: &mut Checker, options: &Options, data_dir: &std::path::Path) -> StoreLocation {
+/// The data directory and the store. What is said of Kubernetes is checked where the store is there.
+fn store(
+    checker: &mut Checker,
+    options: &Options,
+    environment: &Environment,
+    listen: SocketAddr,
+) -> (PathBuf, StoreLocation) {
+    if options.store.as_deref() == Some("kubernetes") {
+        let kubernetes = kubernetes::check(checker, options, environment, listen);
+        return (PathBuf::new(), StoreLocation::Kubernetes(kubernetes));
+    }
+    kubernetes::refuse(checker, options);
+    let data_dir = data_dir(checker, options);
     let default = StoreLocation::Redb(data_dir.join("weft.redb"));
-    checker.value("store", options.store.as_deref(), default, |text| match text.strip_prefix("redb:") {
+    let store = checker.value("store", options.store.as_deref(), default, |text| match text.strip_prefix("redb:") {
         Some(path) if !path.is_empty() => Ok(StoreLocation::Redb(path.into())),
-        _ => Err(format!("{text:?} is no store: give redb:PATH")),
-    })
+        _ => Err(format!("{text:?} is no store: give redb:PATH or kubernetes")),
+    });
+    (data_dir, store)
 }
 
 fn server_names(checker: &mut Checker, names: &[String]) -> Vec<String> {
@@ -158,29 +187,21 @@ fn server_names(checker: &mut Checker, names: &[String]) -> Vec<String> {
     names.iter().filter(|name| *name != SERVER_NAME).cloned().collect()
 }
 
-/// Reads `CIDR=NODE_PREFIX`.
-pub(crate) fn pool(text: &str) -> Result<Pool, String> {
-    let wrong = || {
-        format!("{text:?} is no pool: give a network and the prefix length of a node's share, such as 10.244.0.0/16=24")
-    };
-    let (cidr, prefix) = text.split_once('=').ok_or_else(wrong)?;
-    let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-    let cidr: PodCidr = cidr.parse().map_err(|error: weft_core::types::CidrError| error.to_string())?;
-    Pool::new(cidr, prefix).map_err(|error| error.to_string())
-}
-
-fn pools(checker: &mut Checker, texts: &[String]) -> Vec<Pool> {
+fn pools(checker: &mut Checker, texts: &[String], in_kubernetes: bool) -> Vec<PoolRule> {
     if texts.is_empty() {
-        checker.0.push("pools: there is none: give at least one, such as 10.244.0.0/16=24".to_owned());
+        checker.tell("pools: there is none: give at least one, such as 10.244.0.0/16=24".to_owned());
     }
-    let pools: Vec<Pool> = texts.iter().filter_map(|text| checker.keep("pools", pool(text))).collect();
-    checker.keep("pools", Allocator::new(pools.clone()));
-    pools
+    let rules: Vec<PoolRule> = texts.iter().filter_map(|text| checker.keep("pools", text.parse())).collect();
+    for rule in rules.iter().filter(|rule| !in_kubernetes && !rule.selector.is_empty()) {
+        checker.tell(format!("pools: {rule} has a selector, and only Kubernetes' nodes have labels: leave it out"));
+    }
+    checker.keep("pools", Allocator::new(rules.iter().map(|rule| rule.pool).collect()));
+    rules
 }
 
-fn settings(checker: &mut Checker, options: &Options, pools: &[Pool]) -> Settings {
+fn settings(checker: &mut Checker, options: &Options, pools: &[PoolRule]) -> Settings {
     let default_vni = Vni::new(87).expect("87 is in range");
-    let mut cidrs: Vec<PodCidr> = pools.iter().map(Pool::cidr).collect();
+    let mut cidrs: Vec<PodCidr> = pools.iter().map(|rule| rule.pool.cidr()).collect();
     cidrs.sort_unstable();
     Settings {
         pools: cidrs,

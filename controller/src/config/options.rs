@@ -3,12 +3,9 @@
 //! Owns their names, which are the same as flags and in the file. All are texts here: a number that cannot be read is
 //! reported together with everything else that is wrong. Must never hold a default: those are [`super::check`]'s.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor},
-};
+use super::entry::Entry;
 
 /// Options of `run` and `check-config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -16,8 +13,8 @@ pub struct Options {
     /// Directory that holds ca.crt and ca.key, as `weft-controller init` wrote them
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where the durable state is: redb:PATH [default: redb:DATA_DIR/weft.redb]
-    #[arg(long, value_name = "redb:PATH")]
+    /// Where the durable state is: redb:PATH or kubernetes [default: redb:DATA_DIR/weft.redb]
+    #[arg(long, value_name = "redb:PATH|kubernetes")]
     pub store: Option<String>,
     /// Address of the gRPC server [default: 0.0.0.0:7887]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -28,8 +25,9 @@ pub struct Options {
     /// Name or address in the server's certificate, beside weft-controller; may repeat
     #[arg(long = "server-name", value_name = "NAME_OR_IP")]
     pub server_names: Vec<String>,
-    /// Network to cut pod CIDRs from, and their prefix length, such as 10.244.0.0/16=24; may repeat
-    #[arg(long = "pool", value_name = "CIDR=NODE_PREFIX")]
+    /// Network to cut pod CIDRs from, and their prefix length, such as 10.244.0.0/16=24; may repeat; in Kubernetes
+    /// optionally with the labels of the nodes it is for, such as '10.245.0.0/16=26 zone=b,rack!=7'
+    #[arg(long = "pool", value_name = "CIDR=NODE_PREFIX[ SELECTOR]")]
     pub pools: Vec<String>,
     /// When to encapsulate: crossSubnet, always or never [default: crossSubnet]
     #[arg(long, value_name = "MODE")]
@@ -43,7 +41,7 @@ pub struct Options {
     /// Family of the outer packets: ipv4 or ipv6 [default: ipv4]
     #[arg(long, value_name = "FAMILY")]
     pub outer: Option<String>,
-    /// How long node certificates are good for [default: 24h]
+    /// How long node certificates are good for [default: 24h; in Kubernetes 1h]
     #[arg(long, value_name = "TIME")]
     pub certificate_lifetime: Option<String>,
     /// An agent that has not acknowledged for this long is disconnected [default: 30s]
@@ -61,13 +59,33 @@ pub struct Options {
     /// Form of the log: text or json [default: text]
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<String>,
-}
-
-/// One value or several, each as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
-    One(String),
-    Many(Vec<String>),
+    /// Kubernetes: namespace of Weft's own objects [default: POD_NAMESPACE]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Kubernetes: what this controller is called in the Lease [default: POD_NAME, or the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Kubernetes: where agents reach this controller when it leads [default: HOST_IP and the port of --listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub advertise: Option<String>,
+    /// Kubernetes: who writes pod CIDRs into Node objects: auto, weft or kube-controller-manager [default: auto]
+    #[arg(long, value_name = "WHO")]
+    pub node_cidrs: Option<String>,
+    /// Kubernetes: a Lease that has not changed for this long may be taken over [default: 15s]
+    #[arg(long, value_name = "TIME")]
+    pub lease_duration: Option<String>,
+    /// Kubernetes: a leader that has not renewed for this long stops leading [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub renew_deadline: Option<String>,
+    /// Kubernetes: time between two attempts to renew the Lease or to take it over [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    pub retry_period: Option<String>,
+    /// Kubernetes: audience of the agents' ServiceAccount tokens [default: weft-controller]
+    #[arg(long, value_name = "NAME")]
+    pub token_audience: Option<String>,
+    /// Kubernetes: the agents' ServiceAccount [default: weft-agent]
+    #[arg(long, value_name = "NAME")]
+    pub agent_service_account: Option<String>,
 }
 
 impl Options {
@@ -128,6 +146,15 @@ impl Options {
             "coalesceWindow" => &mut self.coalesce_window,
             "handshakeTimeout" => &mut self.handshake_timeout,
             "logFormat" => &mut self.log_format,
+            "namespace" => &mut self.namespace,
+            "identity" => &mut self.identity,
+            "advertise" => &mut self.advertise,
+            "nodeCidrs" => &mut self.node_cidrs,
+            "leaseDuration" => &mut self.lease_duration,
+            "renewDeadline" => &mut self.renew_deadline,
+            "retryPeriod" => &mut self.retry_period,
+            "tokenAudience" => &mut self.token_audience,
+            "agentServiceAccount" => &mut self.agent_service_account,
             _ => return Err(format!("option {key} is not known: see `weft-controller run --help` for all of them")),
         };
         match entry {
@@ -159,57 +186,15 @@ impl Options {
             coalesce_window: self.coalesce_window.or(file.coalesce_window),
             handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
             log_format: self.log_format.or(file.log_format),
+            namespace: self.namespace.or(file.namespace),
+            identity: self.identity.or(file.identity),
+            advertise: self.advertise.or(file.advertise),
+            node_cidrs: self.node_cidrs.or(file.node_cidrs),
+            lease_duration: self.lease_duration.or(file.lease_duration),
+            renew_deadline: self.renew_deadline.or(file.renew_deadline),
+            retry_period: self.retry_period.or(file.retry_period),
+            token_audience: self.token_audience.or(file.token_audience),
+            agent_service_account: self.agent_service_account.or(file.agent_service_account),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
-    }
-}
-
-struct EntryVisitor;
-
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = Entry;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, a number or a list of them")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
-        Ok(Entry::One(text.to_owned()))
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Entry, E> {
-        Ok(Entry::One(value.to_string()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Entry, E> {
-        Ok(Entry::One(value.to_string()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Entry, E> {
-        Ok(Entry::One(value.to_string()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Entry, E> {
-        Ok(Entry::One(value.to_string()))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Entry, E> {
-        Ok(Entry::One(String::new()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entry, A::Error> {
-        let mut many = Vec::new();
-        while let Some(entry) = list.next_element::<Entry>()? {
-            match entry {
-                Entry::One(text) => many.push(text),
-                Entry::Many(_) => return Err(A::Error::custom("a list inside a list")),
-            }
-        }
-        Ok(Entry::Many(many))
     }
 }

@@ -89,8 +89,7 @@ async fn changed_settings_reach_everybody_and_pools_must_cover_the_nodes() {
     assert_eq!(agent.view.snapshot().expect("a membership").settings.port, 8472);
 
     cluster.stop().await;
-    cluster.config.pools =
-        vec![weft_core::alloc::Pool::new("10.1.0.0/16".parse().expect("a CIDR"), 24).expect("a pool")];
+    cluster.config.pools = vec!["10.1.0.0/16=24".parse().expect("a pool")];
     let error = weft_controller::start(cluster.config.clone()).await.expect_err("n1 is outside the pools");
     assert!(format!("{error:#}").contains("n1") && format!("{error:#}").contains("10.244.0.0/24"), "{error:#}");
 }

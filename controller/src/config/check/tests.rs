@@ -58,7 +58,7 @@ fn flags_win_over_the_file() {
     let mut problems = Vec::new();
     let file = Options::parse("the file", &format!("{LEAST}vni: 5\nport: 1000\n"), &mut problems);
     let flags = Options { vni: Some("6".to_owned()), ..Options::default() };
-    let config = Config::check(&flags.or(file), problems).expect("a sound configuration");
+    let config = Config::check(&flags.or(file), &Environment::default(), problems).expect("a sound configuration");
     assert_eq!((config.settings.vni.get(), config.settings.port), (6, 1000));
 }
 
@@ -67,4 +67,56 @@ fn a_broken_file_is_one_problem_among_others() {
     let ConfigError(problems) = Config::parse("pools: [").expect_err("no YAML");
     assert!(problems.iter().any(|problem| problem.contains("YAML")), "{problems:?}");
     assert!(problems.iter().any(|problem| problem.contains("dataDir")), "{problems:?}");
+}
+
+fn in_kubernetes(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let file = Options::parse("the file", &format!("store: kubernetes\n{text}"), &mut problems);
+    Config::check(&file, environment, problems)
+}
+
+fn pod() -> Environment {
+    let text = |text: &str| Some(text.to_owned());
+    Environment { namespace: text("weft-system"), pod: text("weft-controller-x"), host_ip: text("192.0.2.7") }
+}
+
+#[test]
+fn a_pod_says_of_itself_what_its_controller_needs() {
+    let config = in_kubernetes("pools: [10.244.0.0/16=24, '10.245.0.0/16=26 zone=b,rack!=7']", &pod());
+    let config = config.expect("a sound configuration");
+    assert_eq!(config.certificate_lifetime, Duration::from_secs(3600));
+    assert_eq!(config.pools[1].to_string(), "10.245.0.0/16=26 rack!=7,zone=b");
+    let StoreLocation::Kubernetes(own) = config.store else { panic!("another store") };
+    assert_eq!((own.namespace.as_str(), own.identity.as_str()), ("weft-system", "weft-controller-x"));
+    assert_eq!(own.advertise.to_string(), "192.0.2.7:7887");
+    assert_eq!(own.node_cidrs, crate::NodeCidrs::Auto);
+    assert_eq!(own.lease.retry_period, Duration::from_secs(2));
+    assert_eq!((own.token_audience.as_str(), own.agent_service_account.as_str()), ("weft-controller", "weft-agent"));
+}
+
+#[test]
+fn a_leader_has_an_address_to_be_found_at() {
+    let config = in_kubernetes("pools: [10.244.0.0/16=24]\nlisten: '192.0.2.9:99'", &pod()).expect("sound");
+    let StoreLocation::Kubernetes(own) = config.store else { panic!("another store") };
+    assert_eq!(own.advertise.to_string(), "192.0.2.9:99");
+    for (text, environment) in [("", &Environment::default()), ("advertise: '0.0.0.0:7887'", &pod())] {
+        let ConfigError(problems) =
+            in_kubernetes(&format!("pools: [10.244.0.0/16=24]\n{text}"), environment).expect_err("no such address");
+        assert!(problems.iter().any(|problem| problem.contains("advertise")), "{problems:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_kubernetes_is_refused_elsewhere_and_the_other_way_round() {
+    let text = "dataDir: /d\npools: ['10.244.0.0/16=24 zone=b']\nleaseDuration: 9s\nnodeCidrs: weft\n";
+    let ConfigError(problems) = Config::parse(text).expect_err("none of it fits");
+    for word in ["zone=b", "leaseDuration", "nodeCidrs"] {
+        assert!(problems.iter().any(|problem| problem.contains(word)), "nothing about {word} in {problems:#?}");
+    }
+    let text =
+        "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''";
+    let ConfigError(problems) = in_kubernetes(text, &Environment::default()).expect_err("none of it fits");
+    for word in ["dataDir", "nodeCidrs", "renewDeadline", "retryPeriod", "tokenAudience", "namespace", "advertise"] {
+        assert!(problems.iter().any(|problem| problem.starts_with(word)), "nothing about {word} in {problems:#?}");
+    }
 }
