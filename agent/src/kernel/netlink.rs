@@ -21,7 +21,7 @@ mod sysctl;
 mod underlay;
 pub(crate) mod wire;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use netlink_packet_route::AddressFamily;
 use tokio::sync::mpsc;
@@ -37,6 +37,7 @@ use self::{
     connection::{Batch, Connection},
     link::Links,
     monitor::{Echoes, Monitor},
+    sysctl::Sysctls,
 };
 use super::{Event, Failure, Kernel, KernelError, Scope, UnderlayQuery, nft::Nft};
 
@@ -48,6 +49,7 @@ pub struct Netlink {
     device: LinkName,
     connection: Connection,
     nft: Nft,
+    sysctls: Sysctls,
     links: Links,
     batch: Batch,
     /// Keys whose creation the kernel refused because their place is taken: foreign, unless the next reading finds them ours.
@@ -63,11 +65,18 @@ impl Netlink {
             device,
             connection: Connection::open()?,
             nft: Nft::open()?,
+            sysctls: Sysctls::default(),
             links: Links::default(),
             batch: Batch::default(),
             contested: BTreeSet::new(),
             echoes: None,
         })
+    }
+
+    /// Takes the network's sysctls from `root` instead of /proc/sys, which is read-only in a container.
+    #[must_use]
+    pub fn with_sysctls(self, root: &Path) -> Self {
+        Self { sysctls: Sysctls::below(root), ..self }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     link, neighbour,
     nexthop::{self, OTHER_KIND},
     request::Request,
-    route, sysctl,
+    route,
     wire::Refusal,
 };
 use crate::kernel::{Failure, KernelError};
@@ -69,7 +69,7 @@ impl Netlink {
             Key::Sysctl(sysctl) => {
                 self.flush(progress).await;
                 if let Op::Put { value: Value::Sysctl(value), .. } = op {
-                    progress.failures.extend(sysctl::write(sysctl, *value).err());
+                    progress.failures.extend(self.sysctls.write(sysctl, *value).err());
                 }
             }
             Key::Ruleset | Key::Element(..) => self.step_nft(progress).await,

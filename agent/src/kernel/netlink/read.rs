@@ -19,7 +19,7 @@ use super::{
     nexthop::{self, Nexthop},
     request::{link_went, no_such_table},
     route::{self, Found},
-    sysctl,
+    sysctl::Sysctls,
 };
 use crate::kernel::KernelError;
 
@@ -53,7 +53,7 @@ impl Netlink {
         for family in Family::ALL {
             self.read_routes(family, &mut observed.ours).await?;
         }
-        read_sysctls(wanted.keys(), &mut observed.ours)?;
+        read_sysctls(&self.sysctls, wanted.keys(), &mut observed.ours)?;
         observed.ours.extend(self.nft.read().await?);
         self.find_foreign(wanted, &mut observed).await?;
         Ok(observed)
@@ -231,10 +231,14 @@ fn host_address(payload: &[u8], device: u32) -> Option<IpAddr> {
 }
 
 /// Adds the current values of the sysctls among `keys`.
-pub(super) fn read_sysctls<'a>(keys: impl Iterator<Item = &'a Key>, ours: &mut Objects) -> Result<(), KernelError> {
+pub(super) fn read_sysctls<'a>(
+    sysctls: &Sysctls,
+    keys: impl Iterator<Item = &'a Key>,
+    ours: &mut Objects,
+) -> Result<(), KernelError> {
     for key in keys {
         if let Key::Sysctl(sysctl) = key
-            && let Some(value) = sysctl::read(sysctl)?
+            && let Some(value) = sysctls.read(sysctl)?
         {
             ours.insert(*key, Value::Sysctl(value));
         }

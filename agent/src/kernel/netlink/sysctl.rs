@@ -1,42 +1,67 @@
-//! Sysctls as files below /proc/sys/net.
+//! Sysctls as files below /proc/sys/net, or below where a container has that folder writable.
 //!
 //! The kernel resolves that folder by the network namespace of the thread that opens a file in it (`net_ctl_root` in
 //! net/sysctl_net.c), whoever mounted /proc: what is read and written here is always that of the agent's own namespace.
 //! Must never write one that was not asked for.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use weft_core::kernel::{Key, Sysctl};
 
 use crate::kernel::{Failure, KernelError};
 
-fn file(sysctl: &Sysctl) -> PathBuf {
-    PathBuf::from("/proc/sys/net").join(sysctl.path())
+/// Where sysctls are unless told otherwise.
+const ROOT: &str = "/proc/sys";
+
+/// The network's sysctls.
+#[derive(Debug, Clone)]
+pub(super) struct Sysctls {
+    net: PathBuf,
 }
 
-/// Reads a sysctl; none where there is no such file: the link is not there, or the host has no IPv6.
-pub(super) fn read(sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
-    let failed = |source| KernelError::Io { object: Key::Sysctl(*sysctl).to_string(), source };
-    match fs::read_to_string(file(sysctl)) {
-        Ok(text) => {
-            let number = text.trim().parse();
-            Ok(Some(number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?))
-        }
-        // Reading a file of a link that is just going fails with EINVAL or ENODEV.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
+impl Default for Sysctls {
+    fn default() -> Self {
+        Self::below(Path::new(ROOT))
     }
 }
 
-/// Writes a sysctl.
-pub(super) fn write(sysctl: &Sysctl, value: i32) -> Result<(), Failure> {
-    fs::write(file(sysctl), value.to_string()).map_err(|source| failure(sysctl, value, &source))
+impl Sysctls {
+    /// Those of `root`, which is /proc/sys or another mount of it.
+    pub(super) fn below(root: &Path) -> Self {
+        Self { net: root.join("net") }
+    }
+
+    fn file(&self, sysctl: &Sysctl) -> PathBuf {
+        self.net.join(sysctl.path())
+    }
+
+    /// Reads a sysctl; none where there is no such file: the link is not there, or the host has no IPv6.
+    pub(super) fn read(&self, sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
+        let failed = |source| KernelError::Io { object: Key::Sysctl(*sysctl).to_string(), source };
+        match fs::read_to_string(self.file(sysctl)) {
+            Ok(text) => {
+                let number = text.trim().parse();
+                Ok(Some(number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?))
+            }
+            // Reading a file of a link that is just going fails with EINVAL or ENODEV.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Writes a sysctl.
+    pub(super) fn write(&self, sysctl: &Sysctl, value: i32) -> Result<(), Failure> {
+        fs::write(self.file(sysctl), value.to_string()).map_err(|source| failure(sysctl, value, &source))
+    }
 }
 
 fn failure(sysctl: &Sysctl, value: i32, source: &io::Error) -> Failure {
     let remedy = match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
-            "/proc/sys is read-only here: run the agent privileged, or mount /proc/sys/net writable into its container"
+            "it is read-only here: mount the host's /proc/sys/net into the container and name the mount (--sysctl-dir)"
         }
         io::ErrorKind::PermissionDenied => "the agent needs CAP_NET_ADMIN in the user namespace of its network",
         io::ErrorKind::NotFound => "there is no such file: the link is gone, or the kernel was started without IPv6",

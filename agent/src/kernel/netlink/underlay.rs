@@ -18,7 +18,6 @@ use super::{
     link::Link,
     request::{Request, no_such_table},
     route::{self, Found},
-    sysctl,
 };
 use crate::kernel::{KernelError, UnderlayQuery};
 
@@ -151,7 +150,7 @@ impl Netlink {
     /// True where the kernel configures the link by router advertisements. Where accept_ra is 0 somebody else does
     /// (systemd-networkd, NetworkManager), and switching the kernel's own handling on would disturb them.
     async fn is_advertised(&mut self, link: &Link, addresses: &[Address]) -> Result<bool, KernelError> {
-        if sysctl::read(&Sysctl::AcceptRa(link.name))?.is_none_or(|value| value == 0) {
+        if self.sysctls.read(&Sysctl::AcceptRa(link.name))?.is_none_or(|value| value == 0) {
             return Ok(false);
         }
         if addresses.iter().any(|address| address.by_router_advertisement) {
