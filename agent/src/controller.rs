@@ -32,6 +32,18 @@ pub enum Update {
     Current(Revision, Digest),
 }
 
+/// What the controller wants of this node as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Be a member.
+    #[default]
+    Serve,
+    /// Remove everything of Weft's.
+    CleanUp,
+    /// Be a member again, after all.
+    CalledOff,
+}
+
 /// What the engine holds, for the Hello of the next stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {

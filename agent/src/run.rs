@@ -17,7 +17,7 @@ use crate::{
     api::{self, Api},
     cni::{self, install},
     config::{CniPaths, Config},
-    controller::{Client, ConnectionStatus, Held, Links, Standing},
+    controller::{Client, ConnectionStatus, Held, Links, Order, Standing},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     host_check::HostCheck,
     kernel::Netlink,
@@ -47,9 +47,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (targets_in, targets) = watch::channel(Arc::new(Targets::default()));
     let (connection_in, connection) = watch::channel(ConnectionStatus::default());
     let (controller_in, controller) = watch::channel(None);
+    let (order_in, _order) = watch::channel(Order::default());
+    let (_cleaned_in, cleaned_up) = watch::channel(false);
     let (prober, probes) = Prober::new(targets);
 
-    let links = Links { updates: updates_in, held, facts, standing, status: connection_in };
+    let links =
+        Links { updates: updates_in, held, facts, standing, order: order_in, cleaned_up, status: connection_in };
     let client = Client::new(
         config.node.clone(),
         config.controllers.clone(),

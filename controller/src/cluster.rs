@@ -6,6 +6,7 @@
 
 mod actor;
 mod announce;
+mod cleanup;
 mod commands;
 mod facts;
 mod join;
@@ -35,6 +36,7 @@ use weft_core::{
 use weft_proto::{convert::Facts, v1};
 
 pub(crate) use actor::start;
+pub(crate) use cleanup::CleanUpStanding;
 pub use refusal::Refusal;
 pub(crate) use registry::RegistryError;
 
@@ -112,6 +114,8 @@ pub(crate) struct Report {
     pub(crate) applied: Option<Revision>,
     pub(crate) facts: Option<Facts>,
     pub(crate) health: Option<v1::Health>,
+    /// Nothing of Weft's is left on the node.
+    pub(crate) cleaned_up: bool,
 }
 
 /// How the controller stands.
@@ -140,6 +144,9 @@ enum Command {
     DeleteNode(NodeName, Reply<Revision>),
     Peers(Reply<Arc<Vec<v1::Peer>>>),
     Status(Reply<Status>),
+    /// From now on every agent is to clean up, or none is.
+    CleanUp(bool, Reply<()>),
+    CleanUpStanding(Reply<CleanUpStanding>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -218,6 +225,17 @@ impl Cluster {
     /// How the controller stands.
     pub(crate) async fn status(&self) -> Result<Status, Refusal> {
         self.ask(Command::Status).await
+    }
+
+    /// Has every agent remove everything of Weft's from its node, and takes no node in any more; or calls that off. Asking
+    /// for what is so already changes nothing.
+    pub(crate) async fn order_clean_up(&self, is_on: bool) -> Result<(), Refusal> {
+        self.ask(|reply| Command::CleanUp(is_on, reply)).await
+    }
+
+    /// How far the nodes are with it.
+    pub(crate) async fn clean_up_standing(&self) -> Result<CleanUpStanding, Refusal> {
+        self.ask(Command::CleanUpStanding).await
     }
 
     /// Ends all streams and the task, after whatever was asked before.

@@ -10,7 +10,10 @@ mod frames;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -43,6 +46,8 @@ pub(crate) enum Next {
 pub(crate) struct Fanout {
     inner: Mutex<Inner>,
     published: watch::Sender<u64>,
+    /// Streams end with the order to clean up instead of the membership.
+    cleaning: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -61,7 +66,11 @@ impl Fanout {
         for member in log.members() {
             chunks.upsert(member.as_ref().clone());
         }
-        Self { inner: Mutex::new(Inner { log, chunks, recent: VecDeque::new(), snapshot: None }), published }
+        Self {
+            inner: Mutex::new(Inner { log, chunks, recent: VecDeque::new(), snapshot: None }),
+            published,
+            cleaning: AtomicBool::new(false),
+        }
     }
 
     /// Wakes a stream when there is something new.
@@ -109,6 +118,18 @@ impl Fanout {
     pub(crate) fn publish(&self) {
         let sequence = self.revision().sequence;
         self.published.send_if_modified(|published| std::mem::replace(published, sequence) != sequence);
+    }
+
+    /// From now on every stream tells its agent to clean up, and nothing more; or none does.
+    pub(crate) fn order_clean_up(&self, is_on: bool) {
+        self.cleaning.store(is_on, Ordering::Release);
+        // Wakes the streams.
+        self.published.send_modify(|_| ());
+    }
+
+    /// The order to clean up, while it stands.
+    pub(crate) fn clean_up(&self) -> Option<Bytes> {
+        self.cleaning.load(Ordering::Acquire).then(|| frames::clean_up(self.revision()))
     }
 
     /// Where a stream begins whose agent holds `revision` with `digest`.

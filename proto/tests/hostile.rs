@@ -111,3 +111,14 @@ fn the_edges_of_prefixes_are_exact() {
         assert!(Member::try_from(wire).is_ok(), "{text} was refused");
     }
 }
+
+#[test]
+fn a_kind_of_message_that_comes_with_a_later_version_is_none_and_no_error() {
+    // Field 15 of length 0: nothing that this version knows.
+    let response = v1::WatchResponse::decode([0x7a, 0].as_slice()).expect("unknown fields are skipped");
+    assert_eq!(response.message, None);
+    // To a version before it, CleanUp looks the same; it must not be taken for an empty membership.
+    let order =
+        v1::WatchResponse { revision: None, message: Some(v1::watch_response::Message::CleanUp(v1::CleanUp {})) };
+    assert_eq!(order.encode_to_vec(), [0x32, 0]);
+}

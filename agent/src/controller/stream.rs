@@ -24,7 +24,7 @@ use weft_proto::{
 };
 
 use super::{
-    ConnectionStatus, Held, Identity, JoinToken, Standing, Update,
+    ConnectionStatus, Held, Identity, JoinToken, Order, Standing, Update,
     identity::Vault,
     join::{self, JoinError},
     source, tls,
@@ -46,6 +46,10 @@ pub struct Links {
     pub facts: watch::Receiver<Option<Facts>>,
     /// From the engine: how this node stands.
     pub standing: watch::Receiver<Standing>,
+    /// To whoever carries it out: what is wanted of this node as a whole.
+    pub order: watch::Sender<Order>,
+    /// From there: true once nothing of Weft's is left on this node.
+    pub cleaned_up: watch::Receiver<bool>,
     /// To whoever wants to know how the connection is.
     pub status: watch::Sender<ConnectionStatus>,
 }
@@ -248,7 +252,12 @@ impl Client {
         snapshot: &mut SnapshotBuilder,
     ) -> anyhow::Result<()> {
         let revision = message.revision.context("the controller sent a message without a revision")?;
-        let update = match message.message.context("the controller sent an empty message")? {
+        let message = message.message.context("the controller sent an empty message")?;
+        self.links.order.send_if_modified(|order| changed(order, &message));
+        let update = match message {
+            // From now on the engine is to hear of no member.
+            _ if *self.links.order.borrow() != Order::Serve => return Ok(()),
+            Received::CleanUp(_) => return Ok(()),
             Received::Current(_) => {
                 let told = told.context("the controller found a membership current that it was not told of")?;
                 Update::Current(revision.into(), told)
@@ -262,6 +271,16 @@ impl Client {
         };
         self.links.updates.send(update).await.context("the engine has ended")
     }
+}
+
+/// True where a message changes what is wanted of this node.
+fn changed(order: &mut Order, message: &Received) -> bool {
+    let next = match (*order, message) {
+        (_, Received::CleanUp(_)) => Order::CleanUp,
+        (Order::Serve, _) => Order::Serve,
+        (Order::CleanUp | Order::CalledOff, _) => Order::CalledOff,
+    };
+    std::mem::replace(order, next) != next
 }
 
 fn connected(status: &mut ConnectionStatus, controller: &str) -> bool {
@@ -294,6 +313,7 @@ struct Reporter {
     held: watch::Receiver<Held>,
     facts: watch::Receiver<Option<Facts>>,
     standing: watch::Receiver<Standing>,
+    cleaned_up: watch::Receiver<bool>,
     sender: mpsc::Sender<v1::WatchRequest>,
     sent: Standing,
     resyncs: u64,
@@ -316,12 +336,16 @@ impl Reporter {
             facts: known,
         };
         let sent = standing.borrow_and_update().clone();
-        let mut reporter = Self { held, facts, standing, sender, sent, resyncs: holds.resyncs, told: holds.digest };
+        let mut cleaned_up = links.cleaned_up.clone();
+        let is_cleaned_up = *cleaned_up.borrow_and_update();
+        let (resyncs, told) = (holds.resyncs, holds.digest);
+        let mut reporter = Self { held, facts, standing, cleaned_up, sender, sent, resyncs, told };
         reporter.queue(Sent::Hello(hello)).await?;
         let first = v1::Report {
             applied: reporter.sent.applied.map(Into::into),
             facts: None,
             health: Some(reporter.sent.health.clone()),
+            cleaned_up: is_cleaned_up,
         };
         reporter.send(first).await?;
         Ok(reporter)
@@ -350,9 +374,14 @@ impl Reporter {
                         applied: (now.applied != self.sent.applied).then_some(now.applied).flatten().map(Into::into),
                         facts: None,
                         health: (now.health != self.sent.health).then(|| now.health.clone()),
+                        cleaned_up: false,
                     };
                     self.sent = now;
                     return Ok(Changed::Report(report));
+                }
+                Ok(()) = self.cleaned_up.changed() => {
+                    let cleaned_up = *self.cleaned_up.borrow_and_update();
+                    return Ok(Changed::Report(v1::Report { cleaned_up, ..Default::default() }));
                 }
             }
         }

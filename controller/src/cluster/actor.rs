@@ -22,6 +22,7 @@ use weft_core::{
 
 use super::{
     Cluster, Command, Refusal, Rules, StartError,
+    cleanup::CleanUp,
     peers::PeerTable,
     registry::{Changed, Registry},
     sessions::Sessions,
@@ -76,6 +77,8 @@ pub(super) struct Actor {
     pub(super) released: HashMap<PodCidr, u64>,
     pub(super) started: Instant,
     pub(super) started_unix_ms: i64,
+    /// While every agent is to clean up.
+    pub(super) cleaning: Option<CleanUp>,
     pub(super) last_publish: Option<Instant>,
     pub(super) publish_at: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
@@ -132,6 +135,7 @@ impl Actor {
             released: HashMap::new(),
             started,
             started_unix_ms,
+            cleaning: None,
             last_publish: None,
             publish_at: None,
             stopping: None,
@@ -188,6 +192,11 @@ impl Actor {
             Command::DeleteNode(name, reply) => self.delete_node(&name, reply, batch),
             Command::Peers(reply) => drop(reply.send(Ok(self.peer_list()))),
             Command::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Command::CleanUp(is_on, reply) => {
+                self.order_clean_up(is_on);
+                let _gone = reply.send(Ok(()));
+            }
+            Command::CleanUpStanding(reply) => drop(reply.send(Ok(self.clean_up_standing()))),
             Command::Stop(stopped) => self.stopping = Some(stopped),
         }
     }

@@ -123,6 +123,10 @@ impl Actor {
     /// Closes the streams of those who are late with an acknowledgement, and of those whose certificate has ended.
     pub(super) fn close_overdue(&mut self) {
         self.close_strangers();
+        if self.cleaning.is_some() {
+            // Agents that clean up are told of no change, so they acknowledge none.
+            return;
+        }
         let sequence = self.fanout.published();
         for node in self.sessions.overdue(self.clock.now(), self.rules.acknowledge_timeout) {
             if self.sessions.get(&node).is_some_and(|live| live.is_degraded()) {

@@ -136,6 +136,22 @@ pub enum Refusal {
         /// Which node.
         node: NodeName,
     },
+    /// Weft is being removed from the cluster.
+    #[error(
+        "node {node} is not taken in: Weft is being uninstalled; to keep it, remove the annotation {annotation} from ConfigMap {config_map}",
+        annotation = weft_api::names::UNINSTALL_ANNOTATION,
+        config_map = weft_api::names::CLUSTER,
+    )]
+    CleaningUp {
+        /// Which node.
+        node: NodeName,
+    },
+    /// The clean-up of the cluster's nodes was called off.
+    #[error("the clean-up of node {node} was called off: its agent programs it again")]
+    CalledOff {
+        /// Which node.
+        node: NodeName,
+    },
     /// The controller is on its way out.
     #[error("the controller is stopping: connect again, to another controller or to this one when it is back")]
     Stopping,
@@ -161,6 +177,8 @@ impl Refusal {
             Self::Replaced { .. } => "replaced",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::Deleted { .. } => "deleted",
+            Self::CleaningUp { .. } => "cleaning_up",
+            Self::CalledOff { .. } => "called_off",
             Self::Stopping => "stopping",
         }
     }

@@ -30,6 +30,7 @@ impl Actor {
             Ok(changed) => {
                 // Counts as connected from here on: of two claimants in one batch only the first may have an address.
                 let closed = self.sessions.open(id, ask.identity, self.clock.now());
+                self.node_connects(&node);
                 self.peers.touch();
                 batch.add(changed);
                 batch.then(move |actor, answer| {
@@ -65,6 +66,9 @@ impl Actor {
                     return;
                 }
             }
+        }
+        if report.cleaned_up {
+            self.note_cleaned(node);
         }
         self.take_standing(node, id, report.applied, report.health);
     }

@@ -10,7 +10,7 @@ use crate::{
     store::{Failure, MemoryStore},
 };
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     let cidr = "10.244.0.0/29".parse().expect("a CIDR");
     let settings = Settings {
         pools: vec![cidr],
@@ -28,17 +28,17 @@ fn rules() -> Rules {
     }
 }
 
-async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
+pub(super) async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
     start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default()), Arc::new(SystemClock))
         .await
         .expect("a sound store")
 }
 
-fn name(text: &str) -> NodeName {
+pub(super) fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
 }
 
-async fn token(cluster: &Cluster, node: &str) -> JoinAsk {
+pub(super) async fn token(cluster: &Cluster, node: &str) -> JoinAsk {
     let token = JoinToken::generate([0; 32]).expect("random numbers");
     let (id, secret_hash, node) = (token.id, token.secret_hash(), name(node));
     let expires_unix = clock::unix_seconds() + 1000;
@@ -51,7 +51,7 @@ fn again(ask: &JoinAsk) -> JoinAsk {
     JoinAsk { node: ask.node.clone(), token: ask.token.clone(), key_hash: ask.key_hash }
 }
 
-fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
+pub(super) fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
     let v4 = format!("192.0.2.{last}/24").parse().expect("an address");
     let facts =
         Facts { underlay: PerFamily { v4: Some(v4), v6: None }, underlay_mtu: 1500, agent_version: String::new() };

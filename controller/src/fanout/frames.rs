@@ -75,6 +75,11 @@ pub(super) fn current(revision: Revision) -> Bytes {
     frame(revision, Some(watch_response::Message::Current(v1::Current {})), 0)
 }
 
+/// "Remove everything."
+pub(super) fn clean_up(revision: Revision) -> Bytes {
+    frame(revision, Some(watch_response::Message::CleanUp(v1::CleanUp {})), 0)
+}
+
 /// What changed.
 pub(super) fn delta(delta: &Delta) -> Bytes {
     let changes = delta.changes.iter().map(|(sequence, change)| change_to_wire(*sequence, change)).collect();

@@ -62,6 +62,7 @@ fn receive(view: &mut View, next: Next) -> u64 {
             Message::Delta(delta) => {
                 view.apply_delta(&convert::delta(revision, delta).expect("sound")).expect("no gap");
             }
+            Message::CleanUp(_) => panic!("nobody ordered a clean-up"),
         }
         rest = tail;
     }

@@ -25,10 +25,10 @@ impl From<Refusal> for Status {
             | Refusal::TokenUsed { .. }
             | Refusal::TokenOtherCluster { .. } => Code::PermissionDenied,
             Refusal::AddressTaken { .. } | Refusal::AddressHeld { .. } => Code::AlreadyExists,
-            Refusal::AddressInPool { .. } => Code::FailedPrecondition,
+            Refusal::AddressInPool { .. } | Refusal::CleaningUp { .. } => Code::FailedPrecondition,
             Refusal::PoolsExhausted { .. } => Code::ResourceExhausted,
             Refusal::Store(_) | Refusal::Stopping => Code::Unavailable,
-            Refusal::Replaced { .. } => Code::Aborted,
+            Refusal::Replaced { .. } | Refusal::CalledOff { .. } => Code::Aborted,
             Refusal::NotAcknowledged { .. } => Code::DeadlineExceeded,
         };
         Self::new(code, refusal.to_string())

@@ -94,6 +94,7 @@ impl Agent {
                 self.log.push("delta");
                 self.view.apply_delta(&convert::delta(revision, delta).expect("a sound delta")).expect("no gap");
             }
+            watch_response::Message::CleanUp(_) => self.log.push("clean up"),
         }
         if self.acknowledges {
             self.acknowledge().await;

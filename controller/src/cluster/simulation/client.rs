@@ -229,6 +229,7 @@ impl World {
                 let whole = std::mem::take(&mut client.builder).end(revision, end).expect("our own snapshot");
                 Update::Snapshot(whole, digest)
             }
+            Message::CleanUp(_) => unreachable!("nobody orders a clean-up here"),
         };
         process.updates.push_back((client.life, update));
         self.acknowledge_early(number, revision);
@@ -313,5 +314,5 @@ impl World {
 fn report(applied: Option<Revision>, is_degraded: Option<bool>) -> Report {
     let reason = |degraded| if degraded { "KernelDiffers".to_owned() } else { String::new() };
     let health = is_degraded.map(|degraded| v1::Health { reason: reason(degraded), ..v1::Health::default() });
-    Report { applied, facts: None, health }
+    Report { applied, health, ..Report::default() }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Outbound {
     waiting: Option<Bytes>,
     snapshot: Option<(Arc<Snapshot>, usize)>,
     places: Arc<Semaphore>,
+    /// The order to clean up was sent: nothing comes after it.
+    is_told_to_clean: bool,
     end: oneshot::Receiver<Status>,
     is_over: bool,
     /// Dropped with the body, by which the other half knows.
@@ -65,6 +67,7 @@ impl Outbound {
             waiting: None,
             snapshot: None,
             places: Arc::new(Semaphore::new(UNDER_WAY)),
+            is_told_to_clean: false,
             end,
             is_over: false,
             _open: open,
@@ -104,11 +107,13 @@ impl Outbound {
             place = Arc::clone(&self.places).acquire_owned() => place.expect("nobody closes it"),
         };
         loop {
-            if let Some(frame) = self.ready() {
+            // Looked at first: whatever is told from here on wakes the stream.
+            let published = *self.published.borrow_and_update();
+            if let Some(frame) = self.order().or_else(|| self.ready()) {
                 return Some(Frame::data(Bytes::from_owner(Tracked { frame, _place: place })));
             }
-            let published = *self.published.borrow_and_update();
-            if let Some(next) = (published > self.cursor).then(|| self.fanout.after(self.cursor)).flatten() {
+            let is_behind = published > self.cursor && !self.is_told_to_clean;
+            if let Some(next) = is_behind.then(|| self.fanout.after(self.cursor)).flatten() {
                 self.take(next);
                 continue;
             }
@@ -119,6 +124,19 @@ impl Outbound {
                 _woken = self.published.changed() => {}
             }
         }
+    }
+
+    /// The order to clean up, once: an agent that hears it needs nothing else of what waits for it.
+    fn order(&mut self) -> Option<Bytes> {
+        // Each message of a snapshot but the last consists of two frames, which belong together.
+        let is_between_messages = self.snapshot.as_ref().is_none_or(|(_, next)| next % 2 == 0);
+        if self.is_told_to_clean || !is_between_messages {
+            return None;
+        }
+        let order = self.fanout.clean_up()?;
+        self.is_told_to_clean = true;
+        (self.waiting, self.snapshot) = (None, None);
+        Some(order)
     }
 
     fn ready(&mut self) -> Option<Bytes> {

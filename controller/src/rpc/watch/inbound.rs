@@ -85,5 +85,6 @@ impl Inbound {
 
 fn typed(report: v1::Report) -> Result<Report, Status> {
     let facts = report.facts.map(Facts::try_from).transpose().map_err(|error| error.inside("report.facts"))?;
-    Ok(Report { applied: report.applied.map(Into::into), facts, health: report.health })
+    let (applied, cleaned_up) = (report.applied.map(Into::into), report.cleaned_up);
+    Ok(Report { applied, facts, health: report.health, cleaned_up })
 }

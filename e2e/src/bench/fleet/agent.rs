@@ -88,7 +88,16 @@ impl Agent {
         let (facts, facts_out) = watch::channel(Some(facts));
         let (standing, standing_out) = watch::channel(Standing::default());
         let (status, _) = watch::channel(ConnectionStatus::default());
-        let links = Links { updates: updates_in, held: held_out, facts: facts_out, standing: standing_out, status };
+        let (order, cleaned_up) = (watch::Sender::default(), watch::Sender::new(false).subscribe());
+        let links = Links {
+            updates: updates_in,
+            held: held_out,
+            facts: facts_out,
+            standing: standing_out,
+            order,
+            cleaned_up,
+            status,
+        };
         let client = Client::new(name, vec![controller.to_owned()], None, state_dir, links)?;
         let progress = Arc::new(Progress {
             began: Instant::now(),

@@ -77,3 +77,74 @@ fn a_stream_that_is_told_to_end_does_so_without_a_reader() {
     assert_eq!(last.len(), 1, "something follows the trailers");
     drop(held);
 }
+
+#[test]
+fn the_order_to_clean_up_comes_between_messages_and_is_the_last() {
+    let fanout = fanout();
+    let (outbound, _ends) = Outbound::new(&fanout, fanout.begin(None, None));
+    let mut body = Box::pin(outbound.into_body());
+    let waker = noop_waker();
+    let mut context = Context::from_waker(&waker);
+    // The first half of a chunk has left when the order comes: the other half has to follow.
+    let Poll::Ready(Some(Ok(first))) = body.as_mut().poll_frame(&mut context) else { panic!("a snapshot is there") };
+    fanout.order_clean_up(true);
+    let rest = take(&mut body);
+    let mut bytes = first.data_ref().expect("data").to_vec();
+    rest.iter().filter_map(Frame::data_ref).for_each(|data| bytes.extend_from_slice(data));
+    assert_eq!(kinds(&bytes), ["chunk", "clean up"]);
+
+    drop(rest);
+    fanout.upsert(member(1, 1400));
+    fanout.publish();
+    assert!(take(&mut body).is_empty(), "something follows the order");
+
+    let (outbound, _ends) = Outbound::new(&fanout, fanout.begin(None, None));
+    let frames = take(&mut Box::pin(outbound.into_body()));
+    let first = frames[0].data_ref().expect("data");
+    assert_eq!((frames.len(), kinds(first)), (1, vec!["clean up"]), "a later stream learns members first");
+}
+
+#[test]
+fn a_stream_that_waits_is_woken_by_the_order() {
+    let fanout = fanout();
+    let (outbound, _ends) = Outbound::new(&fanout, fanout.begin(None, None));
+    let mut body = Box::pin(outbound.into_body());
+    drop(take(&mut body));
+    let woken = Arc::new(Woken::default());
+    let waiting = futures::task::waker(Arc::clone(&woken));
+    assert!(body.as_mut().poll_frame(&mut Context::from_waker(&waiting)).is_pending());
+    fanout.order_clean_up(true);
+    assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst), "it sleeps on");
+    assert_eq!(take(&mut body).len(), 1);
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl futures::task::ArcWake for Woken {
+    fn wake_by_ref(woken: &Arc<Self>) {
+        woken.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// What a stream of whole gRPC messages consists of.
+fn kinds(mut bytes: &[u8]) -> Vec<&'static str> {
+    use weft_proto::v1::watch_response::Message;
+
+    let mut kinds = Vec::new();
+    while let [0, a, b, c, d, rest @ ..] = bytes {
+        let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).expect("it fits");
+        let (message, after) = rest.split_at(length);
+        let response: weft_proto::v1::WatchResponse = prost::Message::decode(message).expect("a message");
+        kinds.push(match response.message.expect("a kind") {
+            Message::Current(_) => "current",
+            Message::SnapshotChunk(_) => "chunk",
+            Message::SnapshotEnd(_) => "end",
+            Message::Delta(_) => "delta",
+            Message::CleanUp(_) => "clean up",
+        });
+        bytes = after;
+    }
+    assert!(bytes.is_empty(), "{} octets are left over", bytes.len());
+    kinds
+}
