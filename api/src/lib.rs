@@ -4,11 +4,13 @@
 //! and command line share. Must never talk to an API server: whoever has a client does.
 
 mod claim;
+mod cluster;
 pub mod names;
 mod schema;
 mod vtep;
 
 pub use claim::{ClaimNameError, PodCidrClaim, PodCidrClaimSpec, claim_name};
+pub use cluster::{Allocation, AllocationPool, Uninstall, UninstallState, Waiting};
 pub use schema::crds_yaml;
 pub use vtep::{
     ConditionType, FamilyReach, PeerReport, RevisionStatus, Vtep, VtepSpec, VtepState, VtepStatus, VtepUnderlay,

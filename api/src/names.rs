@@ -21,6 +21,8 @@ pub const CA_KEY: &str = "ca.key";
 pub const EPOCH: &str = "epoch";
 /// Key of the settings in [`CLUSTER`], as JSON.
 pub const SETTINGS: &str = "settings";
+/// Key in [`CLUSTER`] of who allocates pod CIDRs from which pools, as JSON.
+pub const ALLOCATION: &str = "allocation";
 /// Key of the uninstallation's progress in [`CLUSTER`], as JSON.
 pub const UNINSTALL: &str = "uninstall";
 /// Annotation of [`CLUSTER`] that asks for the uninstallation; its value is [`UNINSTALL_REQUESTED`].
