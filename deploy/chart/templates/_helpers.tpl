@@ -1,0 +1,45 @@
+{{/* Labels of every object; takes a list of the root and the component. */}}
+{{- define "weft.labels" -}}
+{{ include "weft.selector" . }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels that select a component's pods. Never to be changed: a selector cannot be. */}}
+{{- define "weft.selector" -}}
+app.kubernetes.io/name: weft
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "weft.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Security of a container that needs no power at all. */}}
+{{- define "weft.powerless" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* The address to probe where a server listens on this ADDRESS:PORT of the node. */}}
+{{- define "weft.probe" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+host: {{ ternary "127.0.0.1" $host (has $host (list "0.0.0.0" "::")) | quote }}
+port: {{ regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{/* True where any part of the cluster speaks IPv6, so that nodes certainly have it. */}}
+{{- define "weft.hasIpv6" -}}
+{{- $found := eq .Values.outerFamily "ipv6" -}}
+{{- range .Values.pools }}{{ if contains ":" .cidr }}{{ $found = true }}{{ end }}{{ end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds Weft's image: image.sh [--release] [--base IMAGE] [--tag NAME:TAG]
+#
+# Owns target/image (the context: the programs and nothing else) and the image. Must never fetch a program, nor need a
+# network inside a container: the Dockerfile only copies.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf './dev image: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The base of the cluster for tests, where no registry can be reached.
+local_base=weft-base:bookworm
+programs=(weft weft-controller weft-agent weft-cni)
+target=${CARGO_TARGET_DIR:-target}
+context=$target/image
+base='' tag=weft:dev profile=debug flags=()
+
+while [ $# != 0 ]; do
+    case $1 in
+        --release) profile=release flags=(--release) ;;
+        --base | --tag)
+            [ -n "${2:-}" ] || die "$1 needs a value"
+            if [ "$1" = --base ]; then base=$2; else tag=$2; fi
+            shift
+            ;;
+        *) die "no option '$1'; see ./dev image --help" ;;
+    esac
+    shift
+done
+
+has docker || die "docker not found: install it (docker.io on Debian); ./dev cluster up does"
+docker info >/dev/null 2>&1 || die "no Docker daemon answers: start it; ./dev cluster up does"
+
+# The plugin runs on the nodes themselves, whatever C library they have: everything is linked statically.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+say "Building the programs ($triple, $profile, static)"
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" nice cargo build --locked --target "$triple" "${flags[@]}" \
+    -p weft-controller -p weft-agent -p weft-cli --bins
+
+rm -rf "$context"
+mkdir -p "$context"
+for program in "${programs[@]}"; do
+    strip -o "$context/$program" "$target/$triple/$profile/$program"
+    if readelf -l "$context/$program" | grep -q INTERP; then
+        die "$program is not static: is the C library's archive (libc6-dev) installed?"
+    fi
+done
+
+if [ -z "$base" ] && docker image inspect "$local_base" >/dev/null 2>&1; then
+    base=$local_base
+fi
+arguments=()
+[ -z "$base" ] || arguments=(--build-arg "BASE=$base")
+# The classic builder where there is no other.
+docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
+say "Building the image $tag${base:+ on $base}"
+docker build --quiet --tag "$tag" --file deploy/Dockerfile "${arguments[@]}" "$context" >/dev/null
+say "$tag: $(docker image inspect --format '{{.Size}}' "$tag" | awk '{printf "%.0f MB", $1 / 1e6}')"
