@@ -32,7 +32,7 @@ build() {
     place=$cache/go/$set-$(key "$set")
     if [ ! -d "$place" ]; then
         step "Building $set with Go"
-        partial=$place.partial-$$
+        partial=$place.partial
         mkdir -p "$partial"
         (
             cd "$here/go/$set"
@@ -46,6 +46,9 @@ build() {
 
 has go || die "go not found, and the cluster's programs are built with it: install golang-go with this system's package manager, or from go.dev"
 mkdir -p "$cache/go" "$bin"
+alone binaries
+# What was interrupted.
+rm -rf "$cache"/go/*.partial
 for set; do
     build "$set"
 done

@@ -34,12 +34,11 @@ start_docker() {
     if (((0x$(awk '/^CapBnd/ { print $2 }' /proc/self/status) >> 24 & 1) == 0)); then
         bounded=(--add-runtime "bounded=$here/runc-within-bounds" --default-runtime bounded)
     fi
-    mkdir -p "$state"
     # dockerd changes these without remembering what they were.
     for forwarding in net/ipv4/ip_forward net/ipv6/conf/all/forwarding net/ipv6/conf/default/forwarding; do
         set_sysctl "$forwarding" 1
     done
-    setsid nohup dockerd "${bounded[@]}" --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
+    setsid nohup dockerd "${bounded[@]}" --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null 8>&- &
     local own=$!
     until docker_answers; do
         kill -0 "$own" 2>/dev/null || die "dockerd ended at once: see $state/dockerd.log"

@@ -32,6 +32,12 @@ for name in "${names[@]}"; do
     fi
     rm -f "$descriptions/$name".{json,options.json,log,kubeconfig,kubeconfig.lock}
 done
+mkdir -p "$state"
+exec 8>"$state/lock"
+if ! flock --nonblock 8; then
+    step "Another cluster is being brought up: what clusters share stays"
+    exit 0
+fi
 if docker_answers; then
     docker ps --all --quiet --filter name=weft-node-build- | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
     remove_underlay
@@ -42,4 +48,5 @@ if docker_answers; then
 fi
 stop_docker
 restore_sysctls
+rm -rf "$state"
 step "Nothing is left"

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Builds the node image, agnhost's and the base of Weft's own, or gets them out of the cache: images.sh prints the node image's name.
+# Makes the images of the cluster, or gets them out of the cache: images.sh node for all and the node's, whose name it prints;
+# images.sh others for agnhost's and the base of Weft's own only.
 #
 # Owns $cache/images-KEY.tar and the images it names. Must never ask a registry, and run nothing of an image but containerd.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$here/trees.sh"
 
-"$here/binaries.sh" kind plugins pause kubernetes helm etcd coredns
+case ${1:-} in
+    node) "$here/binaries.sh" kubernetes plugins pause etcd coredns ;;
+    others) "$here/binaries.sh" kubernetes ;;
+    *) die "images.sh makes node or others" ;;
+esac
 tree=$("$here/rootfs.sh")
 programs=$cache/go
 path='ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -112,9 +117,6 @@ full_node() {
 
 build() {
     local images
-    mkdir -p "$cache"
-    work=$(mktemp -d "$cache/work.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
     step "Putting the images of the control plane together"
     images=$(cluster_images)
     agnhost_image
@@ -132,6 +134,19 @@ build() {
 
 present() { docker image inspect "$node" "$agnhost" "$base" >/dev/null 2>&1; }
 
+alone images
+work=$cache/work
+rm -rf "$work"
+mkdir -p "$work"
+trap 'rm -rf "$work"' EXIT
+if [ "$1" = others ]; then
+    if ! docker image inspect "$agnhost" "$base" >/dev/null 2>&1; then
+        step "Putting the images of tests together"
+        agnhost_image
+        base_image
+    fi
+    exit 0
+fi
 key=$(key)
 node=weft-node:$kubernetes-$key
 kept=$cache/images-$key.tar

@@ -26,6 +26,13 @@ step() { printf '\033[1m==> %4ss  %s\033[0m\n' "$((EPOCHSECONDS - WEFT_STEPS_SIN
 die() { printf './dev cluster: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# One at a time does what the lock is named after, for as long as this shell lives: alone NAME
+alone() {
+    mkdir -p "$cache"
+    exec 9>"$cache/$1.lock"
+    flock 9
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] || die "root is needed for the router's links and rules: sudo --preserve-env env \"PATH=\$PATH\" ./dev cluster ..."
 }

@@ -22,7 +22,7 @@ introduce() {
     own=$(addresses "$node" | paste -sd,)
     server=$(addresses "$(control_plane)" | sed "s/\$/ $(control_plane)/")
     docker exec --interactive "$node" sh -euc "
-        cat >>/etc/hosts
+        tee /kind/hosts >>/etc/hosts
         sed -i -E 's|--node-ip=[^ \"]*|--node-ip=$own|' /var/lib/kubelet/kubeadm-flags.env
         for interface in /proc/sys/net/ipv4/conf/*; do echo 1 >\$interface/rp_filter; done
         systemctl restart kubelet" <<<"$server"

@@ -6,7 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 suite=bookworm
-mirror=${WEFT_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# Without one, debootstrap takes the distribution's own.
+mirror=${WEFT_DEBIAN_MIRROR:-}
 packages=(
     # The node: its init, its container runtime, what kubelet, kubeadm and kube-proxy call, and what tests look with.
     systemd containerd runc iptables nftables conntrack iproute2 ethtool mount kmod jq curl procps socat tcpdump iputils-ping
@@ -16,14 +17,14 @@ packages=(
 
 key=$(printf '%s\n' "$suite" "${packages[@]}" | sha256sum | cut -c1-16)
 tree=$cache/rootfs-$key
+alone rootfs
 if [ ! -d "$tree" ]; then
     step "Making the Debian tree of the images"
-    partial=$tree.partial-$$
-    mkdir -p "$cache"
-    trap 'rm -rf "$partial"' EXIT
+    partial=$tree.partial
+    rm -rf "$partial"
     include=$(IFS=,; printf '%s' "${packages[*]}")
-    nice debootstrap --variant=minbase --include="$include" "$suite" "$partial" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
-        die "debootstrap failed: see $cache/debootstrap.log; WEFT_DEBIAN_MIRROR names another mirror than $mirror"
+    nice debootstrap --variant=minbase --include="$include" "$suite" "$partial" ${mirror:+"$mirror"} >"$cache/debootstrap.log" 2>&1 ||
+        die "debootstrap failed: see $cache/debootstrap.log; WEFT_DEBIAN_MIRROR names another mirror"
     rm -rf "$partial"/var/cache/apt/archives/*.deb "$partial"/var/lib/apt/lists/* "$partial"/usr/share/{doc,man,locale}/*
     mv -T "$partial" "$tree"
 fi

@@ -32,9 +32,9 @@ describe() {
     docker inspect $(containers "$name") | jq --slurpfile options "$descriptions/$name.options.json" \
         --argjson a "$(subnet a "$network_a")" --argjson b "$(subnet b "$network_b")" \
         --arg name "$name" --arg kubeconfig "$descriptions/$name.kubeconfig" --arg bin "$bin" \
-        --arg kubernetes "$kubernetes" --arg agnhost "$agnhost" --arg base "$base" --arg a_name "$network_a" '
+        --arg agnhost "$agnhost" --arg base "$base" --arg a_name "$network_a" '
         $options[0] as $o
-        | {name: $name, kubeconfig: $kubeconfig, bin: $bin} + $o + {kubernetes: $kubernetes,
+        | {name: $name, kubeconfig: $kubeconfig, bin: $bin} + $o + {
            nodes: map(.NetworkSettings.Networks as $networks
                | {name: .Name[1:], container: .Name[1:], pid: .State.Pid, role: .Config.Labels["io.x-k8s.kind.role"],
                   subnet: (if $networks[$a_name] then "a" else "b" end),

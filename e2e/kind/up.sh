@@ -64,20 +64,28 @@ YAML
 
 # The published image where a registry answers, else one of our own.
 choose_image() {
-    if docker image inspect "$published" >/dev/null 2>&1 || timeout 15 docker pull --quiet "$published" >/dev/null 2>&1; then
+    if ! docker image inspect "$published" >/dev/null 2>&1 && timeout 15 docker manifest inspect "$published" >/dev/null 2>&1; then
+        step "Pulling the node image $published"
+        docker pull --quiet "$published" >/dev/null || true
+    fi
+    if docker image inspect "$published" >/dev/null 2>&1; then
         image=$published
     else
         step "No registry answers: the node image is put together here"
-        image=$("$here/images.sh")
+        image=$("$here/images.sh" node)
     fi
 }
 
 has jq || die "jq not found: install it with this system's package manager"
+mkdir -p "$state"
+# down.sh takes away what clusters share only where no up is at work.
+exec 8>"$state/lock"
+flock --shared 8
 start_docker
 [ -z "$(containers "$name")" ] || die "a cluster $name is there already: ./dev cluster down --name $name"
 "$here/binaries.sh" kind kubernetes helm
 [ -n "$image" ] || choose_image
-"$here/images.sh" >/dev/null
+"$here/images.sh" others
 # Every node watches many files; the limit counts for all of them together.
 [ "$(</proc/sys/fs/inotify/max_user_instances)" -ge 1024 ] || set_sysctl fs/inotify/max_user_instances 1024
 [ "$(</proc/sys/fs/inotify/max_user_watches)" -ge 524288 ] || set_sysctl fs/inotify/max_user_watches 524288
@@ -94,6 +102,7 @@ arrange_nodes
 step "Checking every node"
 check_nodes
 jq -n --arg family "$family" --arg proxy "$proxy" --argjson allocate "$allocate" \
-    '{ipFamily: $family, proxyMode: $proxy, allocateNodeCidrs: $allocate}' >"$descriptions/$name.options.json"
+    --arg kubernetes "$(docker exec "$(control_plane)" cat /kind/version)" \
+    '{ipFamily: $family, proxyMode: $proxy, allocateNodeCidrs: $allocate, kubernetes: $kubernetes}' >"$descriptions/$name.options.json"
 "$here/status.sh" --name "$name" --quiet
 step "The cluster $name is up: export KUBECONFIG=$kubeconfig"
