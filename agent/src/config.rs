@@ -1,12 +1,14 @@
 //! The agent's configuration: flags over file over defaults, validated as a whole.
 //!
-//! Owns every check of a value an operator gives; must never touch the kernel or the network.
+//! Owns what may be said; [`check`] owns every check of a value an operator gives. Must never touch the kernel or the
+//! network.
 
+mod check;
 mod file;
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,10 +17,8 @@ use clap::Args;
 use weft_core::types::{LinkName, NodeName};
 use weft_program::log::Format;
 
-use crate::pods::CACHED_RESULTS;
-
-/// Longer than any ADD takes, in seconds.
-const POD_GRACE: u64 = 120;
+use self::check::Problems;
+use crate::{cni::install::Chained, controller::Credentials};
 
 /// What an operator may say, by flag or in the file; flags win. All fields are optional here, so that both sources
 /// can be merged before anything is checked.
@@ -27,12 +27,26 @@ pub struct Options {
     /// This node's name: a DNS-1123 subdomain.
     #[arg(long, env = "WEFT_NODE")]
     pub node: Option<String>,
-    /// A controller's address as HOST:PORT; repeat it for several.
+    /// A controller's address as HOST:PORT; repeat it for several. With a ServiceAccount token the Service weft-controller
+    /// of the environment, unless given.
     #[arg(long = "controller", env = "WEFT_CONTROLLER", value_delimiter = ',')]
     pub controllers: Vec<String>,
     /// File with the join token; needed until the node has its certificate.
     #[arg(long)]
     pub token_file: Option<PathBuf>,
+    /// On Kubernetes, instead of a join token: file with the pod's ServiceAccount token, read for each certificate anew.
+    #[arg(long)]
+    pub service_account_token_file: Option<PathBuf>,
+    /// With it: PEM file with the authorities that may vouch for a controller, read at each connect.
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
+    /// An address by which the cluster knows this node; repeat it for several. They name the underlay, and no other
+    /// address is announced.
+    #[arg(long = "node-address", env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
+    pub node_addresses: Vec<String>,
+    /// Where sysctls can be written [default: /proc/sys]; in a container another mount of it.
+    #[arg(long)]
+    pub sysctl_dir: Option<PathBuf>,
     /// Where the agent keeps its identity, the last good membership and the pods' addresses [default: /var/lib/weft].
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
@@ -54,6 +68,10 @@ pub struct Options {
     /// The weft-cni binary to install [default: beside this program].
     #[arg(long)]
     pub cni_binary: Option<PathBuf>,
+    /// Plugin to run behind weft-cni, portmap or bandwidth; repeat it for both. One whose binary is not in the plugin
+    /// directory is left out until it is.
+    #[arg(long, value_delimiter = ',')]
+    pub cni_chain: Vec<String>,
     /// Where the container runtime caches CNI results [default: /var/lib/cni/results].
     #[arg(long)]
     pub cni_results_dir: Option<PathBuf>,
@@ -78,8 +96,12 @@ pub struct Config {
     pub node: NodeName,
     /// Controllers as HOST:PORT, tried in turn.
     pub controllers: Vec<String>,
-    /// Where the join token is.
-    pub token_file: Option<PathBuf>,
+    /// What the node joins with.
+    pub credentials: Credentials,
+    /// The addresses by which the cluster knows this node; none where nobody told.
+    pub node_addresses: Vec<IpAddr>,
+    /// Where sysctls can be written.
+    pub sysctl_dir: PathBuf,
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// The local API's socket.
@@ -109,6 +131,8 @@ pub struct CniPaths {
     pub conf_dir: PathBuf,
     /// The binary to install.
     pub binary: PathBuf,
+    /// The plugins to run behind ours, in this order.
+    pub chain: Vec<Chained>,
 }
 
 /// All problems of a configuration at once.
@@ -135,10 +159,15 @@ impl Options {
 
     /// These options, and `file`'s where these are silent.
     fn over(self, file: Self) -> Self {
+        let many = |own: Vec<String>, file: Vec<String>| if own.is_empty() { file } else { own };
         Self {
             node: self.node.or(file.node),
-            controllers: if self.controllers.is_empty() { file.controllers } else { self.controllers },
+            controllers: many(self.controllers, file.controllers),
             token_file: self.token_file.or(file.token_file),
+            service_account_token_file: self.service_account_token_file.or(file.service_account_token_file),
+            ca_file: self.ca_file.or(file.ca_file),
+            node_addresses: many(self.node_addresses, file.node_addresses),
+            sysctl_dir: self.sysctl_dir.or(file.sysctl_dir),
             state_dir: self.state_dir.or(file.state_dir),
             socket: self.socket.or(file.socket),
             device: self.device.or(file.device),
@@ -146,6 +175,7 @@ impl Options {
             cni_bin_dir: self.cni_bin_dir.or(file.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(file.cni_conf_dir),
             cni_binary: self.cni_binary.or(file.cni_binary),
+            cni_chain: many(self.cni_chain, file.cni_chain),
             cni_results_dir: self.cni_results_dir.or(file.cni_results_dir),
             pod_grace: self.pod_grace.or(file.pod_grace),
             no_cni: self.no_cni || file.no_cni,
@@ -153,122 +183,7 @@ impl Options {
             log_format: self.log_format.or(file.log_format),
         }
     }
-
-    /// Checks everything and reports every problem, after those already known.
-    fn validate(self, mut problems: Problems) -> Result<Config, Invalid> {
-        let node = match self.node {
-            Some(name) => problems.check("node", NodeName::new(&name)),
-            None => problems.missing("node", "give this node's name with --node"),
-        };
-        if self.controllers.is_empty() {
-            problems.0.push("controller: is missing; give its address with --controller HOST:PORT".to_owned());
-        }
-        for address in &self.controllers {
-            problems.check(&format!("controller {address:?}"), check_address(address));
-        }
-        let device = problems.check("device", LinkName::new(self.device.as_deref().unwrap_or("weft0")));
-        let interface = self.interface.and_then(|name| problems.check("interface", LinkName::new(&name)));
-        let metrics_listen = match self.metrics_listen.as_deref() {
-            Some("off") => None,
-            text => problems.check("metricsListen", parse_listen(text.unwrap_or("127.0.0.1:7889"))),
-        };
-        let cni = (!self.no_cni).then(|| CniPaths {
-            bin_dir: self.cni_bin_dir.unwrap_or_else(|| "/opt/cni/bin".into()),
-            conf_dir: self.cni_conf_dir.unwrap_or_else(|| "/etc/cni/net.d".into()),
-            binary: self.cni_binary.unwrap_or_else(sibling_plugin),
-        });
-        match (node, device, problems.0.is_empty()) {
-            (Some(node), Some(device), true) => Ok(Config {
-                node,
-                controllers: self.controllers,
-                token_file: self.token_file,
-                state_dir: self.state_dir.unwrap_or_else(|| "/var/lib/weft".into()),
-                socket: self.socket.unwrap_or_else(|| "/run/weft/agent.sock".into()),
-                device,
-                interface,
-                cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
-                pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
-                cni,
-                metrics_listen,
-                log_format: self.log_format.unwrap_or_default(),
-            }),
-            _ => Err(Invalid(problems.0)),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn check<T, E: fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.0.push(format!("{field}: {error}"))).ok()
-    }
-
-    fn missing<T>(&mut self, field: &str, remedy: &str) -> Option<T> {
-        self.0.push(format!("{field}: is missing; {remedy}"));
-        None
-    }
-}
-
-fn check_address(text: &str) -> Result<(), String> {
-    let wrong = || "is not HOST:PORT; IPv6 addresses stand in brackets, such as [2001:db8::1]:7887".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    match port.parse::<u16>() {
-        Ok(1..) if !host.is_empty() && !bare_v6 => Ok(()),
-        _ => Err(wrong()),
-    }
-}
-
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not ADDRESS:PORT, such as 127.0.0.1:7889, or `off`"))
-}
-
-fn sibling_plugin() -> PathBuf {
-    let beside = |path: PathBuf| path.with_file_name("weft-cni");
-    std::env::current_exe().map_or_else(|_| "weft-cni".into(), beside)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good() -> Options {
-        Options { node: Some("a".into()), controllers: vec!["192.0.2.1:7887".into()], ..Options::default() }
-    }
-
-    #[test]
-    fn reports_every_problem_at_once() {
-        let options = Options {
-            node: Some("Not_A_Name".into()),
-            controllers: vec!["2001:db8::1:7887x".into()],
-            device: Some("a name too long for a link".into()),
-            metrics_listen: Some("nowhere".into()),
-            ..Options::default()
-        };
-        let text = options.load(None).expect_err("four wrong values").to_string();
-        for word in ["node", "controller", "device", "metricsListen"] {
-            assert!(text.contains(word), "{word} is missing in: {text}");
-        }
-    }
-
-    #[test]
-    fn flags_win_over_the_file() {
-        let file = Options { device: Some("vx1".into()), interface: Some("eth1".into()), ..good() };
-        let flags = Options { device: Some("vx2".into()), ..Options::default() };
-        let config = flags.over(file).load(None).expect("valid");
-        assert_eq!((config.device.as_str(), config.interface.map(|i| i.to_string())), ("vx2", Some("eth1".into())));
-    }
-
-    #[test]
-    fn problems_of_the_file_and_of_values_are_told_together() {
-        let path = std::env::temp_dir().join(format!("weft-config-{}", std::process::id()));
-        std::fs::write(&path, "node: Not_A_Name\nnoed: b\n").expect("a writable temp dir");
-        let text = Options::default().load(Some(&path)).expect_err("an unknown key, a wrong name").to_string();
-        std::fs::remove_file(&path).expect("just written");
-        for word in ["noed", "Not_A_Name", "controller"] {
-            assert!(text.contains(word), "{word} is missing in: {text}");
-        }
-    }
-}
+mod tests;

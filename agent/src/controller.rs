@@ -3,8 +3,12 @@
 //! Owns connecting, joining, renewing, and the translation between the stream and typed updates. Must never touch the
 //! kernel or decide what a membership means: that is the engine's.
 
+mod credentials;
+mod doors;
 mod identity;
 mod join;
+mod login;
+mod reporter;
 mod source;
 mod stream;
 mod tls;
@@ -12,6 +16,7 @@ mod token;
 
 use std::net::IpAddr;
 
+pub use credentials::Credentials;
 pub use identity::Identity;
 pub use stream::{Client, Links};
 pub use token::JoinToken;

@@ -64,6 +64,8 @@ pub struct Setup {
     pub device: LinkName,
     /// The underlay link, where the operator named it.
     pub interface: Option<LinkName>,
+    /// The addresses by which the cluster knows this node, where somebody told them.
+    pub addresses: Vec<IpAddr>,
     /// Where the last good membership is kept.
     pub last_good: LastGood,
 }

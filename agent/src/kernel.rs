@@ -37,6 +37,9 @@ pub enum Scope<'a> {
 pub struct UnderlayQuery {
     /// The link, where the operator named it.
     pub interface: Option<LinkName>,
+    /// The addresses by which the cluster knows this node, the first before the others; none where nobody told. They name
+    /// the link, and no other address is announced.
+    pub addresses: Vec<IpAddr>,
     /// The controller's address: the route to it names the link, unless it is local; then the default route does.
     pub controller: Option<IpAddr>,
     /// The family of outer packets, whose address must be there.

@@ -11,6 +11,7 @@ pub mod controller;
 pub mod engine;
 mod fault;
 mod host_check;
+mod installer;
 pub mod kernel;
 pub mod last_good;
 pub mod metrics;

@@ -16,11 +16,12 @@ use weft_core::{desired::Pod, types::LinkName};
 use crate::{
     api::{self, Api},
     cni::{self, install},
-    config::{CniPaths, Config},
+    config::Config,
     controller::{Client, ConnectionStatus, Held, Links, Order, Standing},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     host_check::HostCheck,
-    kernel::Netlink,
+    installer::Installer,
+    kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics,
     pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
@@ -56,14 +57,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let client = Client::new(
         config.node.clone(),
         config.controllers.clone(),
-        config.token_file.clone(),
+        config.credentials.clone(),
         &config.state_dir,
         links,
     )?;
     let out = Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
     let last_good = LastGood::in_dir(&config.state_dir);
-    let setup = Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
-    let loop_ = Engine::new(setup, Netlink::open(config.device)?, out, pods, probes.clone());
+    let loop_ = Engine::new(setup(&config, last_good), open_kernel(&config)?, out, pods, probes.clone());
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
     let store = opened.store.clone();
@@ -73,6 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         node_state(status.clone()),
         Released::beside(&config.socket),
     ));
+    let installer = config.cni.clone().map(|paths| Installer::new(paths, config.socket.clone()));
     let api = Api {
         node: config.node.clone(),
         pods: service.clone(),
@@ -80,6 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         status: status.clone(),
         connection: connection.clone(),
         findings: host_check.findings(),
+        installation: installer.as_ref().map(Installer::warnings),
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(client.run());
@@ -87,7 +89,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
     tokio::spawn(Keeper::new(service, config.cni_results_dir.clone(), config.pod_grace).run());
-    tokio::spawn(install_cni(config.cni.clone(), config.socket.clone(), status.clone()));
+    if let Some(installer) = installer {
+        tokio::spawn(installer.run(status.clone()));
+    }
     let sources = metrics::Sources { engine, status, connection, findings: probes, pods: store };
     serve_metrics(&config, sources);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
@@ -152,8 +156,16 @@ async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
         targets: watch::channel(Arc::new(Targets::default())).0,
     };
     let last_good = LastGood::in_dir(&config.state_dir);
-    let setup = Setup { node: config.node.clone(), device: config.device, interface: config.interface, last_good };
-    Engine::new(setup, Netlink::open(config.device)?, out, Vec::new(), probes).remove_everything().await
+    Engine::new(setup(config, last_good), open_kernel(config)?, out, Vec::new(), probes).remove_everything().await
+}
+
+fn setup(config: &Config, last_good: LastGood) -> Setup {
+    let (node, addresses) = (config.node.clone(), config.node_addresses.clone());
+    Setup { node, device: config.device, interface: config.interface, addresses, last_good }
+}
+
+fn open_kernel(config: &Config) -> Result<Netlink, KernelError> {
+    Ok(Netlink::open(config.device)?.with_sysctls(&config.sysctl_dir))
 }
 
 fn make_dir(path: &Path) -> anyhow::Result<()> {
@@ -224,26 +236,6 @@ async fn tell_address(
             *told = address;
             changed
         });
-    }
-}
-
-/// Installs the plugin once the data plane was read back complete: a configuration in place is what tells the runtime that
-/// pods can come.
-async fn install_cni(cni: Option<CniPaths>, socket: std::path::PathBuf, mut status: watch::Receiver<Status>) {
-    let Some(cni) = cni else { return };
-    let complete = |status: &Status| status.ready && status.pod_mtu.is_some() && !status.pod_cidrs.is_empty();
-    if status.wait_for(complete).await.is_err() {
-        return;
-    }
-    let installing =
-        tokio::task::spawn_blocking(move || install::install(&cni.bin_dir, &cni.conf_dir, &cni.binary, &socket));
-    match installing.await {
-        Ok(Ok(installed)) => {
-            installed.warnings.iter().for_each(|warning| warn!("{warning}"));
-            info!("the CNI plugin is installed: pods can come");
-        }
-        Ok(Err(error)) => error!("the CNI plugin cannot be installed: {error:#}"),
-        Err(error) => error!("the CNI plugin cannot be installed: {error}"),
     }
 }
 

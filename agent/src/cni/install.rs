@@ -1,8 +1,11 @@
 //! The agent's side: binary and network configuration put where the container runtime looks.
 //!
 //! Owns two files, the plugin's binary and [`CONFLIST`]. A runtime takes the first configuration it finds as the sign
-//! that the node is ready for pods: the agent calls [`install`] only once the data plane was read back complete. Must
-//! never remove what it did not write.
+//! that the node is ready for pods: the agent calls [`install`] only once the data plane was read back complete. Plugins
+//! that run behind ours are other people's binaries: one that is not there is left out, because a runtime that misses one
+//! starts no pod at all. Must never remove what it did not write.
+
+mod chain;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +17,9 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+pub use self::chain::Chained;
 use super::Version;
+use crate::config::CniPaths;
 
 /// File name of the network configuration list; runtimes take the first in the order of bytes.
 pub const CONFLIST: &str = "10-weft.conflist";
@@ -32,7 +37,8 @@ pub struct Installed {
 
 /// Puts the binary, then the network configuration in place; each appears whole or not at all, and what is as it
 /// should be stays.
-pub fn install(bin_dir: &Path, conf_dir: &Path, binary: &Path, socket: &Path) -> Result<Installed> {
+pub fn install(paths: &CniPaths, socket: &Path) -> Result<Installed> {
+    let CniPaths { bin_dir, conf_dir, binary, chain } = paths;
     let mut installed = Installed::default();
     let target = bin_dir.join(BINARY);
     if !same_content(binary, &target)? {
@@ -40,13 +46,15 @@ pub fn install(bin_dir: &Path, conf_dir: &Path, binary: &Path, socket: &Path) ->
         put(&target, &bytes, 0o755)?;
         installed.written.push(target);
     }
+    let (present, missing): (Vec<Chained>, Vec<Chained>) = chain.iter().partition(|chained| chained.is_in(bin_dir));
     let target = conf_dir.join(CONFLIST);
-    let conflist = conflist(socket);
+    let conflist = conflist(socket, &present);
     if fs::read(&target).ok().as_deref() != Some(conflist.as_bytes()) {
         put(&target, conflist.as_bytes(), 0o644)?;
         installed.written.push(target);
     }
     installed.warnings = earlier(conf_dir)?;
+    installed.warnings.extend(missing.iter().map(|chained| chained.missing_from(bin_dir)));
     Ok(installed)
 }
 
@@ -67,21 +75,24 @@ pub fn remove(bin_dir: &Path, conf_dir: &Path) -> Result<Vec<String>> {
 
 /// The network configuration list. `cniVersion` 1.0.0 is what the runtimes of today speak; `cniVersions` lets newer
 /// ones choose.
-fn conflist(socket: &Path) -> String {
+fn conflist(socket: &Path, chain: &[Chained]) -> String {
+    let ours = json!({"type": BINARY, "socket": socket});
+    let plugins: Vec<Value> = std::iter::once(ours).chain(chain.iter().map(|chained| chained.entry())).collect();
     let list = json!({
         "cniVersion": Version::V1_0_0.as_str(),
         "cniVersions": Version::ALL.map(Version::as_str),
         "name": "weft",
-        "plugins": [{"type": BINARY, "socket": socket}],
+        "plugins": plugins,
     });
     format!("{}\n", serde_json::to_string_pretty(&list).expect("texts only"))
 }
 
-/// Ours: the network's name, and the first plugin is ours. Plugins that an operator chained behind it make it theirs.
+/// Ours: the network's name, our plugin first, and behind it only what we chain, as we write it. Anything that an operator
+/// added makes it theirs.
 fn is_our_conflist(bytes: &[u8]) -> bool {
     let Ok(list) = serde_json::from_slice::<Value>(bytes) else { return false };
-    let plugins = list["plugins"].as_array();
-    list["name"] == "weft" && plugins.is_some_and(|all| all.len() == 1 && all[0]["type"] == BINARY)
+    let Some([first, rest @ ..]) = list["plugins"].as_array().map(Vec::as_slice) else { return false };
+    list["name"] == "weft" && first["type"] == BINARY && rest.iter().all(Chained::wrote)
 }
 
 /// Configurations that runtimes take before ours.

@@ -33,7 +33,7 @@ impl Identity {
         self.key.clone_key()
     }
 
-    /// How long until it should be renewed: two thirds of its life after its beginning, none once that is over.
+    /// How long until it should be renewed: two thirds of the time that it had when it was stored, none once that is over.
     pub fn renew_in(&self, now: SystemTime) -> Duration {
         let life = self.valid.end.duration_since(self.valid.start).unwrap_or_default();
         (self.valid.start + life * 2 / 3).duration_since(now).unwrap_or_default()
@@ -74,8 +74,11 @@ impl Vault {
             CertificateDer::from_pem_file(path)
                 .map_err(|error| anyhow::anyhow!("certificate {}: {error}; {remedy}", path.display()))
         };
+        // Certificates begin in the past, for clocks that are behind: what counts is when it came.
+        let stored = fs::metadata(&certificate).and_then(|metadata| metadata.modified()).ok();
         let certificate = read(&certificate)?;
-        let valid = validity(&certificate)?;
+        let mut valid = validity(&certificate)?;
+        valid.start = stored.filter(|at| valid.contains(at)).unwrap_or(valid.start);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_pair()?.serialize_der()));
         Ok(Some(Identity { certificate, ca: read(&self.dir.join("ca.crt"))?, key, valid }))
     }
@@ -113,6 +116,19 @@ impl Vault {
             self.replace(&self.dir.join("ca.crt"), to_pem(ca).as_bytes())?;
         }
         self.replace(&self.dir.join("node.crt"), to_pem(&certificate).as_bytes())
+    }
+
+    /// Removes the certificate and its key: the next join makes new ones.
+    pub(super) fn forget_key(&self) -> anyhow::Result<()> {
+        for path in ["node.crt", "node.key"].map(|file| self.dir.join(file)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("{}: cannot be removed", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The id of the token that the identity came from.

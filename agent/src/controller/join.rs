@@ -6,9 +6,17 @@ use weft_core::types::NodeName;
 use weft_proto::v1::{self, join_service_client::JoinServiceClient};
 
 use super::{
+    doors::Elsewhere,
     identity::{Identity, Vault, signing_request},
     token::JoinToken,
 };
+
+/// What the controller is shown.
+#[derive(Debug)]
+pub(super) enum Proof {
+    JoinToken(JoinToken),
+    ServiceAccount(String),
+}
 
 /// Why a join failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,29 +34,40 @@ pub(super) enum JoinError {
     Other(#[from] anyhow::Error),
 }
 
-/// Trades the token for a certificate and stores it.
+/// Trades the proof for a certificate and stores it.
 pub(super) async fn join(
     channel: Channel,
     node: &NodeName,
-    token: &JoinToken,
+    proof: &Proof,
     vault: &Vault,
 ) -> Result<Identity, JoinError> {
     let csr_der = signing_request(node, &vault.key_pair()?)?;
-    let request = v1::JoinRequest { node: node.to_string(), token: token.secret_text().to_owned(), csr_der };
-    let answer = JoinServiceClient::new(channel).join(Request::new(request)).await.map_err(|status| {
-        let message = status.message().to_owned();
-        match status.code() {
-            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Unknown => {
-                JoinError::Other(anyhow::anyhow!("join: {message}"))
-            }
-            _ => JoinError::Refused { node: node.clone(), message },
-        }
-    })?;
-    let answer = answer.into_inner();
+    let token = match proof {
+        Proof::JoinToken(token) => token.secret_text().to_owned(),
+        Proof::ServiceAccount(token) => token.clone(),
+    };
+    let request = v1::JoinRequest { node: node.to_string(), token, csr_der };
+    let answer = JoinServiceClient::new(channel).join(Request::new(request)).await;
+    let answer = answer.map_err(|status| refused(node, &status))?.into_inner();
     // The id first: should the power go between the two, the certificate is missing and the join repeats with the same key.
-    vault.store_token_id(token.id())?;
+    if let Proof::JoinToken(token) = proof {
+        vault.store_token_id(token.id())?;
+    }
     vault.store(&answer.certificate_der, Some(&answer.ca_der))?;
     Ok(vault.load()?.context("the identity just stored is not there")?)
+}
+
+fn refused(node: &NodeName, status: &tonic::Status) -> JoinError {
+    if let Some(elsewhere) = Elsewhere::of(status) {
+        return JoinError::Other(elsewhere.into());
+    }
+    let message = status.message().to_owned();
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Unknown => {
+            JoinError::Other(anyhow::anyhow!("join: {message}"))
+        }
+        _ => JoinError::Refused { node: node.clone(), message },
+    }
 }
 
 /// Gets a new certificate for the same key and stores it.

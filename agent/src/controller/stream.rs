@@ -1,14 +1,13 @@
 //! The one stream to the controller, opened again whenever it ends.
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    net::IpAddr,
+    path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
-use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -17,21 +16,26 @@ use weft_core::{membership::Digest, types::NodeName};
 use weft_proto::{
     connect,
     convert::{self, Facts, SnapshotBuilder},
-    v1::{
-        self, membership_service_client::MembershipServiceClient, watch_request::Message as Sent,
-        watch_response::Message as Received,
-    },
+    v1::{self, membership_service_client::MembershipServiceClient, watch_response::Message as Received},
 };
 
 use super::{
-    ConnectionStatus, Held, Identity, JoinToken, Order, Standing, Update,
+    ConnectionStatus, Credentials, Held, Order, Standing, Update,
+    doors::{Doors, Elsewhere},
     identity::Vault,
-    join::{self, JoinError},
-    source, tls,
+    join::JoinError,
+    login::{Desk, Login},
+    reporter::{Changed, Reporter},
+    source,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Where the controller refused to let the node join: what is wrong takes somebody to put it right, and each question may
+/// cost the API server one.
+const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(30);
+/// A renewal that failed is tried again, as long as the certificate is good, after one to two of these.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 /// Snapshots come in chunks of about a hundred members; a message far beyond that is hostile.
 const LARGEST_MESSAGE: usize = 4 << 20;
 
@@ -58,24 +62,17 @@ pub struct Links {
 #[derive(Debug)]
 pub struct Client {
     node: NodeName,
-    controllers: Vec<String>,
-    token_file: Option<PathBuf>,
-    vault: Vault,
+    doors: Doors,
+    desk: Desk,
     links: Links,
-    login: Option<Arc<Login>>,
-}
-
-/// The identity in use, with the TLS configuration that remembers its sessions. Kept as long as the disk holds the same.
-#[derive(Debug)]
-struct Login {
-    identity: Identity,
-    tls: Arc<ClientConfig>,
 }
 
 /// Why a stream ended.
 enum Ended {
     /// The certificate is due: renewed, connect again at once.
     Renewed,
+    /// The identity was refused, and there is another by now.
+    JoinedAgain,
     /// The engine could not use an update: connect again at once with what it holds.
     Resync,
     /// The node lost the address that the connection has: connect again at once from another.
@@ -92,51 +89,67 @@ impl Client {
     pub fn new(
         node: NodeName,
         controllers: Vec<String>,
-        token_file: Option<PathBuf>,
-        state_dir: &std::path::Path,
+        credentials: Credentials,
+        state_dir: &Path,
         links: Links,
     ) -> anyhow::Result<Self> {
-        Ok(Self { node, controllers, token_file, vault: Vault::in_dir(state_dir)?, links, login: None })
+        let desk = Desk::new(node.clone(), credentials, Vault::in_dir(state_dir)?);
+        Ok(Self { node, doors: Doors::new(controllers), desk, links })
     }
 
     /// Runs until the engine is gone. Never gives up: without a controller the node lives on what it holds.
     pub async fn run(mut self) {
         let mut wait = FIRST_WAIT;
-        for controller in self.controllers.clone().iter().cycle() {
-            if self.links.updates.is_closed() {
-                return;
-            }
-            match self.session(controller).await {
+        while !self.links.updates.is_closed() {
+            let controller = self.doors.present();
+            let mut longest = LONGEST_WAIT;
+            match self.session(&controller).await {
                 Ok(Ended::Renewed) => {
                     wait = FIRST_WAIT;
                     continue;
                 }
                 Ok(Ended::Resync | Ended::Moved) => wait = FIRST_WAIT,
+                Ok(Ended::JoinedAgain) => {}
                 Err(error) => {
                     if self.links.status.borrow().connected {
                         wait = FIRST_WAIT;
                     }
-                    self.say_disconnected(controller, &format!("{error:#}"));
+                    if self.desk.joins_at_will() && error.is::<JoinError>() {
+                        longest = LONGEST_WAIT_REFUSED;
+                    }
+                    if self.leave(&controller, &error) {
+                        wait = FIRST_WAIT;
+                    }
                 }
             }
             // Full jitter: agents that lost one controller together must not return together.
             let pause = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             tokio::time::sleep(pause).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(longest);
         }
     }
 
-    fn say_disconnected(&self, controller: &str, message: &str) {
+    /// Says why there is no connection, and turns to the next controller: true where that is a leader just named.
+    fn leave(&mut self, controller: &str, error: &anyhow::Error) -> bool {
+        let leader = error.downcast_ref::<Elsewhere>().map(|elsewhere| elsewhere.leader);
+        let follows = leader.is_some_and(|leader| self.doors.follow(leader, Instant::now()));
+        if leader.is_none() {
+            self.doors.failed(Instant::now());
+        }
+        let message = format!("{error:#}");
         let changed = self.links.status.send_if_modified(|status| {
             let changed = status.connected || status.message != message;
             status.connected = false;
             controller.clone_into(&mut status.controller);
-            message.clone_into(&mut status.message);
+            status.message.clone_from(&message);
             changed
         });
-        if changed {
-            warn!(controller, "not connected: {message}");
+        match (changed, follows) {
+            (true, true) => info!(controller, "following to the leader: {message}"),
+            (true, false) => warn!(controller, "not connected: {message}"),
+            (false, _) => {}
         }
+        follows
     }
 
     /// Connects, joins where needed, and keeps the stream until it ends.
@@ -147,61 +160,18 @@ impl Client {
             status.address = Some(address.ip());
             changed
         });
-        let login = self.login(address).await?;
+        let login = self.desk.login(address).await?;
         let channel = connect::controller(address, Arc::clone(&login.tls)).await?;
-        let from = source::towards(address);
-        let ended = self.watch(controller, channel, &login.identity, from).await;
-        if ended.as_ref().is_err_and(|error| error.is::<Refused>()) && self.has_new_token() {
-            info!("the identity is refused and there is a new token: joining again");
-            self.join(address).await?;
-            return Ok(Ended::Renewed);
+        let ended = self.watch(controller, channel, &login, source::towards(address)).await;
+        if self.links.status.borrow().connected {
+            self.doors.answered();
+        }
+        if ended.as_ref().is_err_and(|error| error.is::<Refused>()) && self.desk.can_join_again() {
+            info!("the identity is refused: joining again with the token at hand");
+            self.desk.join(address).await?;
+            return Ok(Ended::JoinedAgain);
         }
         ended
-    }
-
-    /// What was used last, unless another identity is stored by now.
-    async fn login(&mut self, address: SocketAddr) -> anyhow::Result<Arc<Login>> {
-        let usable =
-            |login: &&Arc<Login>| self.vault.holds(&login.identity) && !login.identity.is_over(SystemTime::now());
-        if let Some(login) = self.login.as_ref().filter(usable) {
-            return Ok(Arc::clone(login));
-        }
-        let identity = self.identity(address).await?;
-        let login = Arc::new(Login { tls: tls::for_identity(&identity)?, identity });
-        self.login = Some(Arc::clone(&login));
-        Ok(login)
-    }
-
-    /// The stored identity, or one that the token buys.
-    async fn identity(&self, address: SocketAddr) -> anyhow::Result<Identity> {
-        match self.vault.load()? {
-            Some(identity) if !identity.is_over(SystemTime::now()) => Ok(identity),
-            Some(_) if !self.has_new_token() => {
-                anyhow::bail!("the certificate of node {} has ended: join again with a new token", self.node)
-            }
-            _ => self.join(address).await,
-        }
-    }
-
-    fn has_new_token(&self) -> bool {
-        let token = self.token_file.as_deref().and_then(|path| JoinToken::read(path).ok());
-        token.is_some_and(|token| self.vault.token_id().as_deref() != Some(token.id()))
-    }
-
-    async fn join(&self, address: SocketAddr) -> anyhow::Result<Identity> {
-        let path = self.token_file.as_deref().with_context(|| {
-            format!("node {} has no certificate yet: give a join token with --token-file", self.node)
-        })?;
-        let token = JoinToken::read(path)?;
-        let channel = connect::controller(address, tls::for_fingerprint(token.ca_fingerprint())).await?;
-        match join::join(channel, &self.node, &token, &self.vault).await {
-            Ok(identity) => {
-                info!(node = %self.node, "joined");
-                Ok(identity)
-            }
-            Err(JoinError::Other(error)) => Err(error),
-            Err(refused) => Err(refused.into()),
-        }
     }
 
     /// Keeps a stream of `channel`, whose connection is from the address `from`, until it ends.
@@ -209,7 +179,7 @@ impl Client {
         &self,
         controller: &str,
         channel: Channel,
-        identity: &Identity,
+        login: &Login,
         from: Option<IpAddr>,
     ) -> anyhow::Result<Ended> {
         let (sender, receiver) = mpsc::channel(4);
@@ -217,7 +187,9 @@ impl Client {
         let mut client = MembershipServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         let mut stream =
             client.watch(ReceiverStream::new(receiver)).await.map_err(|status| ended(&status))?.into_inner();
-        let renewal = tokio::time::sleep(identity.renew_in(SystemTime::now()));
+        // A little early, and not all at once.
+        let due = login.identity.renew_in(SystemTime::now()).mul_f64(0.9 + fastrand::f64() / 10.0);
+        let renewal = tokio::time::sleep(due);
         tokio::pin!(renewal);
         let mut snapshot = SnapshotBuilder::default();
         loop {
@@ -235,11 +207,16 @@ impl Client {
                     }
                     Changed::Report(report) => reporter.send(report).await?,
                 },
-                () = &mut renewal => {
-                    join::renew(channel, &self.node, &self.vault).await?;
-                    info!(node = %self.node, "certificate renewed");
-                    return Ok(Ended::Renewed);
-                }
+                () = &mut renewal => match self.desk.renew(channel.clone()).await {
+                    Ok(()) => return Ok(Ended::Renewed),
+                    // The API server may be away for a while; the controller ends the stream when the certificate does.
+                    Err(error) if self.desk.joins_at_will() => {
+                        warn!("the certificate is not renewed yet: {error:#}");
+                        let pause = RENEW_AGAIN.mul_f64(1.0 + fastrand::f64());
+                        renewal.as_mut().reset(tokio::time::Instant::now() + pause);
+                    }
+                    Err(error) => return Err(error),
+                },
             }
         }
     }
@@ -295,104 +272,24 @@ fn connected(status: &mut ConnectionStatus, controller: &str) -> bool {
 }
 
 fn ended(status: &tonic::Status) -> anyhow::Error {
+    if let Some(elsewhere) = Elsewhere::of(status) {
+        return elsewhere.into();
+    }
     let message = status.message().to_owned();
     match status.code() {
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Refused(message).into(),
-        code => anyhow::anyhow!("the stream ended: {code}: {message}"),
+        code => match tls_alert(status) {
+            Some(alert) => Refused(alert).into(),
+            None => anyhow::anyhow!("the stream ended: {code}: {message}"),
+        },
     }
 }
 
-/// What the engine's channels ask of the stream.
-enum Changed {
-    Report(v1::Report),
-    Resync,
-}
-
-/// Sends the Hello, then whatever changed in this node's standing.
-struct Reporter {
-    held: watch::Receiver<Held>,
-    facts: watch::Receiver<Option<Facts>>,
-    standing: watch::Receiver<Standing>,
-    cleaned_up: watch::Receiver<bool>,
-    sender: mpsc::Sender<v1::WatchRequest>,
-    sent: Standing,
-    resyncs: u64,
-    /// The digest in the Hello.
-    told: Option<Digest>,
-}
-
-impl Reporter {
-    /// Waits until the facts are known and queues the Hello and a first report.
-    async fn new(node: &NodeName, links: &Links, sender: mpsc::Sender<v1::WatchRequest>) -> anyhow::Result<Self> {
-        let (mut held, mut facts, mut standing) = (links.held.clone(), links.facts.clone(), links.standing.clone());
-        let known =
-            facts.wait_for(Option::is_some).await.context("the engine has ended")?.as_ref().map(v1::Facts::from);
-        facts.mark_unchanged();
-        let holds = held.borrow_and_update().clone();
-        let hello = v1::Hello {
-            node: node.to_string(),
-            revision: holds.revision.map(Into::into),
-            digest: holds.digest.map(|digest| digest.octets().to_vec()).unwrap_or_default(),
-            facts: known,
-        };
-        let sent = standing.borrow_and_update().clone();
-        let mut cleaned_up = links.cleaned_up.clone();
-        let is_cleaned_up = *cleaned_up.borrow_and_update();
-        let (resyncs, told) = (holds.resyncs, holds.digest);
-        let mut reporter = Self { held, facts, standing, cleaned_up, sender, sent, resyncs, told };
-        reporter.queue(Sent::Hello(hello)).await?;
-        let first = v1::Report {
-            applied: reporter.sent.applied.map(Into::into),
-            facts: None,
-            health: Some(reporter.sent.health.clone()),
-            cleaned_up: is_cleaned_up,
-        };
-        reporter.send(first).await?;
-        Ok(reporter)
-    }
-
-    /// Waits for something to say. Cancel safe: nothing is taken before it is returned.
-    async fn changed(&mut self) -> anyhow::Result<Changed> {
-        let over = "the engine has ended";
-        loop {
-            tokio::select! {
-                result = self.held.changed() => {
-                    result.context(over)?;
-                    if self.held.borrow_and_update().resyncs != self.resyncs {
-                        return Ok(Changed::Resync);
-                    }
-                }
-                result = self.facts.changed() => {
-                    result.context(over)?;
-                    let facts = self.facts.borrow_and_update().as_ref().map(v1::Facts::from);
-                    return Ok(Changed::Report(v1::Report { facts, ..Default::default() }));
-                }
-                result = self.standing.changed() => {
-                    result.context(over)?;
-                    let now = self.standing.borrow_and_update().clone();
-                    let report = v1::Report {
-                        applied: (now.applied != self.sent.applied).then_some(now.applied).flatten().map(Into::into),
-                        facts: None,
-                        health: (now.health != self.sent.health).then(|| now.health.clone()),
-                        cleaned_up: false,
-                    };
-                    self.sent = now;
-                    return Ok(Changed::Report(report));
-                }
-                Ok(()) = self.cleaned_up.changed() => {
-                    let cleaned_up = *self.cleaned_up.borrow_and_update();
-                    return Ok(Changed::Report(v1::Report { cleaned_up, ..Default::default() }));
-                }
-            }
-        }
-    }
-
-    async fn send(&mut self, report: v1::Report) -> anyhow::Result<()> {
-        self.queue(Sent::Report(report)).await
-    }
-
-    async fn queue(&mut self, message: Sent) -> anyhow::Result<()> {
-        let request = v1::WatchRequest { message: Some(message) };
-        self.sender.send(request).await.context("the stream to the controller has ended")
+/// What the controller's TLS said of our certificate: with TLS 1.3 that comes after the handshake, as a broken connection.
+fn tls_alert(error: &dyn std::error::Error) -> Option<String> {
+    let text = error.to_string();
+    match text.find("received fatal alert") {
+        Some(at) => Some(text[at..].to_owned()),
+        None => error.source().and_then(tls_alert),
     }
 }

@@ -1,7 +1,7 @@
 //! TLS towards the controller.
 //!
-//! Owns whom the agent trusts: before it joined, a chain that holds the certificate of its token's fingerprint; from
-//! then on the authority it got. The controller's name is fixed, whatever address it is reached by.
+//! Owns whom the agent trusts: the authorities it is given; or, with a join token, a chain that holds the certificate of the
+//! token's fingerprint, and from then on the authority it got. The controller's name is fixed, whatever address it is reached by.
 
 use std::sync::Arc;
 
@@ -25,17 +25,31 @@ const SESSIONS: usize = 8;
 
 /// The configuration of a node that has its identity. It remembers sessions: who keeps it connects again at a fraction
 /// of the cost, for itself and for a controller that all its agents come back to at once.
-pub(super) fn for_identity(identity: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(identity.ca.clone())
-        .context("the authority's certificate cannot be used; join again with a new token")?;
+pub(super) fn for_identity(
+    identity: &Identity,
+    trusted: &[CertificateDer<'static>],
+) -> anyhow::Result<Arc<ClientConfig>> {
     let mut config = tls_builder()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(trusted)?)
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key())
         .context("the node's certificate and key cannot be used; join again with a new token")?;
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     Ok(for_http2(config))
+}
+
+/// The configuration of a node that has no identity yet, and knows the authorities.
+pub(super) fn for_authorities(trusted: &[CertificateDer<'static>]) -> anyhow::Result<Arc<ClientConfig>> {
+    Ok(for_http2(tls_builder().with_root_certificates(roots(trusted)?).with_no_client_auth()))
+}
+
+fn roots(trusted: &[CertificateDer<'static>]) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for authority in trusted {
+        roots.add(authority.clone()).context(
+            "an authority's certificate cannot be used; join again with a new token, or mend ConfigMap weft-ca",
+        )?;
+    }
+    Ok(roots)
 }
 
 /// The configuration of a node that has a token only.

@@ -16,7 +16,7 @@ use weft_core::{
 };
 use weft_proto::convert::Facts;
 
-use super::{Engine, FULL_LOOK, Problem, RETRY};
+use super::{Engine, FULL_LOOK, Problem, RETRY, Setup};
 use crate::kernel::{Failure, Kernel, KernelError, Scope, UnderlayQuery};
 
 /// So many times a pass reads and applies before it calls the rest a failure.
@@ -124,7 +124,9 @@ impl<K: Kernel> Engine<K> {
         let families = outer.map_or_else(|| Family::ALL.to_vec(), |outer| vec![outer]);
         let mut error = None;
         for outer in families {
-            let query = UnderlayQuery { interface: self.setup.interface, controller: self.controller, outer };
+            let Setup { interface, addresses, .. } = &self.setup;
+            let (interface, addresses) = (*interface, addresses.clone());
+            let query = UnderlayQuery { interface, addresses, controller: self.controller, outer };
             match self.kernel.underlay(&query).await {
                 Ok(underlay) => {
                     let facts = Facts {

@@ -7,6 +7,7 @@ mod state;
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -278,7 +279,8 @@ impl Kernel for FakeKernel {
     async fn underlay(&mut self, query: &UnderlayQuery) -> Result<Underlay, KernelError> {
         let underlay = self.inner().underlay.clone();
         let found = underlay.filter(|found| query.interface.is_none_or(|named| named == found.link));
-        let found = found.filter(|found| found.addresses.get(query.outer).is_some());
+        let known = |address: IpAddr| query.addresses.is_empty() || query.addresses.contains(&address);
+        let found = found.filter(|found| found.addresses.get(query.outer).is_some_and(|at| known(at.address())));
         found.ok_or_else(|| KernelError::NoUnderlay("the fake kernel was given none that fits".to_owned()))
     }
 

@@ -179,6 +179,7 @@ pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
     let query = |controller: Option<&str>, interface: Option<&str>| UnderlayQuery {
         controller: controller.map(ip),
         interface: interface.map(link),
+        addresses: Vec::new(),
         outer: Family::V4,
     };
     for (query, name, address) in [
@@ -199,4 +200,23 @@ pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
         error.to_string().contains("link eth1 (named in the configuration) has no lasting IPv6 address"),
         "{error}"
     );
+    let known = |addresses: &[&str], interface| UnderlayQuery {
+        addresses: addresses.iter().map(|text| ip(text)).collect(),
+        ..query(Some("203.0.113.9"), interface)
+    };
+    for (query, address) in [
+        (known(&["10.7.0.2"], None), "10.7.0.2/24"),
+        // The first that is here counts, whatever route leads to the controller.
+        (known(&["192.0.2.1", "10.7.0.1", "10.0.0.1"], None), "10.7.0.1/24"),
+        (known(&["10.7.0.2", "10.0.0.1"], Some("eth1")), "10.7.0.2/24"),
+    ] {
+        let found = kernel.underlay(&query).await.expect("an underlay");
+        let v4 = found.addresses.v4.map(|address| address.to_string());
+        assert_eq!((found.link, v4.as_deref()), (link("eth1"), Some(address)), "{query:?}");
+        assert_eq!(found.addresses.v6, None, "an address that nobody takes for this node's is not announced");
+    }
+    let error = kernel.underlay(&known(&["192.0.2.1"], None)).await.expect_err("not on this host");
+    assert!(error.to_string().contains("192.0.2.1") && error.to_string().contains("--node-ip"), "{error}");
+    let error = kernel.underlay(&known(&["10.0.0.1"], Some("eth1"))).await.expect_err("on another link");
+    assert!(error.to_string().contains("among those by which the cluster knows this node (10.0.0.1)"), "{error}");
 }

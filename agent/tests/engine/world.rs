@@ -106,6 +106,7 @@ impl World {
             node: member(1, true).name,
             device: link("weft0"),
             interface: None,
+            addresses: Vec::new(),
             last_good: LastGood::in_dir(&dir.0),
         };
         let out =

@@ -33,7 +33,19 @@ impl Place {
     }
 
     fn install(&self) -> Result<Installed> {
-        install(&self.bin(), &self.conf(), &self.binary(), Path::new("/run/weft/agent.sock"))
+        self.install_with(&[])
+    }
+
+    fn install_with(&self, chain: &[Chained]) -> Result<Installed> {
+        let (bin_dir, conf_dir, binary) = (self.bin(), self.conf(), self.binary());
+        let paths = CniPaths { bin_dir, conf_dir, binary, chain: chain.to_vec() };
+        install(&paths, Path::new("/run/weft/agent.sock"))
+    }
+
+    fn plugins(&self) -> Vec<String> {
+        let list: Value = serde_json::from_slice(&fs::read(self.conf().join(CONFLIST)).expect("read")).expect("JSON");
+        let plugins = list["plugins"].as_array().expect("a list").iter();
+        plugins.map(|plugin| plugin["type"].as_str().expect("a type").to_owned()).collect()
     }
 
     fn files(&self, directory: &Path) -> Vec<String> {
@@ -111,4 +123,25 @@ fn removes_ours_and_only_ours() {
         .expect("an operator chains a plugin");
     assert_eq!(remove(&place.bin(), &place.conf()).expect("remove").len(), 1);
     assert_eq!(place.files(&place.conf()).len(), 2);
+}
+
+#[test]
+fn chains_what_is_there_and_names_what_is_not() {
+    let place = Place::new();
+    fs::create_dir_all(place.bin()).expect("create");
+    fs::write(place.bin().join("bandwidth"), b"").expect("write");
+    let chain = [Chained::Portmap, Chained::Bandwidth];
+    let warnings = place.install_with(&chain).expect("install").warnings;
+    assert!(matches!(&warnings[..], [one] if one.contains("portmap") && one.contains("hostPorts")), "{warnings:?}");
+    assert_eq!(place.plugins(), [BINARY, "bandwidth"]);
+
+    fs::write(place.bin().join("portmap"), b"").expect("write");
+    let installed = place.install_with(&chain).expect("again");
+    assert_eq!((installed.written, installed.warnings), (vec![place.conf().join(CONFLIST)], Vec::new()));
+    assert_eq!(place.plugins(), [BINARY, "portmap", "bandwidth"]);
+
+    assert_eq!(remove(&place.bin(), &place.conf()).expect("remove"), Vec::<String>::new());
+    assert!(place.files(&place.conf()).is_empty(), "what we chained is ours");
+    assert!(!place.files(&place.bin()).iter().any(|name| name == BINARY));
+    assert_eq!(place.files(&place.bin()).len(), 2, "the binaries of others stay");
 }

@@ -25,6 +25,9 @@ use crate::kernel::{KernelError, UnderlayQuery};
 const NOWHERE_V4: [[u8; 4]; 3] = [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1]];
 const NOWHERE_V6: [u16; 8] = [0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 1];
 
+/// Where a link's index is asked for: the addresses of all.
+const ANY_LINK: u32 = 0;
+
 /// The link and how it was found.
 struct Choice {
     link: Link,
@@ -38,7 +41,8 @@ impl Netlink {
         self.refresh_links().await?;
         let mut choice = match query.interface {
             Some(name) => self.named_link(name)?,
-            None => self.routed_link(query).await?,
+            None if query.addresses.is_empty() => self.routed_link(query).await?,
+            None => self.addressed_link(query).await?,
         };
         if choice.source.is_none_or(|source| Family::of(source) != query.outer) {
             choice.source = self.source_by_default(query.outer, choice.link.index).await?;
@@ -47,10 +51,12 @@ impl Netlink {
         for family in Family::ALL {
             found.extend(self.link_addresses(family, choice.link.index).await?);
         }
+        // What others do not take for an address of this node is not announced as one.
+        found.retain(|found| query.addresses.is_empty() || query.addresses.contains(&found.address));
         let addresses =
             PerFamily { v4: best(&found, Family::V4, choice.source), v6: best(&found, Family::V6, choice.source) };
         if addresses.get(query.outer).is_none() {
-            return Err(no_address(&choice, query.outer));
+            return Err(no_address(&choice, query));
         }
         let by_router_advertisement = self.is_advertised(&choice.link, &found).await?;
         Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, by_router_advertisement })
@@ -63,6 +69,26 @@ impl Netlink {
             let text = format!("link {name} is not there, or is Weft's own: name the link to the other nodes");
             KernelError::NoUnderlay(text)
         })
+    }
+
+    /// The link with the first of the node's addresses that is on any.
+    async fn addressed_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            found.extend(self.link_addresses(family, ANY_LINK).await?);
+        }
+        for wanted in &query.addresses {
+            let links = found.iter().filter(|found| found.address == *wanted);
+            let link = links.filter_map(|found| self.links.get(found.link)).find(|link| self.can_carry(link)).cloned();
+            if let Some(link) = link {
+                return Ok(Choice { link, how: format!("found by its address {wanted}"), source: Some(*wanted) });
+            }
+        }
+        Err(KernelError::NoUnderlay(format!(
+            "none of this node's addresses ({}) is on a link that could carry the tunnel: give it the address by which \
+             the cluster knows it (--node-address; on Kubernetes the kubelet's --node-ip)",
+            listed(&query.addresses)
+        )))
     }
 
     fn can_carry(&self, link: &Link) -> bool {
@@ -138,8 +164,8 @@ impl Netlink {
         let mut found: Vec<Address> = Vec::new();
         let sink = |part: Part<'_>| match part {
             Part::Object(payload) => {
-                let address = Address::read(payload).filter(|a| a.link == link && Family::of(a.address) == family);
-                found.extend(address);
+                let on_link = |found: &Address| link == ANY_LINK || found.link == link;
+                found.extend(Address::read(payload).filter(|a| on_link(a) && Family::of(a.address) == family));
             }
             Part::Again => found.clear(),
         };
@@ -203,12 +229,20 @@ fn is_usable(address: &Address) -> bool {
     address.global && !address.flags.intersects(unfit)
 }
 
-fn no_address(choice: &Choice, outer: Family) -> KernelError {
+fn no_address(choice: &Choice, query: &UnderlayQuery) -> KernelError {
+    let (name, how, outer) = (choice.link.name, &choice.how, query.outer);
+    let among = match query.addresses.as_slice() {
+        [] => String::new(),
+        known => format!(" among those by which the cluster knows this node ({})", listed(known)),
+    };
     KernelError::NoUnderlay(format!(
-        "link {} ({}) has no lasting {outer} address, and outer packets are {outer}: add one, or name another link \
-         (--interface)",
-        choice.link.name, choice.how
+        "link {name} ({how}) has no lasting {outer} address{among}, and outer packets are {outer}: add one, or name \
+         another link (--interface)"
     ))
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

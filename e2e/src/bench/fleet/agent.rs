@@ -15,7 +15,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
 };
-use weft_agent::controller::{Client, ConnectionStatus, Held, Links, Standing, Update};
+use weft_agent::controller::{Client, ConnectionStatus, Credentials, Held, Links, Standing, Update};
 use weft_core::{
     membership::View,
     types::{NodeName, Revision},
@@ -98,7 +98,7 @@ impl Agent {
             cleaned_up,
             status,
         };
-        let client = Client::new(name, vec![controller.to_owned()], None, state_dir, links)?;
+        let client = Client::new(name, vec![controller.to_owned()], Credentials::JoinToken(None), state_dir, links)?;
         let progress = Arc::new(Progress {
             began: Instant::now(),
             epoch: AtomicU64::new(0),

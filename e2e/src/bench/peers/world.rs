@@ -181,6 +181,7 @@ impl World {
             node: member(1, &[]).name,
             device: device(),
             interface: Some(LinkName::new(UPLINK)?),
+            addresses: Vec::new(),
             last_good: LastGood::in_dir(state),
         };
         let out =

@@ -1,0 +1,180 @@
+//! From options to a configuration.
+//!
+//! Owns the defaults and every rule, those between options included. Must never stop at the first problem.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use weft_core::types::{LinkName, NodeName};
+
+use super::{CniPaths, Config, Invalid, Options};
+use crate::{cni::install::Chained, controller::Credentials, pods::CACHED_RESULTS};
+
+/// Longer than any ADD takes, in seconds.
+const POD_GRACE: u64 = 120;
+
+impl Options {
+    /// Checks everything and reports every problem, after those already known.
+    pub(super) fn validate(mut self, mut problems: Problems) -> Result<Config, Invalid> {
+        let node = match &self.node {
+            Some(name) => problems.check("node", NodeName::new(name)),
+            None => problems.missing("node", "give this node's name with --node"),
+        };
+        let credentials = self.credentials(&mut problems);
+        let controllers = self.controllers(&credentials, &mut problems);
+        let device = problems.check("device", LinkName::new(self.device.as_deref().unwrap_or("weft0")));
+        let interface = self.interface.take().and_then(|name| problems.check("interface", LinkName::new(&name)));
+        let node_addresses = addresses(&self.node_addresses, &mut problems);
+        let metrics_listen = match self.metrics_listen.as_deref() {
+            Some("off") => None,
+            text => problems.check("metricsListen", parse_listen(text.unwrap_or("127.0.0.1:7889"))),
+        };
+        let chain = chain(&self.cni_chain, &mut problems);
+        let cni = (!self.no_cni).then(|| CniPaths {
+            bin_dir: self.cni_bin_dir.unwrap_or_else(|| "/opt/cni/bin".into()),
+            conf_dir: self.cni_conf_dir.unwrap_or_else(|| "/etc/cni/net.d".into()),
+            binary: self.cni_binary.unwrap_or_else(sibling_plugin),
+            chain,
+        });
+        match (node, device, problems.0.is_empty()) {
+            (Some(node), Some(device), true) => Ok(Config {
+                node,
+                controllers,
+                credentials,
+                node_addresses,
+                sysctl_dir: self.sysctl_dir.unwrap_or_else(|| "/proc/sys".into()),
+                state_dir: self.state_dir.unwrap_or_else(|| "/var/lib/weft".into()),
+                socket: self.socket.unwrap_or_else(|| "/run/weft/agent.sock".into()),
+                device,
+                interface,
+                cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
+                pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
+                cni,
+                metrics_listen,
+                log_format: self.log_format.unwrap_or_default(),
+            }),
+            _ => Err(Invalid(problems.0)),
+        }
+    }
+
+    fn credentials(&mut self, problems: &mut Problems) -> Credentials {
+        let (token, authorities) = (self.service_account_token_file.take(), self.ca_file.take());
+        match (token, authorities) {
+            (Some(token), Some(authorities)) => {
+                if self.token_file.is_some() {
+                    problems
+                        .say("tokenFile", "a node joins with a ServiceAccount token or a join token: leave one out");
+                }
+                return Credentials::ServiceAccount { token, authorities };
+            }
+            (Some(_), None) => {
+                problems.say("serviceAccountTokenFile", "whom to show the token is not known: give --ca-file too");
+            }
+            (None, Some(_)) => {
+                problems.say("caFile", "is for ServiceAccount tokens only: give --service-account-token-file too");
+            }
+            (None, None) => {}
+        }
+        Credentials::JoinToken(self.token_file.take())
+    }
+
+    fn controllers(&mut self, credentials: &Credentials, problems: &mut Problems) -> Vec<String> {
+        let mut controllers = std::mem::take(&mut self.controllers);
+        if controllers.is_empty() && matches!(credentials, Credentials::ServiceAccount { .. }) {
+            let variable = |name: &str| std::env::var(name).ok();
+            let found = service(variable("WEFT_CONTROLLER_SERVICE_HOST"), variable("WEFT_CONTROLLER_SERVICE_PORT"));
+            controllers.extend(found);
+        }
+        if controllers.is_empty() {
+            problems.say("controller", "is missing; give its address with --controller HOST:PORT");
+        }
+        for address in &controllers {
+            problems.check(&format!("controller {address:?}"), check_address(address));
+        }
+        controllers
+    }
+}
+
+/// Collects problems, so that all are told.
+#[derive(Default)]
+pub(super) struct Problems(pub(super) Vec<String>);
+
+impl Problems {
+    fn check<T, E: fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.say(field, &error.to_string())).ok()
+    }
+
+    fn missing<T>(&mut self, field: &str, remedy: &str) -> Option<T> {
+        self.say(field, &format!("is missing; {remedy}"));
+        None
+    }
+
+    fn say(&mut self, field: &str, problem: &str) {
+        self.0.push(format!("{field}: {problem}"));
+    }
+}
+
+/// HOST:PORT of a Service as Kubernetes writes it into a container's environment: IPv6 without brackets there.
+fn service(host: Option<String>, port: Option<String>) -> Option<String> {
+    let (host, port) = (host?, port?);
+    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+fn check_address(text: &str) -> Result<(), String> {
+    let wrong = || "is not HOST:PORT; IPv6 addresses stand in brackets, such as [2001:db8::1]:7887".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    match port.parse::<u16>() {
+        Ok(1..) if !host.is_empty() && !bare_v6 => Ok(()),
+        _ => Err(wrong()),
+    }
+}
+
+fn addresses(texts: &[String], problems: &mut Problems) -> Vec<IpAddr> {
+    let remedy = "give an address without a prefix, such as 10.0.0.1 or 2001:db8::1";
+    let read = |text: &String| text.parse().map_err(|_| format!("{text:?} is no address: {remedy}"));
+    // A variable that is there and empty says nothing.
+    texts.iter().filter(|text| !text.is_empty()).filter_map(|text| problems.check("nodeAddress", read(text))).collect()
+}
+
+fn chain(names: &[String], problems: &mut Problems) -> Vec<Chained> {
+    let mut seen = BTreeSet::new();
+    let mut chain = Vec::new();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        if seen.insert(name) {
+            chain.extend(problems.check("cniChain", name.parse::<Chained>()));
+        } else {
+            problems.say("cniChain", &format!("{name}: is named twice; once is enough"));
+        }
+    }
+    chain
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not ADDRESS:PORT, such as 127.0.0.1:7889, or `off`"))
+}
+
+fn sibling_plugin() -> PathBuf {
+    let beside = |path: PathBuf| path.with_file_name("weft-cni");
+    std::env::current_exe().map_or_else(|_| "weft-cni".into(), beside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_an_address_of_either_family() {
+        let of = |host: &str| service(Some(host.to_owned()), Some("7887".to_owned())).expect("both are there");
+        for (host, address) in [("10.96.0.9", "10.96.0.9:7887"), ("fd00:96::9", "[fd00:96::9]:7887")] {
+            assert_eq!(of(host), address);
+            assert_eq!(check_address(address), Ok(()));
+        }
+        assert_eq!(service(Some("10.96.0.9".to_owned()), None), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! Keeps the CNI plugin and its configuration in place for as long as the agent runs.
+//!
+//! Owns when: first once the data plane was read back complete, because a configuration in place is what tells the runtime
+//! that pods can come; then now and then, because somebody may remove files or bring a plugin that was missing. Must never
+//! put anything back after it was told to remove it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tracing::{error, info, warn};
+
+use crate::{
+    cni::install::{self, Installed},
+    config::CniPaths,
+    engine::Status,
+};
+
+/// Nobody tells us when files change.
+const PERIOD: Duration = Duration::from_secs(300);
+
+/// The plugin's files on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Installer {
+    files: Arc<Files>,
+    warnings: watch::Sender<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Files {
+    paths: CniPaths,
+    socket: PathBuf,
+    /// False once they are to be gone. Held while files change, so that an installation under way comes first.
+    wanted: Mutex<bool>,
+}
+
+impl Installer {
+    /// Of these files; the configuration will name `socket`.
+    pub(crate) fn new(paths: CniPaths, socket: PathBuf) -> Self {
+        let files = Arc::new(Files { paths, socket, wanted: Mutex::new(true) });
+        Self { files, warnings: watch::Sender::default() }
+    }
+
+    /// What an operator should know of the files.
+    pub(crate) fn warnings(&self) -> watch::Receiver<Vec<String>> {
+        self.warnings.subscribe()
+    }
+
+    /// Runs until the task is dropped.
+    pub(crate) async fn run(self, mut status: watch::Receiver<Status>) {
+        let complete = |status: &Status| status.ready && status.pod_mtu.is_some() && !status.pod_cidrs.is_empty();
+        while status.wait_for(complete).await.is_ok() {
+            let files = Arc::clone(&self.files);
+            match spawn_blocking(move || files.install()).await {
+                Ok(Ok(Some(installed))) => self.tell(installed),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => self.warn(vec![format!("the CNI plugin cannot be installed: {error:#}")]),
+                Err(error) => error!("the CNI plugin cannot be installed: {error}"),
+            }
+            sleep(PERIOD).await;
+        }
+    }
+
+    /// Removes the files, and puts them back never again. Blocking.
+    ///
+    /// # Errors
+    /// Where a file of ours cannot be removed. What is not ours is a warning.
+    #[allow(dead_code, reason = "for the controller's order to clean up")]
+    pub(crate) fn remove(&self) -> anyhow::Result<Vec<String>> {
+        let mut wanted = self.files.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted = false;
+        install::remove(&self.files.paths.bin_dir, &self.files.paths.conf_dir)
+    }
+
+    fn tell(&self, installed: Installed) {
+        if !installed.written.is_empty() {
+            let files: Vec<_> = installed.written.iter().map(|path| path.display().to_string()).collect();
+            info!(files = files.join(", "), "the CNI plugin is installed: pods can come");
+        }
+        self.warn(installed.warnings);
+    }
+
+    /// Logs what is new; the rest is known.
+    fn warn(&self, warnings: Vec<String>) {
+        let before = self.warnings.borrow().clone();
+        warnings.iter().filter(|warning| !before.contains(warning)).for_each(|warning| warn!("{warning}"));
+        self.warnings.send_replace(warnings);
+    }
+}
+
+impl Files {
+    fn install(&self) -> anyhow::Result<Option<Installed>> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *wanted { install::install(&self.paths, &self.socket).map(Some) } else { Ok(None) }
+    }
+}
