@@ -5,11 +5,13 @@
 //! here.
 
 mod actor;
+mod admit;
 mod announce;
 mod cleanup;
 mod commands;
 mod facts;
 mod join;
+mod nodes;
 mod paths;
 mod peers;
 mod quarantine;
@@ -29,7 +31,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 use weft_core::{
-    alloc::{Pool, Usage},
+    alloc::{PoolRule, Usage},
     settings::Settings,
     types::{NodeName, Revision},
 };
@@ -37,6 +39,7 @@ use weft_proto::{convert::Facts, v1};
 
 pub(crate) use actor::start;
 pub(crate) use cleanup::CleanUpStanding;
+pub(crate) use nodes::{Admission, Admitted, AllNodes, NodeSeen};
 pub use refusal::Refusal;
 pub(crate) use registry::RegistryError;
 
@@ -51,8 +54,10 @@ use crate::{
 pub(crate) struct Rules {
     /// What all nodes share.
     pub(crate) settings: Settings,
-    /// Where pod CIDRs come from.
-    pub(crate) pools: Vec<Pool>,
+    /// Where pod CIDRs come from, and for which nodes.
+    pub(crate) pools: Vec<PoolRule>,
+    /// How nodes become members.
+    pub(crate) admission: Admission,
     /// An agent that has not acknowledged for this long is disconnected.
     pub(crate) acknowledge_timeout: Duration,
     /// After a start, quarantined CIDRs stay there for at least this long, for agents that are still reconnecting.
@@ -142,6 +147,7 @@ enum Command {
     Disconnect(NodeName, u64),
     AddToken(TokenRecord, Reply<()>),
     DeleteNode(NodeName, Reply<Revision>),
+    Node(nodes::NodeCommand),
     Peers(Reply<Arc<Vec<v1::Peer>>>),
     Status(Reply<Status>),
     /// From now on every agent is to clean up, or none is.
@@ -157,6 +163,8 @@ pub(crate) struct Cluster {
     fanout: Arc<Fanout>,
     /// Rises whenever the peer list may have changed.
     peers_version: watch::Receiver<u64>,
+    /// Rises whenever pod CIDRs became free.
+    freed: watch::Receiver<u64>,
     next_session: Arc<AtomicU64>,
 }
 

@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
     peers: Family<StateLabel, Gauge>,
     pool_cidrs: Family<PoolLabel, Gauge<u64, AtomicU64>>,
     joins: Family<ResultLabel, Counter>,
+    admissions: Family<ResultLabel, Counter>,
     renewals: Family<ResultLabel, Counter>,
     handshakes: Family<ResultLabel, Counter>,
     streams_ended: Family<ResultLabel, Counter>,
@@ -52,6 +53,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn join(&self, result: &'static str) {
         self.joins.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// A Node of Kubernetes was taken in, or could not be as it is.
+    pub(crate) fn admission(&self, result: &'static str) {
+        self.admissions.get_or_create(&ResultLabel { result }).inc();
     }
 
     pub(crate) fn renewal(&self, result: &'static str) {
@@ -100,6 +106,11 @@ impl Metrics {
         registry.register("peers", "Nodes by state", self.peers.clone());
         registry.register("pool_cidrs", "Pod CIDRs of a pool by state", self.pool_cidrs.clone());
         registry.register("joins", "Join requests", self.joins.clone());
+        registry.register(
+            "node_admissions",
+            "Looks at Nodes that changed a member or were refused",
+            self.admissions.clone(),
+        );
         registry.register("certificate_renewals", "Renewals of node certificates", self.renewals.clone());
         registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
         registry.register("streams_ended", "Streams of agents that ended or were refused", self.streams_ended.clone());

@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     clock::SystemClock,
-    cluster::{self, Cluster, Rules},
+    cluster::{self, Admission, Cluster, Rules},
     config::{Config, StoreLocation},
     descriptors, http, init,
     metrics::Metrics,
@@ -75,7 +75,8 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     let (grpc, http) = (listener.local_addr()?, http_listener.local_addr()?);
     let rules = Rules {
         settings: config.settings.clone(),
-        pools: config.pools.iter().map(|rule| rule.pool).collect(),
+        pools: config.pools.clone(),
+        admission: Admission::Tokens,
         acknowledge_timeout: config.acknowledge_timeout,
         reconnect_grace: config.reconnect_grace,
         coalesce: config.coalesce_window,

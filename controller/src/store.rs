@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 pub use self::{
     memory::{Failure, MemoryStore},
-    records::{Binding, Life, NodeRecord, Quarantined, TokenId, TokenRecord},
+    records::{Binding, Held, Life, NodeRecord, Quarantined, TokenId, TokenRecord},
     redb::RedbStore,
 };
 use weft_core::{
@@ -36,6 +36,10 @@ pub struct Stored {
     pub quarantine: Vec<Quarantined>,
     /// Names that were deleted, with the life that ended.
     pub lives: Vec<Life>,
+    /// Pod CIDRs claimed for nodes that are not among [`Self::nodes`], left by a write that was cut short.
+    pub held: Vec<Held>,
+    /// Nodes whose records cannot be read. They are members all the same: what is known of them from before counts.
+    pub unreadable: Vec<NodeName>,
 }
 
 /// One change of the store.
@@ -61,6 +65,16 @@ pub enum Write {
     Life(Life),
     /// Forgets it, because a newer life began.
     RemoveLife(NodeName),
+}
+
+impl Write {
+    /// The pod CIDR that it lets out of quarantine.
+    pub(crate) const fn freed(&self) -> Option<PodCidr> {
+        match self {
+            Self::RemoveQuarantine(cidr) => Some(*cidr),
+            _ => None,
+        }
+    }
 }
 
 /// Why a store could not do what it was asked.
@@ -117,7 +131,12 @@ pub trait Store: Send + Sync + 'static {
     /// Reads everything, in one consistent view.
     fn load(&self) -> BoxFuture<'_, Result<Stored, StoreError>>;
 
-    /// Writes all of a batch or none of it, and answers once it would survive a loss of power. After an error it is
-    /// unknown which of the two happened: load again before acting again.
+    /// Writes a batch, of which the last word about a record counts, and answers once it would survive a loss of power.
+    ///
+    /// After an error it is unknown what was written: load again before acting again. A store with transactions has
+    /// written all or nothing then. One without them may have written a part, and orders its writes such that each part
+    /// is safe: what the next [`Self::load`] answers gives no pod CIDR to two nodes, frees none that somebody may still
+    /// route to, and loses no node; a batch that was cut short looks as if it had not begun, but for CIDRs that are
+    /// [held](Stored::held) or in quarantine.
     fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 }

@@ -21,7 +21,7 @@ use weft_core::{
 };
 
 use super::{
-    Cluster, Command, Refusal, Rules, StartError,
+    Admission, Cluster, Command, Refusal, Rules, StartError,
     cleanup::CleanUp,
     peers::PeerTable,
     registry::{Changed, Registry},
@@ -75,6 +75,10 @@ pub(super) struct Actor {
     pub(super) peers: PeerTable,
     /// When in this term the departure of a quarantined CIDR's owner was announced.
     pub(super) released: HashMap<PodCidr, u64>,
+    /// Members whose records could not be read.
+    pub(super) rewrite: BTreeSet<NodeName>,
+    /// Rises whenever pod CIDRs became free.
+    pub(super) freed: watch::Sender<u64>,
     pub(super) started: Instant,
     pub(super) started_unix_ms: i64,
     /// While every agent is to clean up.
@@ -94,9 +98,10 @@ pub(crate) async fn start(
 ) -> Result<(Cluster, JoinHandle<Result<(), StoreError>>), StartError> {
     let (version, peers_version) = watch::channel(0);
     let actor = Actor::begin(store, rules, metrics, clock, version).await?;
+    let freed = actor.freed.subscribe();
     let (sender, commands) = mpsc::channel(4096);
     let fanout = Arc::clone(&actor.fanout);
-    let cluster = Cluster { commands: sender, fanout, peers_version, next_session: Arc::default() };
+    let cluster = Cluster { commands: sender, fanout, peers_version, freed, next_session: Arc::default() };
     Ok((cluster, tokio::spawn(actor.run(commands))))
 }
 
@@ -113,9 +118,12 @@ impl Actor {
         let started_unix_ms = clock.unix_ms();
         // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
         let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
-        let mut registry = Registry::new(stored, &rules.pools, |_| Revision::new(epoch, 0))?;
+        let mut registry = Registry::new(stored, &rules.pools, rules.admission, |_| Revision::new(epoch, 0))?;
         let mut writes = vec![Write::Epoch(epoch), Write::Settings(rules.settings.clone())];
-        writes.extend(registry.complete());
+        registry.from_nodes.outer = Some(rules.settings.outer);
+        if rules.admission == Admission::Tokens {
+            writes.extend(registry.complete());
+        }
         store.commit(writes).await?;
         let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());
         let fanout = Arc::new(Fanout::new(log));
@@ -133,6 +141,8 @@ impl Actor {
             epoch,
             peers: PeerTable::new(version),
             released: HashMap::new(),
+            rewrite: BTreeSet::new(),
+            freed: watch::channel(0).0,
             started,
             started_unix_ms,
             cleaning: None,
@@ -176,6 +186,7 @@ impl Actor {
 
     fn handle(&mut self, command: Command, batch: &mut Batch) {
         match command {
+            Command::Join(ask, reply) if self.follows_nodes() => self.refuse_tokens(&ask.node, reply),
             Command::Join(ask, reply) => self.join(&ask, reply, batch),
             Command::Renewing(identity, reply) => {
                 let _gone = reply.send(self.registry.check(&identity, self.clock.unix_seconds()));
@@ -188,8 +199,11 @@ impl Actor {
             Command::Connect(ask, id, reply) => self.connect(ask, id, reply, batch),
             Command::Report(node, id, report, source) => self.report(&node, id, report, source, batch),
             Command::Disconnect(node, id) => self.disconnect(&node, id),
+            Command::AddToken(token, reply) if self.follows_nodes() => self.refuse_tokens(&token.node, reply),
             Command::AddToken(token, reply) => self.add_token(token, reply, batch),
+            Command::DeleteNode(name, reply) if self.follows_nodes() => self.refuse_tokens(&name, reply),
             Command::DeleteNode(name, reply) => self.delete_node(&name, reply, batch),
+            Command::Node(command) => self.node_command(command, batch),
             Command::Peers(reply) => drop(reply.send(Ok(self.peer_list()))),
             Command::Status(reply) => drop(reply.send(Ok(self.status()))),
             Command::CleanUp(is_on, reply) => {
@@ -205,6 +219,7 @@ impl Actor {
         self.close_overdue();
         let mut batch = Batch::default();
         self.end_quarantine(&mut batch);
+        self.repair(&mut batch);
         self.finish(batch).await?;
         self.refresh_peers();
         Ok(())

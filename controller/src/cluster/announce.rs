@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use weft_core::types::{NodeName, Revision};
+use weft_core::types::{NodeName, PodCidr, Revision};
 
 use super::{
     Refusal,
     actor::{Actor, Batch},
     registry::Registry,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, Stored, Write};
 
 /// What a publication costs for each stream, the agent's acknowledgement included: a wake-up and a frame each way. Windows
 /// grow by it, so that publications cannot overtake each other.
@@ -24,17 +24,20 @@ impl Actor {
     /// Writes a batch, then tells everybody. Fails only where the store cannot even be read after a failed write.
     pub(super) async fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
         let Batch { writes, touched, departed, done } = batch;
+        let freed: Vec<PodCidr> = writes.iter().filter_map(Write::freed).collect();
         let outcome = if writes.is_empty() { Ok(()) } else { self.store.commit(writes).await };
         let answer = match outcome {
             Ok(()) => {
+                self.released.retain(|cidr, _| !freed.contains(cidr));
                 for name in &touched {
                     self.announce(name);
                 }
                 for (name, cidrs) in departed {
                     let revision = self.fanout.revision();
                     for cidr in cidrs {
-                        self.registry.released(cidr, &name, revision);
-                        self.released.insert(cidr, revision.sequence);
+                        if self.registry.released(cidr, &name, revision) {
+                            self.released.insert(cidr, revision.sequence);
+                        }
                     }
                 }
                 Ok(())
@@ -62,7 +65,8 @@ impl Actor {
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
-        let stored = self.store.load().await?;
+        let mut stored = self.store.load().await?;
+        self.keep_unreadable(&mut stored);
         let present =
             |name: &NodeName| stored.nodes.iter().any(|node| node.member.name == *name && node.has_reported());
         for name in self.fanout.names().iter().filter(|name| !present(name)) {
@@ -73,12 +77,31 @@ impl Actor {
         }
         let now = self.fanout.revision();
         let released = |cidr: &_| self.released.get(cidr).map_or(now, |sequence| Revision::new(self.epoch, *sequence));
-        let rebuilt = Registry::new(stored, &self.rules.pools, released);
-        self.registry =
+        let rebuilt = Registry::new(stored, &self.rules.pools, self.rules.admission, released);
+        let rebuilt =
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
+        let before = std::mem::replace(&mut self.registry, rebuilt);
+        self.registry.from_nodes = before.from_nodes;
         self.close_strangers();
         self.peers.touch();
         Ok(())
+    }
+
+    /// A member whose record cannot be read is one still, as it was: its record is written again.
+    fn keep_unreadable(&mut self, stored: &mut Stored) {
+        for name in &stored.unreadable {
+            let Some(record) = self.registry.nodes.get(name) else { continue };
+            stored.held.retain(|held| held.owner != *name);
+            stored.nodes.push(record.clone());
+            self.rewrite.insert(name.clone());
+        }
+    }
+
+    /// Writes again what could not be read.
+    pub(super) fn repair(&mut self, batch: &mut Batch) {
+        for name in std::mem::take(&mut self.rewrite) {
+            batch.writes.extend(self.registry.nodes.get(&name).cloned().map(Write::Node));
+        }
     }
 
     /// Closes the streams of those that are no members any more.

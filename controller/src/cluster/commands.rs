@@ -35,7 +35,7 @@ impl Actor {
         }
     }
 
-    fn end_earlier_life(&mut self, node: &NodeName, current: u64) {
+    pub(super) fn end_earlier_life(&mut self, node: &NodeName, current: u64) {
         let held = self.sessions.get(node).map(|live| live.identity.incarnation).filter(|held| *held != current);
         if let Some(held) = held {
             self.sessions.close(node, || Refusal::StaleIdentity { node: node.clone(), held, current });

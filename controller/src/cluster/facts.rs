@@ -11,7 +11,7 @@ use weft_core::types::{Family, NodeName, PerFamily, UnderlayAddress};
 use weft_proto::convert::Facts;
 
 use super::{
-    Refusal,
+    Admission, Refusal,
     registry::{Changed, Registry, overlaps},
 };
 use crate::store::Write;
@@ -25,6 +25,7 @@ impl Registry {
         source: IpAddr,
         is_connected: impl Fn(&NodeName) -> bool,
     ) -> Result<Changed, Refusal> {
+        let facts = &self.of_its_node(name, facts)?;
         self.check_pools(name, facts)?;
         let losers = self.losers(name, facts, source, is_connected)?;
         let Some(node) = self.nodes.get(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
@@ -50,6 +51,31 @@ impl Registry {
         changed.touched.push(name.clone());
         self.nodes.insert(name.clone(), fresh);
         Ok(changed)
+    }
+
+    /// In Kubernetes the Node object knows the node's addresses. A family of which it lists none is left out, unless outer
+    /// packets are to be of it; an address that is not listed beside others of its family is refused.
+    fn of_its_node(&self, name: &NodeName, facts: &Facts) -> Result<Facts, Refusal> {
+        let mut facts = facts.clone();
+        let Admission::Nodes(_) = self.admission else { return Ok(facts) };
+        let Some(known) = self.from_nodes.addresses.get(name) else {
+            // Just after a change of leader the Nodes may not have been looked at yet; what is known already may stay.
+            let is_known = self.nodes.get(name).is_some_and(|node| node.member.underlay == facts.underlay);
+            return if is_known { Ok(facts) } else { Err(Refusal::NodeUnseen { node: name.clone() }) };
+        };
+        for family in Family::ALL {
+            let reported = facts.underlay.get_mut(family);
+            let Some(address) = reported.map(|reported| reported.address()) else { continue };
+            if known.contains(&address) {
+                continue;
+            }
+            if self.from_nodes.outer == Some(family) || known.iter().any(|known| Family::of(*known) == family) {
+                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(Refusal::AddressNotOfNode { node: name.clone(), address, known });
+            }
+            *reported = None;
+        }
+        Ok(facts)
     }
 
     fn check_pools(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {

@@ -88,11 +88,12 @@ impl Registry {
             },
             agent_version: String::new(),
             joined_unix_ms: now_ms,
+            node_uid: None,
         })
     }
 
     /// Derived from the name, so that a node that returns has the same one, and from a count where two names collide.
-    fn free_mac(&self, name: &NodeName) -> Mac {
+    pub(super) fn free_mac(&self, name: &NodeName) -> Mac {
         (0u64..)
             .map(|attempt| {
                 let hash =

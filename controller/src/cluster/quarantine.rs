@@ -3,7 +3,9 @@
 //! Owns the rule: after every connected agent has acknowledged the departure, and after a start not before those that
 //! are still reconnecting had time to do so. Must never shorten it because a pool is full.
 
-use weft_core::types::PodCidr;
+use std::collections::HashSet;
+
+use weft_core::types::{NodeName, PodCidr};
 
 use super::actor::{Actor, Batch};
 use crate::store::Write;
@@ -12,6 +14,7 @@ impl Actor {
     /// Lets go what everybody has let go.
     pub(super) fn end_quarantine(&mut self, batch: &mut Batch) {
         let due = self.due();
+        self.forget_departed(&due, batch);
         if due.is_empty() {
             return;
         }
@@ -24,8 +27,30 @@ impl Actor {
                     actor.registry.allocator.clear(&cidr);
                     actor.released.remove(&cidr);
                 }
+                actor.freed.send_modify(|freed| *freed += 1);
             }
         });
+    }
+
+    /// In Kubernetes a departed node is remembered for as long as one of its pod CIDRs is in quarantine: until then its
+    /// object shows what is waited for.
+    fn forget_departed(&mut self, due: &[PodCidr], batch: &mut Batch) {
+        if !self.follows_nodes() || self.registry.departing.is_empty() {
+            return;
+        }
+        let waiting: HashSet<&NodeName> = self
+            .registry
+            .allocator
+            .departed()
+            .filter(|(cidr, _)| !due.contains(cidr))
+            .map(|(_, owner)| owner)
+            .collect();
+        let forgotten: Vec<NodeName> =
+            self.registry.departing.iter().filter(|name| !waiting.contains(name)).cloned().collect();
+        for name in forgotten {
+            self.registry.departing.remove(&name);
+            batch.writes.push(Write::RemoveLife(name));
+        }
     }
 
     fn due(&self) -> Vec<PodCidr> {

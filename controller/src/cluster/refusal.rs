@@ -152,12 +152,110 @@ pub enum Refusal {
         /// Which node.
         node: NodeName,
     },
+    /// In Kubernetes: its Node object was not seen, or not taken in, by this controller yet.
+    #[error(
+        "node {node} is not known yet: there is no Node object of that name, or this controller has not taken it in yet; try again"
+    )]
+    NodeUnseen {
+        /// Which node.
+        node: NodeName,
+    },
+    /// In Kubernetes: what it says belongs to an earlier Node object of the same name.
+    #[error(
+        "node {node} was re-created since: its UID was {uid}, and is {current} now; delete its agent's pod, so that it gets a token of the new one"
+    )]
+    NodeReplaced {
+        /// Which node.
+        node: NodeName,
+        /// The UID that was named.
+        uid: String,
+        /// The UID it has.
+        current: String,
+    },
+    /// A Node object that cannot be used.
+    #[error("Node {node} is refused: {detail}")]
+    NodeInvalid {
+        /// Which node.
+        node: NodeName,
+        /// What is wrong with it, and what to do.
+        detail: String,
+    },
+    /// A pod CIDR that another allocator gave, and that is not of ours.
+    #[error(
+        "pod CIDR {cidr} of Node {node} is in none of the pools ({pools}): add a pool that covers it, or re-create the Node without it"
+    )]
+    CidrOutsidePools {
+        /// Which node.
+        node: NodeName,
+        /// Its pod CIDR.
+        cidr: PodCidr,
+        /// The pools, in one text.
+        pools: String,
+    },
+    /// A pod CIDR that another allocator gave, and that another node has.
+    #[error(
+        "pod CIDR {cidr} of Node {node} overlaps {held} of node {holder}: a Node's pod CIDRs cannot be changed, so re-create one of the two"
+    )]
+    CidrTaken {
+        /// Which node.
+        node: NodeName,
+        /// Its pod CIDR.
+        cidr: PodCidr,
+        /// Who has it.
+        holder: NodeName,
+        /// What that node has.
+        held: PodCidr,
+    },
+    /// Another allocator has not given it pod CIDRs yet.
+    #[error(
+        "Node {node} has no pod CIDR yet, and kube-controller-manager allocates them in this cluster (some Nodes have pod CIDRs that Weft did not give): if it does not, set nodeCidrs to weft"
+    )]
+    CidrsAwaited {
+        /// Which node.
+        node: NodeName,
+    },
+    /// An agent reports an address that Kubernetes does not know as its node's.
+    #[error(
+        "underlay address {address} of node {node} is not among the addresses of its Node object ({known}): choose another underlay link for its agent, or correct the kubelet's --node-ip"
+    )]
+    AddressNotOfNode {
+        /// Which node.
+        node: NodeName,
+        /// What its agent reports.
+        address: IpAddr,
+        /// What the Node object says, in one text.
+        known: String,
+    },
+    /// Membership follows the Node objects.
+    #[error(
+        "nodes come and go with their Node objects here, so there are no join tokens and node {node} cannot be deleted apart from its Node: use kubectl delete node {node}"
+    )]
+    NodesOfKubernetes {
+        /// Which node.
+        node: NodeName,
+    },
     /// The controller is on its way out.
     #[error("the controller is stopping: connect again, to another controller or to this one when it is back")]
     Stopping,
 }
 
 impl Refusal {
+    /// One CamelCase word for events and conditions.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::PoolsExhausted { .. } => "PoolsExhausted",
+            Self::NodeInvalid { .. } => "NodeInvalid",
+            Self::CidrOutsidePools { .. } => "CidrOutsidePools",
+            Self::CidrTaken { .. } => "CidrTaken",
+            Self::CidrsAwaited { .. } => "CidrsAwaited",
+            Self::AddressNotOfNode { .. } => "AddressNotOfNode",
+            Self::AddressInPool { .. } => "AddressInPool",
+            Self::AddressTaken { .. } | Self::AddressHeld { .. } => "AddressConflict",
+            Self::Store(_) => "StoreFailed",
+            _ => "Refused",
+        }
+    }
+
     /// One word for metrics.
     pub const fn label(&self) -> &'static str {
         match self {
@@ -177,6 +275,14 @@ impl Refusal {
             Self::Replaced { .. } => "replaced",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::Deleted { .. } => "deleted",
+            Self::NodeUnseen { .. } => "node_unseen",
+            Self::NodeReplaced { .. } => "node_replaced",
+            Self::NodeInvalid { .. } => "node_invalid",
+            Self::CidrOutsidePools { .. } => "cidr_outside_pools",
+            Self::CidrTaken { .. } => "cidr_taken",
+            Self::CidrsAwaited { .. } => "cidrs_awaited",
+            Self::AddressNotOfNode { .. } => "address_not_of_node",
+            Self::NodesOfKubernetes { .. } => "nodes_of_kubernetes",
             Self::CleaningUp { .. } => "cleaning_up",
             Self::CalledOff { .. } => "called_off",
             Self::Stopping => "stopping",

@@ -1,22 +1,22 @@
 //! What the store holds, indexed.
 //!
-//! Owns nodes, tokens, ended lives and the allocation of pod CIDRs; [`join`](super::join) and [`facts`](super::facts)
-//! change them. Each change is checked as a whole before anything is touched, and comes back as the writes that make it
+//! Owns nodes, tokens, ended lives and the allocation of pod CIDRs; [`join`](super::join), [`admit`](super::admit) and
+//! [`facts`](super::facts) change them. Each change is checked as a whole before anything is touched, and comes back as the writes that make it
 //! durable; where the store does not confirm them, the registry is built anew from what the store holds. Must never
 //! know who is connected, nor what time it is.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
 use weft_core::{
-    alloc::{Allocator, Pool, PoolError},
+    alloc::{Allocator, PoolError, PoolRule},
     membership::Member,
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
-use super::{NodeIdentity, Refusal};
+use super::{Admission, NodeIdentity, Refusal, admit::FromNodes};
 use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// What of the store contradicts the configuration, all of it.
@@ -31,7 +31,7 @@ pub(crate) enum RegistryError {
 }
 
 /// Acknowledged by nobody.
-const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
+pub(super) const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
 
 /// The durable part of the cluster's state.
 #[derive(Debug)]
@@ -44,6 +44,13 @@ pub(super) struct Registry {
     pub(super) addresses: HashMap<IpAddr, NodeName>,
     pub(super) macs: HashSet<Mac>,
     pub(super) pools: Vec<PodCidr>,
+    pub(super) rules: Vec<PoolRule>,
+    pub(super) admission: Admission,
+    /// Pod CIDRs that are kept for nodes which are no members yet.
+    pub(super) held: BTreeMap<PodCidr, NodeName>,
+    /// Names whose ended life the store remembers only until everybody has let its pod CIDRs go.
+    pub(super) departing: BTreeSet<NodeName>,
+    pub(super) from_nodes: FromNodes,
 }
 
 /// A change: what to write, and whose entry in the membership may differ afterwards.
@@ -57,20 +64,31 @@ impl Registry {
     /// Indexes what a store holds. A quarantined CIDR counts as released at `released(cidr)`.
     pub(super) fn new(
         stored: Stored,
-        pools: &[Pool],
+        rules: &[PoolRule],
+        admission: Admission,
         released: impl Fn(&PodCidr) -> Revision,
     ) -> Result<Self, RegistryError> {
         let mut registry = Self {
             nodes: BTreeMap::new(),
             tokens: stored.tokens.into_iter().map(|token| (token.id, token)).collect(),
+            departing: stored.lives.iter().map(|life| life.node.clone()).collect(),
             lives: stored.lives.into_iter().map(|life| (life.node, life.incarnation)).collect(),
-            allocator: Allocator::new(pools.to_vec())?,
+            allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
             addresses: HashMap::new(),
             macs: HashSet::new(),
-            pools: pools.iter().map(Pool::cidr).collect(),
+            pools: rules.iter().map(|rule| rule.pool.cidr()).collect(),
+            rules: rules.to_vec(),
+            admission,
+            held: BTreeMap::new(),
+            from_nodes: FromNodes::default(),
         };
-        let mut problems: Vec<String> =
-            stored.nodes.into_iter().filter_map(|node| registry.adopt(node).err()).collect();
+        let mut problems = Vec::new();
+        for node in stored.nodes {
+            match admission {
+                Admission::Tokens => problems.extend(registry.adopt(node).err()),
+                Admission::Nodes(_) => registry.adopt_what_fits(node),
+            }
+        }
         for entry in stored.quarantine {
             // One outside today's pools is in quarantine too: it may come back into a pool later.
             let revision = released(&entry.cidr);
@@ -78,7 +96,43 @@ impl Registry {
                 problems.push(error.to_string());
             }
         }
-        if problems.is_empty() { Ok(registry) } else { Err(RegistryError::Nodes(problems)) }
+        for held in stored.held {
+            if registry.allocator.claim(held.cidr, &held.owner).is_ok() {
+                registry.held.insert(held.cidr, held.owner);
+            }
+        }
+        match admission {
+            Admission::Tokens if !problems.is_empty() => return Err(RegistryError::Nodes(problems)),
+            _ => problems.iter().for_each(|problem| tracing::warn!("in the store: {problem}")),
+        }
+        Ok(registry)
+    }
+
+    /// Adopts of a record what does not contradict others: one bad object must not keep a whole cluster from starting.
+    fn adopt_what_fits(&mut self, mut node: NodeRecord) {
+        let name = node.member.name.clone();
+        for family in Family::ALL {
+            let Some(cidr) = *node.member.pod_cidrs.get(family) else { continue };
+            if !self.pools.iter().any(|pool| pool.covers(&cidr)) {
+                tracing::warn!(node = %name, %cidr, "its pod CIDR is in no pool any more: it keeps it, but add a pool that covers it");
+            }
+            if let Err(error) = self.allocator.claim(cidr, &name) {
+                tracing::error!(node = %name, "its pod CIDR is left out: {error}");
+                *node.member.pod_cidrs.get_mut(family) = None;
+            }
+        }
+        for family in Family::ALL {
+            let Some(underlay) = *node.member.underlay.get(family) else { continue };
+            if let Some(other) = self.addresses.get(&underlay.address()) {
+                tracing::error!(node = %name, %other, "both have underlay address {underlay}: it is left out until reported again");
+                *node.member.underlay.get_mut(family) = None;
+            }
+        }
+        for underlay in node.member.underlay.iter() {
+            self.addresses.insert(underlay.address(), name.clone());
+        }
+        self.macs.insert(node.member.mac);
+        self.nodes.insert(name, node);
     }
 
     fn adopt(&mut self, node: NodeRecord) -> Result<(), String> {
@@ -110,7 +164,12 @@ impl Registry {
     /// Refuses certificates of nodes that are not, or not any more, what the certificate says.
     pub(super) fn check(&self, identity: &NodeIdentity, now_unix: i64) -> Result<(), Refusal> {
         let node = identity.name.clone();
-        let Some(record) = self.nodes.get(&node) else { return Err(Refusal::UnknownNode { node }) };
+        let Some(record) = self.nodes.get(&node) else {
+            return Err(match self.admission {
+                Admission::Tokens => Refusal::UnknownNode { node },
+                Admission::Nodes(_) => Refusal::NodeUnseen { node },
+            });
+        };
         if record.member.incarnation != identity.incarnation {
             let (held, current) = (identity.incarnation, record.member.incarnation);
             return Err(Refusal::StaleIdentity { node, held, current });
@@ -149,10 +208,13 @@ impl Registry {
     }
 
     /// The departure of a CIDR's owner was announced at `revision`: who has acknowledged that has let it go.
-    pub(super) fn released(&mut self, cidr: PodCidr, owner: &NodeName, revision: Revision) {
-        if self.allocator.clear(&cidr) {
+    /// False where it is in no quarantine any more.
+    pub(super) fn released(&mut self, cidr: PodCidr, owner: &NodeName, revision: Revision) -> bool {
+        let waits = self.allocator.clear(&cidr);
+        if waits {
             self.allocator.quarantine(cidr, owner, revision).expect("it was in quarantine just now, so nobody has it");
         }
+        waits
     }
 
     /// Ends a membership: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
@@ -165,6 +227,7 @@ impl Registry {
             Write::Life(Life { node: name.clone(), incarnation: member.incarnation }),
         ];
         self.lives.insert(name.clone(), member.incarnation);
+        self.departing.insert(name.clone());
         self.macs.remove(&member.mac);
         for underlay in member.underlay.iter() {
             self.addresses.remove(&underlay.address());

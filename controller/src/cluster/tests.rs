@@ -1,7 +1,7 @@
 //! Law 4, persist then announce, with a store that fails.
 
 use tokio::task::JoinHandle;
-use weft_core::types::PerFamily;
+use weft_core::{alloc::Pool, types::PerFamily};
 
 use super::*;
 use crate::{
@@ -21,7 +21,8 @@ pub(super) fn rules() -> Rules {
     };
     Rules {
         settings,
-        pools: vec![Pool::new(cidr, 30).expect("a pool")],
+        pools: vec![Pool::new(cidr, 30).expect("a pool").into()],
+        admission: Admission::Tokens,
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         coalesce: Duration::ZERO,
@@ -139,7 +140,7 @@ async fn joins_that_wait_together_are_one_commit() {
     let store = MemoryStore::new();
     let mut rules = rules();
     let cidr = "10.0.0.0/8".parse().expect("a CIDR");
-    rules.pools = vec![Pool::new(cidr, 24).expect("a pool")];
+    rules.pools = vec![Pool::new(cidr, 24).expect("a pool").into()];
     let (cluster, _task) =
         start(Arc::new(store.clone()), rules, Arc::default(), Arc::new(SystemClock)).await.expect("a sound store");
     let mut asks = Vec::new();

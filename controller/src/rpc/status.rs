@@ -25,9 +25,17 @@ impl From<Refusal> for Status {
             | Refusal::TokenUsed { .. }
             | Refusal::TokenOtherCluster { .. } => Code::PermissionDenied,
             Refusal::AddressTaken { .. } | Refusal::AddressHeld { .. } => Code::AlreadyExists,
-            Refusal::AddressInPool { .. } | Refusal::CleaningUp { .. } => Code::FailedPrecondition,
+            Refusal::AddressInPool { .. }
+            | Refusal::AddressNotOfNode { .. }
+            | Refusal::CleaningUp { .. }
+            | Refusal::NodeInvalid { .. }
+            | Refusal::CidrOutsidePools { .. }
+            | Refusal::CidrTaken { .. }
+            | Refusal::CidrsAwaited { .. }
+            | Refusal::NodesOfKubernetes { .. } => Code::FailedPrecondition,
+            Refusal::NodeReplaced { .. } => Code::PermissionDenied,
             Refusal::PoolsExhausted { .. } => Code::ResourceExhausted,
-            Refusal::Store(_) | Refusal::Stopping => Code::Unavailable,
+            Refusal::Store(_) | Refusal::Stopping | Refusal::NodeUnseen { .. } => Code::Unavailable,
             Refusal::Replaced { .. } | Refusal::CalledOff { .. } => Code::Aborted,
             Refusal::NotAcknowledged { .. } => Code::DeadlineExceeded,
         };

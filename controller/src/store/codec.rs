@@ -68,6 +68,8 @@ struct Node {
     agent_version: String,
     #[prost(int64, tag = "3")]
     joined_unix_ms: i64,
+    #[prost(string, optional, tag = "4")]
+    node_uid: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -154,6 +156,7 @@ pub(super) fn encode(write: &Write) -> Put {
                 member: Some((&node.member).into()),
                 agent_version: node.agent_version.clone(),
                 joined_unix_ms: node.joined_unix_ms,
+                node_uid: node.node_uid.clone(),
             },
         ),
         Write::RemoveNode(name) => remove(Table::Nodes, name.as_str().to_owned()),
@@ -213,7 +216,8 @@ fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
     if member.name.as_str() != key {
         return Err(format!("holds node {}", member.name));
     }
-    Ok(NodeRecord { member, agent_version: wire.agent_version, joined_unix_ms: wire.joined_unix_ms })
+    let Node { agent_version, joined_unix_ms, node_uid, .. } = wire;
+    Ok(NodeRecord { member, agent_version, joined_unix_ms, node_uid })
 }
 
 fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {

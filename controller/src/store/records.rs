@@ -18,6 +18,8 @@ pub struct NodeRecord {
     pub agent_version: String,
     /// When it joined first, Unix time in milliseconds.
     pub joined_unix_ms: i64,
+    /// UID of its Node object in this life; none outside of Kubernetes.
+    pub node_uid: Option<String>,
 }
 
 impl NodeRecord {
@@ -78,6 +80,15 @@ pub struct Quarantined {
     /// The pod CIDR.
     pub cidr: PodCidr,
     /// Who had it.
+    pub owner: NodeName,
+}
+
+/// A pod CIDR that was claimed for a node which is no member, or whose record cannot be read: nobody else may have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The pod CIDR.
+    pub cidr: PodCidr,
+    /// Whose it is to be.
     pub owner: NodeName,
 }
 

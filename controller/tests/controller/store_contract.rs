@@ -24,6 +24,7 @@ fn node(text: &str, third: u8) -> NodeRecord {
         },
         agent_version: "1.2.3".to_owned(),
         joined_unix_ms: 1_700_000_000_000,
+        node_uid: Some("0f3c".to_owned()),
     }
 }
 
@@ -63,6 +64,7 @@ async fn contract(store: &dyn Store) {
         tokens: vec![token(1, None), token(2, Some(Binding { key_hash: [4; 32], incarnation: 3 }))],
         quarantine: vec![quarantined.clone()],
         lives: vec![life.clone()],
+        ..Stored::default()
     };
     assert_eq!(store.load().await.expect("readable"), all);
 

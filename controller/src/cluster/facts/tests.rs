@@ -7,6 +7,7 @@ use weft_core::{
 };
 
 use super::*;
+use crate::cluster::Admission;
 use crate::store::{NodeRecord, Stored};
 
 fn name(text: &str) -> NodeName {
@@ -31,11 +32,12 @@ fn registry() -> Registry {
         },
         agent_version: "1".to_owned(),
         joined_unix_ms: 0,
+        node_uid: None,
     };
     let held = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
     let stored = Stored { nodes: vec![node("new", 2, None), node("old", 1, Some(held))], ..Stored::default() };
     let pool = Pool::new("10.244.0.0/16".parse().expect("a CIDR"), 24).expect("a pool");
-    Registry::new(stored, &[pool], |_| Revision::new(1, 0)).expect("sound records")
+    Registry::new(stored, &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0)).expect("sound records")
 }
 
 fn source(text: &str) -> IpAddr {

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use weft_core::{alloc::Pool, types::Revision};
 
 use super::*;
-use crate::{pki::JoinToken, store::Stored};
+use crate::{cluster::Admission, pki::JoinToken, store::Stored};
 
 fn registry(pool: &str, prefix: u8) -> Registry {
     let pool = Pool::new(pool.parse().expect("a CIDR"), prefix).expect("a pool");
-    Registry::new(Stored::default(), &[pool], |_| Revision::new(1, 0)).expect("nothing to contradict")
+    Registry::new(Stored::default(), &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0))
+        .expect("nothing to contradict")
 }
 
 fn ask(registry: &mut Registry, node: &str, key: u8) -> JoinAsk {

@@ -8,7 +8,7 @@ use super::{
     agent,
     disk::Fault,
     server::Owed,
-    world::{Event, World, networks, pool_v4, pool_v6},
+    world::{Event, World, pool_v4, pool_v6},
 };
 use crate::{
     clock::Clock,
@@ -164,9 +164,10 @@ impl World {
             1 => rules.settings.mode = Mode::CrossSubnet,
             2 => {
                 let more = if self.random.chance(30) { pool_v6() } else { pool_v4(3) };
-                if !rules.pools.contains(&more) {
-                    rules.pools.push(more);
-                    rules.settings.pools = networks(&rules.pools);
+                if rules.pools.iter().all(|rule| rule.pool != more) {
+                    rules.pools.push(more.into());
+                    rules.settings.pools.push(more.cidr());
+                    rules.settings.pools.sort_unstable();
                 }
             }
             _ => rules.reconnect_grace = Duration::from_secs(self.random.between(0, 15)),

@@ -62,7 +62,7 @@ impl World {
     /// How many nodes the pools have room for.
     fn room(&self) -> usize {
         let mut room = [0, 0];
-        for pool in &self.rules.pools {
+        for pool in self.rules.pools.iter().map(|rule| rule.pool) {
             room[usize::from(pool.family() == weft_core::types::Family::V6)] += pool.total();
         }
         let least = room.into_iter().filter(|total| *total > 0).min().unwrap_or(0);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use weft_core::{
-    alloc::Pool,
+    alloc::{Pool, PoolRule},
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
 };
@@ -19,7 +19,7 @@ use super::{
     Checked, Planted, agent::Agent, check::Past, client::Request, disk::Disk, hold, link::Link, random::Random,
     server::Server, time::SimClock,
 };
-use crate::cluster::Rules;
+use crate::cluster::{Admission, Rules};
 
 /// Something that happens at its time. Numbers are those of agents, links and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -289,14 +289,15 @@ fn first_rules(random: &mut Random) -> Rules {
     };
     Rules {
         settings,
-        pools,
+        pools: pools.into_iter().map(PoolRule::from).collect(),
+        admission: Admission::Tokens,
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::from_secs(random.between(0, 15)),
         coalesce: Duration::from_millis(random.between(0, 100)),
     }
 }
 
-pub(super) fn networks(pools: &[Pool]) -> Vec<PodCidr> {
+fn networks(pools: &[Pool]) -> Vec<PodCidr> {
     let mut networks: Vec<PodCidr> = pools.iter().map(Pool::cidr).collect();
     networks.sort_unstable();
     networks

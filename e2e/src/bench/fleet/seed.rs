@@ -68,6 +68,7 @@ fn record(n: usize, has_reported: bool) -> NodeRecord {
         },
         agent_version: facts.map(|facts| facts.agent_version).unwrap_or_default(),
         joined_unix_ms: 1,
+        node_uid: None,
     }
 }
 
