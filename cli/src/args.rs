@@ -1,15 +1,20 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{
     Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind, parser::ValueSource,
 };
 use weft_program::Generate;
 
+/// The name under which kubectl finds this program.
+const PLUGIN: &str = "kubectl-weft";
+
 /// Look at and operate a Weft overlay network.
 ///
-/// Asks a controller (--controller with --identity), or the agent of the node it runs on (--socket).
+/// Asks a controller (--controller with --identity), the Kubernetes API (--kubernetes), or the agent of the node it runs
+/// on (--socket). Where none is named: the API inside a pod that may ask it and where KUBECONFIG is set, the agent where
+/// its socket is, and the API where there is a ~/.kube/config. As `kubectl weft` it asks the API.
 #[derive(Debug, Parser)]
 #[command(name = "weft", version)]
 pub(crate) struct Cli {
@@ -32,6 +37,25 @@ pub(crate) struct Target {
     /// The agent's Unix socket on this node [default: /run/weft/agent.sock where no controller is given].
     #[arg(long, env = "WEFT_SOCKET", global = true)]
     pub(crate) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesTarget,
+}
+
+/// Which cluster to ask about.
+#[derive(Debug, Default, Args)]
+pub(crate) struct KubernetesTarget {
+    /// Ask the Kubernetes API, with the rights of the kubeconfig or of the pod it runs in.
+    #[arg(long, global = true)]
+    pub(crate) kubernetes: bool,
+    /// The kubeconfig [default: the files of KUBECONFIG, then ~/.kube/config; in a pod its service account].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one].
+    #[arg(long, global = true)]
+    pub(crate) context: Option<String>,
+    /// The namespace that Weft was installed into.
+    #[arg(long, short, env = "WEFT_NAMESPACE", default_value = "weft-system", global = true)]
+    pub(crate) namespace: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,7 +144,7 @@ pub(crate) enum Output {
 
 impl Cli {
     /// Reads the command line. What is said there wins over the environment: `--socket` asks the agent also where
-    /// WEFT_CONTROLLER is exported, but both on the command line contradict each other.
+    /// WEFT_CONTROLLER is exported, but two answerers on the command line contradict each other.
     pub(crate) fn read() -> Self {
         Self::from_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
@@ -128,21 +152,41 @@ impl Cli {
     fn from_words<W: Into<std::ffi::OsString> + Clone>(
         words: impl IntoIterator<Item = W>,
     ) -> Result<Self, clap::Error> {
+        let words: Vec<std::ffi::OsString> = words.into_iter().map(Into::into).collect();
+        let is_plugin = words.first().is_some_and(|program| Path::new(program).file_stem() == Some(PLUGIN.as_ref()));
         let mut command = Self::command();
+        if is_plugin {
+            command = command.bin_name("kubectl weft");
+        }
         let matches = command.try_get_matches_from_mut(words)?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
-        match (typed("controller"), typed("socket")) {
-            (true, true) => {
-                let message = "--controller asks a controller and --socket an agent: give one of them";
-                Err(command.error(ErrorKind::ArgumentConflict, message))
+        let typed =
+            |names: &[&str]| names.iter().any(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
+        let said = [typed(&["controller"]), typed(&["socket"]), typed(&["kubernetes", "kubeconfig", "context"])];
+        cli.target.keep(said, is_plugin).map_err(|message| command.error(ErrorKind::ArgumentConflict, message))?;
+        Ok(cli)
+    }
+}
+
+impl Target {
+    /// Keeps the one answerer of controller, socket and Kubernetes that was said on the command line; where none was, a
+    /// plugin of kubectl is for Kubernetes.
+    fn keep(&mut self, said: [bool; 3], is_plugin: bool) -> Result<(), &'static str> {
+        let (controller, socket, kubernetes) = match said {
+            [false, false, false] if is_plugin => (false, false, true),
+            [false, false, false] => return Ok(()),
+            [controller, socket, kubernetes] if u8::from(controller) + u8::from(socket) + u8::from(kubernetes) == 1 => {
+                (controller, socket, kubernetes)
             }
-            (false, true) => {
-                cli.target.controller = None;
-                Ok(cli)
+            _ => {
+                return Err("--controller asks a controller, --socket an agent, and --kubernetes, --kubeconfig or \
+                            --context the Kubernetes API: give one of them");
             }
-            _ => Ok(cli),
-        }
+        };
+        self.controller = self.controller.take().filter(|_| controller);
+        self.socket = self.socket.take().filter(|_| socket);
+        self.kubernetes.kubernetes = kubernetes;
+        Ok(())
     }
 }
 
@@ -174,6 +218,23 @@ mod tests {
         assert_eq!((socket.target.controller, socket.target.socket), (None, Some("/s".into())));
         let controller = read(&["peers", "--controller", "c:1"]).expect("one of them");
         assert_eq!(controller.target.controller.as_deref(), Some("c:1"));
+    }
+
+    #[test]
+    fn kubernetes_instead_of_both() {
+        let read = |words: &[&str]| Cli::from_words(words.iter().copied()).map(|cli| cli.target);
+        for flag in [&["--kubernetes"][..], &["--context", "there"], &["--kubeconfig", "/k"]] {
+            let target = read(&[&["weft", "peers"], flag].concat()).expect("one of them");
+            assert!(target.kubernetes.kubernetes, "{flag:?}");
+            let both = read(&[&["weft", "peers", "--controller", "c:1"], flag].concat()).expect_err("a contradiction");
+            assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+        }
+        let plugin = read(&["/usr/bin/kubectl-weft", "peers", "-n", "net"]).expect("a plugin");
+        assert!(plugin.kubernetes.kubernetes);
+        assert_eq!(plugin.kubernetes.namespace, "net");
+        let socket = read(&["kubectl-weft", "peers", "--socket", "/s"]).expect("what is said wins");
+        assert!(!socket.kubernetes.kubernetes && socket.socket.is_some());
+        assert!(!read(&["weft", "peers"]).expect("nothing said").kubernetes.kubernetes);
     }
 
     #[test]

@@ -13,7 +13,10 @@ use weft_proto::{
     v1::{agent_service_client::AgentServiceClient, operator_service_client::OperatorServiceClient},
 };
 
-use crate::args::Target;
+use crate::{
+    args::Target,
+    kubernetes::{self, Cluster},
+};
 
 const DEFAULT_SOCKET: &str = "/run/weft/agent.sock";
 /// The peer list of 10,000 nodes has about 3 MB.
@@ -27,24 +30,28 @@ pub(crate) enum Answerer {
     Controller(OperatorServiceClient<Channel>),
     /// The agent of this node.
     Agent(AgentServiceClient<Channel>),
+    /// The Kubernetes API.
+    Kubernetes(Cluster),
 }
 
-/// Whoever was named.
+/// Whoever was named, or is nearest.
 pub(crate) async fn any(target: &Target) -> anyhow::Result<Answerer> {
-    match &target.controller {
-        Some(_) => Ok(Answerer::Controller(controller(target).await?)),
-        None => {
-            let socket = target.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
-            let hint = "as root, where weft-agent runs, this asks it; give --socket if its socket is elsewhere, or \
-                        --controller and --identity to ask a controller";
-            let channel = connect::agent(&socket).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
-            Ok(Answerer::Agent(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
-        }
+    let socket = target.socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
+    if kubernetes::is_asked(target, &socket) {
+        return Ok(Answerer::Kubernetes(Cluster::new(&target.kubernetes).await?));
     }
+    if target.controller.is_some() {
+        return Ok(Answerer::Controller(controller(target).await?));
+    }
+    let hint = "as root, where weft-agent runs, this asks it; give --socket if its socket is elsewhere, --controller and \
+                --identity to ask a controller, or --kubernetes to ask the Kubernetes API";
+    let channel = connect::agent(&socket).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
+    Ok(Answerer::Agent(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
 }
 
 /// The controller: for what only a controller can do.
 pub(crate) async fn controller(target: &Target) -> anyhow::Result<OperatorServiceClient<Channel>> {
+    standalone(target)?;
     let controller = target.controller.as_deref().context("this needs a controller: give --controller HOST:PORT")?;
     let identity = target.identity.as_deref().with_context(|| format!("no operator identity: {NO_IDENTITY}"))?;
     let mut roots = RootCertStore::empty();
@@ -61,6 +68,16 @@ pub(crate) async fn controller(target: &Target) -> anyhow::Result<OperatorServic
     let channel =
         connect::controller(address, for_http2(config)).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
     Ok(OperatorServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// What a standalone cluster has and Kubernetes does in another way.
+pub(crate) fn standalone(target: &Target) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !kubernetes::is_asked(target, Path::new(DEFAULT_SOCKET)),
+        "in Kubernetes a node joins with its agent's pod and leaves with its Node object: use `kubectl delete node \
+         NAME`; for a standalone cluster give --controller HOST:PORT and --identity DIR"
+    );
+    Ok(())
 }
 
 fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {

@@ -1,9 +1,11 @@
 //! `weft`: the operators' command.
 //!
-//! Owns how things look to people and to scripts; must never decide anything: it asks a controller, or a node's agent.
+//! Owns how things look to people and to scripts; must never decide anything: it asks a controller, the
+//! Kubernetes API, or a node's agent.
 
 mod args;
 mod connect;
+mod kubernetes;
 mod node;
 mod output;
 mod peers;

@@ -1,6 +1,8 @@
 //! `weft peers`.
 
+mod kubernetes;
 mod row;
+mod vtep;
 
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +34,8 @@ pub(crate) async fn run(target: &Target, args: &PeersArgs) -> anyhow::Result<()>
             }
             anyhow::bail!("the controller has closed the stream")
         }
+        (Answerer::Kubernetes(cluster), false) => kubernetes::list(&cluster, args).await,
+        (Answerer::Kubernetes(cluster), true) => kubernetes::watch(&cluster, args).await,
         (Answerer::Agent(mut client), watch) => {
             let mut before = Vec::new();
             loop {

@@ -15,45 +15,45 @@ use crate::output::{age, rfc3339};
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
-    node: String,
+    pub(super) node: String,
     #[serde(rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-    underlay_addresses: Vec<String>,
-    paths: Vec<Path>,
-    state: &'static str,
-    reason: String,
-    message: String,
+    pub(super) pod_cidrs: Vec<String>,
+    pub(super) underlay_addresses: Vec<String>,
+    pub(super) paths: Vec<Path>,
+    pub(super) state: &'static str,
+    pub(super) reason: String,
+    pub(super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<String>,
-    revision_lag: u64,
+    pub(super) since: Option<String>,
+    pub(super) revision_lag: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    applied_revision: Option<String>,
-    mac: String,
-    underlay_mtu: u32,
-    agent_version: String,
+    pub(super) applied_revision: Option<String>,
+    pub(super) mac: String,
+    pub(super) underlay_mtu: u32,
+    pub(super) agent_version: String,
     #[serde(skip)]
-    since_unix_ms: i64,
+    pub(super) since_unix_ms: i64,
 }
 
 /// How one family is reached: from a node the path, from a controller how many nodes take which.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Path {
-    family: u8,
+pub(super) struct Path {
+    pub(super) family: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'static str>,
+    pub(super) path: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rtt_us: Option<u64>,
+    pub(super) rtt_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nodes: Option<Nodes>,
+    pub(super) nodes: Option<Nodes>,
 }
 
 /// Nodes by the path they take.
 #[derive(Debug, PartialEq, Serialize)]
-struct Nodes {
-    direct: u32,
-    vxlan: u32,
-    none: u32,
+pub(super) struct Nodes {
+    pub(super) direct: u32,
+    pub(super) vxlan: u32,
+    pub(super) none: u32,
 }
 
 impl Row {
@@ -162,7 +162,7 @@ impl Nodes {
     }
 }
 
-fn state(state: v1::PeerState) -> &'static str {
+pub(super) fn state(state: v1::PeerState) -> &'static str {
     match state {
         v1::PeerState::Unspecified => "Unknown",
         v1::PeerState::Ready => "Ready",
