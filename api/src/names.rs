@@ -9,6 +9,8 @@ pub const GROUP: &str = "weft.dev";
 pub const CONTROLLER: &str = "weft-controller";
 /// The agents' account and DaemonSet.
 pub const AGENT: &str = "weft-agent";
+/// Annotation of the Lease in which its holder says where agents reach it, as ADDRESS:PORT.
+pub const LEADER_ADDRESS: &str = "weft.dev/leader-address";
 /// ConfigMap with what belongs to the cluster as a whole: term, settings, and how an uninstallation stands.
 pub const CLUSTER: &str = "weft-cluster";
 /// Secret with the authority's certificate and key, and ConfigMap with the certificate alone.
