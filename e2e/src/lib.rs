@@ -4,4 +4,5 @@ pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod demo;
+pub mod kind;
 pub mod lab;

@@ -19,18 +19,19 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::{
     mount::{UnmountFlags, mount_bind, unmount},
-    thread::{UnshareFlags, unshare_unsafe},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
 use super::{sandbox::NETNS, wire::Wire};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A network namespace. Dropping it ends its thread and takes it out of /run/netns; the kernel frees it once no process
-/// and no socket is left in it.
+/// A network namespace. Dropping it ends its thread and, where it was created here, takes it out of /run/netns; the kernel
+/// frees it once no process and no socket is left in it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    path: PathBuf,
     fd: OwnedFd,
     jobs: mpsc::Sender<Job>,
     wire: Wire,
@@ -45,12 +46,35 @@ impl Namespace {
     pub fn create(name: &str) -> Result<Self> {
         let path = Path::new(NETNS).join(name);
         File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let entering = path.clone();
+        Self::live_in(name, path, move || unshare_here(&entering))
+            .with_context(|| format!("cannot create network namespace {name}"))
+    }
+
+    /// Enters a namespace that somebody else made and will end; `path` leads to it. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// Where there is no such namespace, or this process may not enter it.
+    pub fn adopt(name: &str, path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let enter = move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).context("setns(CLONE_NEWNET)")?;
+            Ok(file.into())
+        };
+        let namespace = Self::live_in(name, path.to_owned(), enter)
+            .with_context(|| format!("cannot enter network namespace {name} at {}", path.display()))?;
+        namespace.forgotten.store(true, Ordering::Relaxed);
+        Ok(namespace)
+    }
+
+    /// Starts a thread that goes where `enter` leads and stays there.
+    fn live_in(name: &str, path: PathBuf, enter: impl FnOnce() -> Result<OwnedFd> + Send + 'static) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (started, start) = mpsc::channel();
         thread::Builder::new()
             .name(format!("ns-{name}"))
             .spawn(move || {
-                let entered = unshare_here(&path);
+                let entered = enter();
                 let failed = entered.is_err();
                 // A receiver that is gone has given up on this namespace.
                 let _ = started.send(entered);
@@ -58,9 +82,8 @@ impl Namespace {
                     queue.into_iter().for_each(|job| job());
                 }
             })
-            .with_context(|| format!("cannot start the thread of namespace {name}"))?;
-        let fd = start.recv().context("the namespace's thread ended early")?;
-        let fd = fd.with_context(|| format!("cannot create network namespace {name}"))?;
+            .context("cannot start its thread")?;
+        let fd = start.recv().context("its thread ended early")??;
         let wire = run_on(&jobs, {
             let runtime = tokio::runtime::Handle::current();
             move || {
@@ -68,18 +91,18 @@ impl Namespace {
                 Wire::open()
             }
         })
-        .with_context(|| format!("cannot open netlink in namespace {name}"))?;
-        Ok(Self { name: name.to_owned(), fd, jobs, wire, forgotten: AtomicBool::new(false) })
+        .context("cannot open netlink in it")?;
+        Ok(Self { name: name.to_owned(), path, fd, jobs, wire, forgotten: AtomicBool::new(false) })
     }
 
-    /// Its name below /run/netns.
+    /// Its name; below /run/netns where it was created here.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is mounted.
+    /// Where it is mounted, or else was found.
     pub fn path(&self) -> PathBuf {
-        Path::new(NETNS).join(&self.name)
+        self.path.clone()
     }
 
     /// Its file descriptor, as `IFLA_NET_NS_FD` takes it.
@@ -144,8 +167,8 @@ impl Namespace {
     /// Takes it out of /run/netns, so that its name is free; it lives on for who holds it.
     pub(super) fn forget(&self) {
         // Nothing to do about an error: the mount goes with the sandbox at the latest.
-        let _ = unmount(self.path(), UnmountFlags::DETACH);
-        let _ = fs::remove_file(self.path());
+        let _ = unmount(&self.path, UnmountFlags::DETACH);
+        let _ = fs::remove_file(&self.path);
         self.forgotten.store(true, Ordering::Relaxed);
     }
 

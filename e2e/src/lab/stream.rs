@@ -14,11 +14,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
 use super::{Namespace, any};
 
 /// How long the receiver waits for stragglers after the last packet was sent.
 const STRAGGLERS: Duration = Duration::from_secs(2);
+/// Bytes of queue asked for at the receiver: some seconds' worth.
+const QUEUE: usize = 8 << 20;
 /// A packet that took longer is late.
 const LATE: Duration = Duration::from_millis(200);
 /// Payload: sequence number and sending time, each 8 bytes, and filling up to the size of a small request.
@@ -88,6 +91,11 @@ impl Stream {
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr, rate: u32) -> Result<Self> {
         let target = to.udp(SocketAddr::new(address, 0))?;
         target.set_read_timeout(Some(Duration::from_millis(50)))?;
+        // A receiver that gets no turn for a while on a busy machine must not lose what the network has delivered; only
+        // where this process may not exceed the system's limit that limit holds.
+        if set_socket_recv_buffer_size_force(&target, QUEUE).is_err() {
+            set_socket_recv_buffer_size(&target, QUEUE)?;
+        }
         let destination = target.local_addr()?;
         let source = from.udp(SocketAddr::new(any(address), 0))?;
         let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

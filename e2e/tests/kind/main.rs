@@ -1,0 +1,21 @@
+//! Weft on a real Kubernetes cluster of two subnets, installed by its chart: `./dev e2e`.
+//!
+//! Each module is a part of `./dev e2e [--all]`; each test finds the cluster well and leaves it as it was.
+
+mod allocators;
+mod dual_stack;
+mod firewall;
+mod identity;
+mod journey;
+mod listing;
+mod mtu;
+mod nodes;
+mod outage;
+mod ports;
+mod readiness;
+mod same_subnet;
+mod services;
+mod streams;
+mod traffic;
+mod uninstall;
+mod upgrade;

@@ -1,0 +1,93 @@
+//! Nodes that are drained, deleted, and come again under the same name.
+
+use anyhow::{Context, Result, ensure};
+use ipnetwork::IpNetwork;
+use k8s_openapi::api::core::v1;
+use kube::{Api, ResourceExt, api::DeleteParams};
+use weft_api::{PodCidrClaim, VtepState, claim_name};
+use weft_e2e::{
+    kind::{Kind, Node, Scene, wait as watch},
+    kind_test,
+    lab::wait,
+};
+
+use crate::streams::Streams;
+
+/// The pod CIDRs that a node's object has.
+async fn cidrs(kind: &Kind, node: &Node) -> Result<Vec<IpNetwork>> {
+    let spec = node.object(&kind.client()).await?.spec.unwrap_or_default();
+    spec.pod_cidrs.unwrap_or_default().iter().map(|cidr| Ok(cidr.parse()?)).collect()
+}
+
+/// Waits until no other node has a route to these networks.
+async fn forgotten(kind: &Kind, left: &Node, networks: &[IpNetwork]) -> Result<()> {
+    for node in kind.nodes().filter(|node| node.name() != left.name()) {
+        for network in networks {
+            let what = format!("the route to {network} on {} to go", node.name());
+            wait::until(&what, wait::PATIENCE, async || {
+                let routes = node.net().wire().routes_to((network.network(), network.prefix())).await?;
+                ensure!(routes.is_empty(), "there are {}", routes.len());
+                Ok(())
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+kind_test!(a_node_is_drained_deleted_and_comes_again_under_its_name, async |kind: &Kind| {
+    let streams = Streams::start(kind, "others").await?;
+    let nodes: Api<v1::Node> = Api::all(kind.client());
+    let claims: Api<PodCidrClaim> = Api::all(kind.client());
+    // Not the one with the streams' pods.
+    let [_, node] = kind.neighbours();
+    let (name, had) = (node.name(), cidrs(kind, node).await?);
+    let before = kind.vteps().get(name).await?;
+    kind.kubectl(&["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=50s"]).await?;
+    // It registers itself anew as soon as it is deleted, but for this.
+    node.run(&["systemctl", "stop", "kubelet"]).await?;
+    let left = async {
+        nodes.delete(name, &DeleteParams::default()).await?;
+        watch::gone(&kind.vteps(), name, watch::PATIENCE).await.context("its resource")?;
+        forgotten(kind, node, &had).await?;
+        let listed = kind.peers().await?;
+        ensure!(listed.iter().all(|peer| peer.node != name), "{name} is still listed");
+        for network in &had {
+            let claim = claim_name(*network)?;
+            watch::gone(&claims, &claim, watch::PATIENCE).await.with_context(|| format!("the claim to {network}"))?;
+        }
+        anyhow::Ok(())
+    };
+    let left = left.await;
+    node.run(&["systemctl", "start", "kubelet"]).await?;
+    left?;
+    watch::object(&nodes, name, "the node to register", watch::PATIENCE, |node| {
+        node.map(|_| ()).context("there is no such node")
+    })
+    .await?;
+    kind.told(name, &[VtepState::Ready]).await?;
+    kind.settled().await?;
+    let after = kind.vteps().get(name).await?;
+    ensure!(after.spec.node_uid != before.spec.node_uid, "it is the same life: {:?}", after.spec);
+    ensure!(
+        after.spec.incarnation > before.spec.incarnation,
+        "{} after {}",
+        after.spec.incarnation,
+        before.spec.incarnation
+    );
+    let has = cidrs(kind, node).await?;
+    ensure!(has.len() == had.len(), "it has {has:?} and had {had:?}");
+    for network in &has {
+        let claim = claims.get(&claim_name(*network)?).await?;
+        ensure!(claim.spec.node == name && !claim.spec.released, "{}: {:?}", claim.name_any(), claim.spec);
+    }
+    let scene = Scene::set(kind, "newcomer").await?;
+    let [here, _] = kind.across();
+    let pods = [scene.pod("here", here).await?, scene.pod("new", node).await?];
+    for family in kind.families() {
+        pods[0].reaches(pods[1].address(family)).await?;
+        pods[1].reaches(pods[0].address(family)).await?;
+    }
+    scene.end().await?;
+    streams.expect_no_loss().await
+});
