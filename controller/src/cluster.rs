@@ -40,6 +40,8 @@ use weft_proto::{convert::Facts, v1};
 pub(crate) use actor::start;
 pub(crate) use cleanup::CleanUpStanding;
 pub(crate) use nodes::{Admission, Admitted, AllNodes, NodeSeen};
+pub(crate) use paths::Reach;
+pub(crate) use peers::{NodeStanding, Probed};
 pub use refusal::Refusal;
 pub(crate) use registry::RegistryError;
 
@@ -149,6 +151,7 @@ enum Command {
     DeleteNode(NodeName, Reply<Revision>),
     Node(nodes::NodeCommand),
     Peers(Reply<Arc<Vec<v1::Peer>>>),
+    Standings(Reply<Arc<Vec<NodeStanding>>>),
     Status(Reply<Status>),
     /// From now on every agent is to clean up, or none is.
     CleanUp(bool, Reply<()>),
@@ -228,6 +231,11 @@ impl Cluster {
     /// The peer list.
     pub(crate) async fn peers(&self) -> Result<Arc<Vec<v1::Peer>>, Refusal> {
         self.ask(Command::Peers).await
+    }
+
+    /// How every node stands, by name.
+    pub(crate) async fn standings(&self) -> Result<Arc<Vec<NodeStanding>>, Refusal> {
+        self.ask(Command::Standings).await
     }
 
     /// How the controller stands.

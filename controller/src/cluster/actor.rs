@@ -205,6 +205,7 @@ impl Actor {
             Command::DeleteNode(name, reply) => self.delete_node(&name, reply, batch),
             Command::Node(command) => self.node_command(command, batch),
             Command::Peers(reply) => drop(reply.send(Ok(self.peer_list()))),
+            Command::Standings(reply) => drop(reply.send(Ok(self.node_standings()))),
             Command::Status(reply) => drop(reply.send(Ok(self.status()))),
             Command::CleanUp(is_on, reply) => {
                 self.order_clean_up(is_on);

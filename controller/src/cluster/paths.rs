@@ -14,10 +14,10 @@ use weft_core::{
 
 /// How the others reach a member in one family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Reach {
-    pub(super) direct: u32,
-    pub(super) vxlan: u32,
-    pub(super) unreached: u32,
+pub(crate) struct Reach {
+    pub(crate) direct: u32,
+    pub(crate) vxlan: u32,
+    pub(crate) unreached: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,6 +4,7 @@
 //! node, and since when. Must never call a node gone because it is silent: that is a state of its own.
 
 mod judge;
+mod standings;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,7 +20,9 @@ use weft_proto::{
 
 use super::{actor::Actor, paths, sessions::Live};
 use crate::store::NodeRecord;
+pub(crate) use judge::Probed;
 use judge::{Evidence, Judgement};
+pub(crate) use standings::NodeStanding;
 
 /// The peer list as it was last made.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(super) struct PeerTable {
 struct Standing {
     judgement: Judgement,
     since_unix_ms: i64,
+    probed: Probed,
 }
 
 impl PeerTable {
@@ -65,7 +69,7 @@ impl Actor {
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;
             let since_unix_ms =
                 before.filter(is_same).map_or(judgement.since_unix_ms.unwrap_or(now_ms), |old| old.since_unix_ms);
-            standings.insert(name.clone(), Standing { judgement, since_unix_ms });
+            standings.insert(name.clone(), Standing { judgement, since_unix_ms, probed: evidence.probed(name) });
         }
         let is_news = self.peers.is_stale || !same_states(&standings, &self.peers.standings);
         self.peers.standings = standings;

@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) connected_at: Instant,
     /// The newest sequence of this term that it acknowledged.
     pub(super) acknowledged: Option<u64>,
+    /// When it acknowledged that, Unix time in milliseconds.
+    pub(super) acknowledged_unix_ms: i64,
     pub(super) health: v1::Health,
     close: oneshot::Sender<Refusal>,
 }
@@ -58,7 +60,9 @@ impl Sessions {
         let node = identity.name.clone();
         self.close(&node, || Refusal::Replaced { node: node.clone() });
         let health = v1::Health::default();
-        self.live.insert(node, Live { id, identity, connected_at: now, acknowledged: None, health, close });
+        let (acknowledged, acknowledged_unix_ms) = (None, 0);
+        let live = Live { id, identity, connected_at: now, acknowledged, acknowledged_unix_ms, health, close };
+        self.live.insert(node, live);
         closed
     }
 

@@ -45,7 +45,7 @@ impl Actor {
 
     fn admit(&mut self, ask: &ConnectAsk) -> Result<Changed, Refusal> {
         self.registry.check(&ask.identity, self.clock.unix_seconds())?;
-        let Some(facts) = &ask.facts else { return Ok(Changed::default()) };
+        let Some(facts) = ask.facts.as_ref().filter(|_| self.cleaning.is_none()) else { return Ok(Changed::default()) };
         let sessions = &self.sessions;
         self.registry.take_facts(&ask.identity.name, facts, ask.source, |other| sessions.is_connected(other))
     }
@@ -55,7 +55,7 @@ impl Actor {
             // An older stream of the same node, or one that is being closed.
             return;
         }
-        if let Some(facts) = &report.facts {
+        if let Some(facts) = report.facts.as_ref().filter(|_| self.cleaning.is_none()) {
             let sessions = &self.sessions;
             match self.registry.take_facts(node, facts, source, |other| sessions.is_connected(other)) {
                 Ok(changed) => batch.add(changed),
@@ -74,11 +74,14 @@ impl Actor {
     }
 
     fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<v1::Health>) {
-        let (epoch, newest) = (self.epoch, self.fanout.revision().sequence);
+        let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix_ms());
         let Some(live) = self.sessions.get_mut(node, id) else { return };
         // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
         if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest) {
-            live.acknowledged = live.acknowledged.max(Some(applied.sequence));
+            if live.acknowledged < Some(applied.sequence) {
+                live.acknowledged = Some(applied.sequence);
+                live.acknowledged_unix_ms = now;
+            }
         }
         if let Some(health) = health {
             live.health = bounded(health);

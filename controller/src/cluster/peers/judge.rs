@@ -37,6 +37,18 @@ impl Judgement {
     }
 }
 
+/// What other nodes' probes say of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Probed {
+    /// Nobody has said anything.
+    #[default]
+    Unknown,
+    /// Whoever probes it is answered.
+    Answers,
+    /// Probes are lost: a sentence for people.
+    Lost(String),
+}
+
 /// What all streams together say.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
@@ -83,6 +95,18 @@ impl<'a> Evidence<'a> {
             return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
         }
         Self::progress(live, sessions, now)
+    }
+
+    /// What is known of a node by probes alone.
+    pub(super) fn probed(&self, node: &NodeName) -> Probed {
+        if self.isolated.contains(node) {
+            return Probed::Lost("none of its own probes is answered".to_owned());
+        }
+        match self.accused.get(node.as_str()) {
+            Some(accusers) => Probed::Lost(accusation(accusers)),
+            None if self.witnesses.iter().any(|witness| *witness != node) => Probed::Answers,
+            None => Probed::Unknown,
+        }
     }
 
     fn silent(&self, node: &NodeRecord) -> Judgement {
