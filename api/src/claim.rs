@@ -62,6 +62,18 @@ pub fn claim_name(cidr: IpNetwork) -> Result<String, ClaimNameError> {
     Ok(format!("{address}-{}", cidr.prefix()))
 }
 
+/// The CIDR that a claim of this name is about; none where the name is not spelled as [`claim_name`] does.
+pub fn claim_cidr(name: &str) -> Option<IpNetwork> {
+    let (address, prefix) = name.rsplit_once('-')?;
+    let address: IpAddr = match address.parse() {
+        Ok(v4) => IpAddr::V4(v4),
+        Err(_) => IpAddr::V6(address.replace('-', ":").parse().ok()?),
+    };
+    let cidr = IpNetwork::new(address, prefix.parse().ok()?).ok()?;
+    // Other spellings of the same network are nobody's names.
+    (claim_name(cidr).as_deref() == Ok(name)).then_some(cidr)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +88,17 @@ mod tests {
         assert_eq!(name("fd00:10:244:1::/64").as_deref(), Ok("fd00-0010-0244-0001-0000-0000-0000-0000-64"));
         assert_eq!(name("fd00:10:244:1:0::/64"), name("fd00:10:244:1::/64"));
         assert!(name("10.244.1.1/24").is_err(), "a second spelling of the same network");
+    }
+
+    #[test]
+    fn a_name_tells_its_network_and_no_other_spelling_does() {
+        for cidr in ["10.244.1.0/24", "fd00:10:244:1::/64", "0.0.0.0/0"] {
+            assert_eq!(claim_cidr(&name(cidr).expect("a network")), cidr.parse().ok());
+        }
+        for bad in
+            ["", "10.244.1.0", "10.244.1.0-33", "10.244.1.1-24", "10.244.1.0-024", "fd00-10-244-1---64", "a-b-64"]
+        {
+            assert_eq!(claim_cidr(bad), None, "{bad:?} was taken for a claim's name");
+        }
     }
 }

@@ -9,7 +9,7 @@ pub mod names;
 mod schema;
 mod vtep;
 
-pub use claim::{ClaimNameError, PodCidrClaim, PodCidrClaimSpec, claim_name};
+pub use claim::{ClaimNameError, PodCidrClaim, PodCidrClaimSpec, claim_cidr, claim_name};
 pub use cluster::{Allocation, AllocationPool, Uninstall, UninstallState, Waiting};
 pub use schema::crds_yaml;
 pub use vtep::{

@@ -31,5 +31,9 @@ pub const UNINSTALL: &str = "uninstall";
 pub const UNINSTALL_ANNOTATION: &str = "weft.dev/uninstall";
 /// Value of [`UNINSTALL_ANNOTATION`].
 pub const UNINSTALL_REQUESTED: &str = "requested";
+/// Annotation of a Node whose pod CIDRs Weft wrote; its value is [`ALLOCATOR`]. Without it somebody else wrote them.
+pub const ALLOCATOR_ANNOTATION: &str = "weft.dev/pod-cidrs";
+/// Value of [`ALLOCATOR_ANNOTATION`].
+pub const ALLOCATOR: &str = "weft";
 /// Metadata key in which a standby names the leader as ADDRESS:PORT.
 pub const LEADER_METADATA: &str = "weft-leader";
