@@ -7,6 +7,8 @@ use clap::{
 };
 use weft_program::Generate;
 
+use crate::check::CheckCommand;
+
 /// The name under which kubectl finds this program.
 const PLUGIN: &str = "kubectl-weft";
 
@@ -73,6 +75,12 @@ pub(crate) enum Command {
     Node {
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Let pods of all nodes talk to each other, as the chart's test does.
+    #[command(hide = true)]
+    Check {
+        #[command(subcommand)]
+        command: CheckCommand,
     },
     /// For whoever installs this program.
     #[command(flatten)]

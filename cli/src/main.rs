@@ -4,6 +4,7 @@
 //! Kubernetes API, or a node's agent.
 
 mod args;
+mod check;
 mod connect;
 mod kubernetes;
 mod node;
@@ -41,6 +42,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&cli.target, args.output).await,
         Command::Token { command: TokenCommand::Create(args) } => token::create(&cli.target, &args).await,
         Command::Node { command: NodeCommand::Delete(args) } => node::delete(&cli.target, &args).await,
+        Command::Check { command } => check::run(&cli.target.kubernetes.namespace, &command).await,
         Command::Generate(generate) => generate.run(Cli::command()),
     }
 }
