@@ -1,7 +1,7 @@
 //! HTTP for probes and Prometheus.
 //!
-//! Owns /healthz (the process runs), /readyz (it serves) and /metrics. Listens on loopback unless told otherwise, since
-//! it asks nobody who they are. Must never show anything about single nodes.
+//! Owns /healthz (the process runs), /readyz (it is of use) and /metrics. Listens on loopback unless told otherwise,
+//! since it asks nobody who they are. Must never show anything about single nodes.
 
 use std::sync::Arc;
 
@@ -14,18 +14,21 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use crate::{cluster::Cluster, metrics::Metrics};
+use crate::metrics::Metrics;
 
-#[derive(Debug, Clone)]
+/// What probes are told when they ask: as what the controller is ready, or why it is not.
+pub(crate) type Readiness = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+#[derive(Clone)]
 struct Context {
-    cluster: Cluster,
+    readiness: Readiness,
     metrics: Arc<Metrics>,
 }
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
-    cluster: Cluster,
+    readiness: Readiness,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -33,18 +36,14 @@ pub(crate) async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
-        .with_state(Context { cluster, metrics });
+        .with_state(Context { readiness, metrics });
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
-async fn ready(State(context): State<Context>) -> (StatusCode, &'static str) {
-    if context.cluster.is_alive() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the store can be neither written nor read, or the controller is stopping\n",
-        )
+async fn ready(State(context): State<Context>) -> (StatusCode, String) {
+    match (context.readiness)() {
+        Ok(what) => (StatusCode::OK, format!("{what}\n")),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 

@@ -10,10 +10,12 @@ mod descriptors;
 mod fanout;
 mod http;
 mod init;
+mod kubernetes;
 mod metrics;
 pub mod pki;
 mod rpc;
 mod run;
+mod servers;
 pub mod store;
 mod tls;
 

@@ -35,6 +35,7 @@ struct PoolLabel {
 /// All metrics of the controller.
 #[derive(Default)]
 pub(crate) struct Metrics {
+    leader: Gauge,
     members: Gauge,
     connected: Gauge,
     epoch: Gauge<u64, AtomicU64>,
@@ -76,6 +77,17 @@ impl Metrics {
         self.store_failures.inc();
     }
 
+    /// Whether this controller leads. One that does not knows nothing of the cluster.
+    pub(crate) fn set_leader(&self, leads: bool) {
+        self.leader.set(leads.into());
+        if !leads {
+            [&self.members, &self.connected].map(|gauge| gauge.set(0));
+            [&self.epoch, &self.sequence].map(|gauge| gauge.set(0));
+            self.pool_cidrs.clear();
+            self.peers.clear();
+        }
+    }
+
     /// How the cluster stands, with the state of every node.
     pub(crate) fn set_cluster(&self, status: &Status, states: impl Iterator<Item = PeerState>) {
         self.members.set(i64::try_from(status.members).unwrap_or(i64::MAX));
@@ -99,6 +111,7 @@ impl Metrics {
 
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("weft_controller");
+        registry.register("leader", "1 where this controller leads, or needs no leader", self.leader.clone());
         registry.register("members", "Nodes that joined and were not deleted", self.members.clone());
         registry.register("connected_agents", "Agents with an open stream", self.connected.clone());
         registry.register("revision_epoch", "The term of the membership", self.epoch.clone());

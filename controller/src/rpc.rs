@@ -5,6 +5,7 @@
 
 mod join;
 mod operator;
+pub(crate) mod standby;
 mod status;
 pub(crate) mod watch;
 
@@ -12,7 +13,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_stream::Stream;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 use weft_proto::v1::{join_service_server::JoinServiceServer, operator_service_server::OperatorServiceServer};
 
 use crate::{cluster::Cluster, metrics::Metrics, pki::Authority, tls::Connection};
@@ -32,16 +33,21 @@ const LARGEST_MESSAGE: usize = 128 << 10;
 /// Streams of one connection.
 const STREAMS: u32 = 16;
 
-/// Serves until `shutdown` and until the open streams have ended.
-pub(crate) async fn serve(
-    context: Context,
-    incoming: impl Stream<Item = io::Result<Connection>>,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+/// The services of a controller that leads, or needs no leader.
+pub(crate) fn services(context: Context) -> Routes {
     let join = JoinServiceServer::new(join::Join(context.clone())).max_decoding_message_size(LARGEST_MESSAGE);
     let operator = OperatorServiceServer::new(operator::Operator(context.clone()))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(usize::MAX);
+    Routes::new(watch::WatchServer::new(context)).add_service(join).add_service(operator)
+}
+
+/// Serves until `shutdown` and until the open streams have ended.
+pub(crate) async fn serve(
+    services: Routes,
+    incoming: impl Stream<Item = io::Result<Connection>>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     Server::builder()
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -49,9 +55,7 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(8 << 10)
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(128 << 10)
-        .add_service(watch::WatchServer::new(context))
-        .add_service(join)
-        .add_service(operator)
+        .add_routes(services)
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
         .context("the gRPC server failed")

@@ -3,30 +3,22 @@
 //! Owns starting its parts in order (store, authority, cluster, servers) and stopping them in the opposite one. Must
 //! never serve before the new term is persisted.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::{
     clock::SystemClock,
     cluster::{self, Admission, Cluster, Rules},
     config::{Config, StoreLocation},
-    descriptors, http, init,
+    http::Readiness,
+    init, kubernetes,
     metrics::Metrics,
     rpc,
+    servers::{Servers, Sockets},
     store::{RedbStore, Store, StoreError},
-    tls::{self, Limits, ServerCertificate},
 };
-
-/// Open connections: twice the largest cluster, since a reconnecting agent's old connection may still be there.
-const CONNECTIONS: usize = 20_000;
-/// Of these without a certificate: nodes that are joining, each for seconds.
-const STRANGERS: usize = 1024;
-/// Handshakes at a time: they cost CPU, and more at once would only make each of them late.
-const HANDSHAKES: usize = 256;
-/// Time for streams to end when stopping.
-const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// A controller that serves.
 #[derive(Debug)]
@@ -34,14 +26,16 @@ pub struct Running {
     grpc: SocketAddr,
     http: SocketAddr,
     cluster: Cluster,
-    stop: watch::Sender<bool>,
     actor: JoinHandle<Result<(), StoreError>>,
-    servers: Vec<JoinHandle<anyhow::Result<()>>>,
-    rotation: JoinHandle<()>,
+    servers: Servers,
 }
 
-/// Runs until `shutdown`, or until the store fails for good.
+/// Runs until `shutdown`, or until it cannot go on.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    if let StoreLocation::Kubernetes(own) = &config.store {
+        let own = own.clone();
+        return kubernetes::run(config, own, shutdown).await;
+    }
     let mut running = start(config).await?;
     tokio::select! {
         () = shutdown => running.stop().await,
@@ -49,7 +43,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     }
 }
 
-/// Starts and returns once it serves.
+/// Starts a controller with a store of its own, and returns once it serves.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let store = open_store(config.store.clone()).await?;
     start_with(config, store).await
@@ -67,56 +61,54 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     let metrics = Arc::new(Metrics::default());
     let authority = Arc::new(init::load_authority(&config.data_dir)?);
     // Bound before the term is taken, so that a second controller on the same port does not take one for nothing.
-    let listener =
-        tls::bind(config.listen).with_context(|| format!("cannot listen on {} (option listen)", config.listen))?;
-    let http_listener = tokio::net::TcpListener::bind(config.http_listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (option httpListen)", config.http_listen))?;
-    let (grpc, http) = (listener.local_addr()?, http_listener.local_addr()?);
-    let rules = Rules {
-        settings: config.settings.clone(),
-        pools: config.pools.clone(),
-        admission: Admission::Tokens,
-        acknowledge_timeout: config.acknowledge_timeout,
-        reconnect_grace: config.reconnect_grace,
-        coalesce: config.coalesce_window,
-    };
-    let (cluster, actor) = cluster::start(store, rules, Arc::clone(&metrics), Arc::new(SystemClock)).await?;
-
-    let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), config.server_names.clone())?);
-    let tls = tls::server_config(&authority, Arc::clone(&certificate))?;
-    let connections = descriptors::make_room(CONNECTIONS);
-    let limits =
-        Limits { connections, strangers: STRANGERS, handshakes: HANDSHAKES, handshake_time: config.handshake_timeout };
-    let incoming = tls::accept(listener, tls, limits, Arc::clone(&metrics));
+    let sockets = Sockets::bind(&config).await?;
+    let (grpc, http) = sockets.addresses()?;
+    let (cluster, actor) = cluster::start(store, rules(&config), Arc::clone(&metrics), Arc::new(SystemClock)).await?;
+    metrics.set_leader(true);
     let context = rpc::Context {
         cluster: cluster.clone(),
-        authority,
+        authority: Arc::clone(&authority),
         metrics: Arc::clone(&metrics),
         certificate_lifetime: config.certificate_lifetime,
     };
-    let (stop, stopped) = watch::channel(false);
-    let grpc_server = rpc::serve(context, incoming, told(stopped.clone()));
-    let http_cluster = cluster.clone();
-    let http_server = async move {
-        http::serve(http_listener, http_cluster, metrics, told(stopped)).await.context("the HTTP server failed")
-    };
+    let mut servers = Servers::new();
+    servers.serve_grpc(sockets.grpc, &config, &authority, rpc::services(context), Arc::clone(&metrics))?;
+    servers.serve_http(sockets.http, readiness(cluster.clone()), metrics);
     tracing::info!(%grpc, %http, "serving");
-    Ok(Running {
-        grpc,
-        http,
-        cluster,
-        stop,
-        actor,
-        servers: vec![tokio::spawn(grpc_server), tokio::spawn(http_server)],
-        rotation: tokio::spawn(certificate.keep_fresh()),
+    Ok(Running { grpc, http, cluster, actor, servers })
+}
+
+/// What the cluster is run with.
+pub(crate) fn rules(config: &Config) -> Rules {
+    Rules {
+        settings: config.settings.clone(),
+        pools: config.pools.clone(),
+        admission: match &config.store {
+            StoreLocation::Redb(_) => Admission::Tokens,
+            StoreLocation::Kubernetes(own) => Admission::Nodes(own.node_cidrs),
+        },
+        acknowledge_timeout: config.acknowledge_timeout,
+        reconnect_grace: config.reconnect_grace,
+        coalesce: config.coalesce_window,
+    }
+}
+
+fn readiness(cluster: Cluster) -> Readiness {
+    Arc::new(move || match cluster.is_alive() {
+        true => Ok("ready".to_owned()),
+        false => Err("the store can be neither written nor read, or the controller is stopping".to_owned()),
     })
 }
 
-/// Resolves once the controller is told to stop.
-async fn told(mut stop: watch::Receiver<bool>) {
-    // An error means that its owner is gone, which is a reason to stop too.
-    let _told = stop.wait_for(|stop| *stop).await;
+/// Why the cluster's task has ended by itself.
+pub(crate) async fn failure(actor: &mut JoinHandle<Result<(), StoreError>>) -> anyhow::Error {
+    match actor.await {
+        Ok(Ok(())) => anyhow::anyhow!("the cluster's task ended by itself"),
+        Ok(Err(error)) => {
+            anyhow::Error::new(error).context("the store cannot be used any more; start again once it can")
+        }
+        Err(error) => anyhow::Error::new(error).context("the cluster's task failed"),
+    }
 }
 
 impl Running {
@@ -132,31 +124,16 @@ impl Running {
 
     /// Resolves when the controller cannot go on.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.actor).await {
-            Ok(Ok(())) => anyhow::anyhow!("the cluster's task ended by itself"),
-            Ok(Err(error)) => {
-                anyhow::Error::new(error).context("the store cannot be used any more; start again once it can")
-            }
-            Err(error) => anyhow::Error::new(error).context("the cluster's task failed"),
-        }
+        failure(&mut self.actor).await
     }
 
     /// Ends streams with a hint to connect again, then everything else; what the store confirmed stays.
     pub async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
         // First no new connections, then no streams, so that nobody who is told to reconnect comes back here.
-        self.stop.send_replace(true);
+        self.servers.close();
         self.cluster.stop().await;
-        self.rotation.abort();
-        for mut server in self.servers {
-            match tokio::time::timeout(STOP_TIME, &mut server).await {
-                Ok(ended) => ended.context("a server panicked")??,
-                Err(_) => {
-                    tracing::warn!("connections did not end in time and are cut");
-                    server.abort();
-                }
-            }
-        }
+        self.servers.ended().await?;
         // Its end drops the store, and with it the lock that a successor waits for.
         self.actor.await.context("the cluster's task panicked")??;
         tracing::info!("stopped");

@@ -1,0 +1,213 @@
+//! The controller in Kubernetes: standby, leader, and the ways between the two.
+//!
+//! Owns the order: what a replica needs in any case (authority, Nodes, the open door) comes first, so that a standby
+//! leads soon after it is elected; the cluster and all that writes runs for one term only. Must never let anything of a
+//! term go on after the leadership was lost.
+
+mod authority;
+mod conditions;
+mod election;
+mod nodes;
+mod term;
+mod uninstall;
+mod vteps;
+mod tokens;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Client, runtime::reflector::Store as Reflected};
+use tokio::{sync::watch, task::JoinHandle};
+
+use self::{
+    authority::{AuthorityError, Objects},
+    election::{Election, Standing},
+    term::Term,
+};
+use crate::{
+    cluster::Cluster,
+    config::{Config, Kubernetes},
+    metrics::Metrics,
+    pki::Authority,
+    rpc::standby::{Door, Role, Standby},
+    servers::{Servers, Sockets},
+};
+
+/// The longest pause after a term that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the parts of a term share.
+#[derive(Clone)]
+struct Leader {
+    client: Client,
+    namespace: String,
+    cluster: Cluster,
+    /// All Node objects, kept warm by one watch for the whole life of the process.
+    nodes: Reflected<Node>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a replica has from its start to its end.
+struct Replica {
+    config: Config,
+    own: Kubernetes,
+    client: Client,
+    objects: Objects,
+    authority: Arc<Authority>,
+    nodes: Reflected<Node>,
+    metrics: Arc<Metrics>,
+    role: watch::Sender<Role>,
+}
+
+/// How a term ended.
+enum End {
+    /// Another replica may lead by now.
+    Lost,
+    /// This replica could not lead.
+    Failed(anyhow::Error),
+    /// The process is to end.
+    Shutdown,
+}
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let sockets = Sockets::bind(&config).await?;
+    let (grpc, http) = sockets.addresses()?;
+    let mut address = own.advertise;
+    if address.port() == 0 {
+        address.set_port(grpc.port());
+    }
+    let (role, _) = watch::channel(Role::Starting("it looks for the API server".to_owned()));
+    let seen = role.subscribe();
+    let mut servers = Servers::new();
+    servers.serve_http(sockets.http, Arc::new(move || seen.borrow().readiness()), Arc::clone(&metrics));
+    tracing::info!(%http, "health and metrics are served");
+
+    let mut shutdown = std::pin::pin!(shutdown);
+    let prepared = tokio::select! {
+        prepared = prepare(config, own, metrics, role) => prepared?,
+        () = &mut shutdown => return servers.ended().await,
+    };
+    let (replica, watch) = prepared;
+    let services = Door(replica.role.subscribe()).routes();
+    servers.serve_grpc(sockets.grpc, &replica.config, &replica.authority, services, Arc::clone(&replica.metrics))?;
+    let own = &replica.own;
+    let election = Election::new(replica.client.clone(), &own.namespace, &own.identity, address, own.lease);
+    tracing::info!(%grpc, replica = election.me(), "a candidate");
+    replica.compete(election, shutdown).await;
+    servers.ended().await?;
+    watch.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything a replica needs before it may be elected; tries again for as long as the API server does not answer.
+async fn prepare(
+    config: Config,
+    own: Kubernetes,
+    metrics: Arc<Metrics>,
+    role: watch::Sender<Role>,
+) -> anyhow::Result<(Replica, JoinHandle<()>)> {
+    let client = Client::try_default()
+        .await
+        .context("cannot tell where the API server is: run this in a pod, or name a kubeconfig in KUBECONFIG")?;
+    let objects = Objects::new(client.clone(), &own.namespace);
+    let authority = loop {
+        match objects.ensure().await {
+            Ok(authority) => break Arc::new(authority),
+            Err(error @ AuthorityError::Api { .. }) => {
+                tracing::warn!("{error}");
+                role.send_replace(Role::Starting(error.to_string()));
+                tokio::time::sleep(own.lease.retry_period).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    role.send_replace(Role::Starting("it reads the Node objects".to_owned()));
+    let (nodes, watch) = nodes::watch(client.clone());
+    let watch = tokio::spawn(watch);
+    nodes.wait_until_ready().await.context("the watch of Node objects has ended")?;
+    Ok((Replica { config, own, client, objects, authority, nodes, metrics, role }, watch))
+}
+
+impl Replica {
+    /// Leads whenever it is elected, until `shutdown`; the Lease is nobody's of this process afterwards.
+    async fn compete(&self, mut election: Election, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+        let mut pause = self.own.lease.retry_period;
+        loop {
+            tokio::select! {
+                () = election.elected(|standing| self.stand_by(standing)) => {}
+                () = &mut shutdown => break,
+            }
+            match self.lead(&mut election, shutdown.as_mut()).await {
+                End::Lost => {}
+                End::Shutdown => break,
+                End::Failed(error) => {
+                    tracing::error!("this replica cannot lead: {error:#}");
+                    self.role.send_replace(Role::Starting(format!("it was elected and could not lead: {error:#}")));
+                    // Another one may do better.
+                    election.release().await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = &mut shutdown => break,
+                    }
+                    continue;
+                }
+            }
+            pause = self.own.lease.retry_period;
+        }
+        self.role.send_replace(Role::Starting("it is stopping".to_owned()));
+        election.release().await;
+    }
+
+    fn stand_by(&self, Standing { holder, address, trouble }: Standing) {
+        self.role.send_replace(Role::Standby(Standby { leader: holder, address, trouble }));
+    }
+
+    /// One term, from the election to the end of all that belongs to it.
+    async fn lead(&self, election: &mut Election, shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
+        self.role.send_replace(Role::Starting("it was just elected and reads what is stored".to_owned()));
+        let mut term = Term::default();
+        let mut keep = std::pin::pin!(election.keep());
+        let end = tokio::select! {
+            () = &mut keep => End::Lost,
+            error = term.run(self) => End::Failed(error),
+            () = shutdown => End::Shutdown,
+        };
+        // The door first, so that nobody who is told to reconnect comes back here.
+        self.role.send_replace(Role::Starting("it led until now and is stopping that".to_owned()));
+        self.metrics.set_leader(false);
+        // The Lease is kept meanwhile, where it is still ours: whoever takes over finds nothing of this term.
+        let mut kept = !matches!(end, End::Lost);
+        let mut stop = std::pin::pin!(term.stop());
+        loop {
+            tokio::select! {
+                () = &mut stop => return end,
+                () = &mut keep, if kept => kept = false,
+            }
+        }
+    }
+}
+
+/// An error with all that caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some say their cause's text as their own.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// True where a write came too late, as somebody else has written the object.
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}

@@ -1,0 +1,107 @@
+//! One term of leading.
+//!
+//! Owns all that runs while this replica leads, and only then: the cluster's task, the services, and the tasks that
+//! read and write objects. Must never be started before the term is won, and has ended all of it when `stop` returns.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use weft_api::names;
+
+use super::{Leader, Replica};
+use crate::{
+    clock::SystemClock,
+    cluster::{self, Cluster},
+    rpc::{self, standby::Role},
+    run::{failure, rules},
+    servers::STOP_TIME,
+    store::{Store, StoreError},
+};
+
+/// What runs; nothing before it was started.
+#[derive(Default)]
+pub(super) struct Term {
+    cluster: Option<Cluster>,
+    actor: Option<JoinHandle<Result<(), StoreError>>>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Term {
+    /// Leads until it cannot, and says why. Dropping the future stops nothing: that is for [`Self::stop`].
+    pub(super) async fn run(&mut self, replica: &Replica) -> anyhow::Error {
+        let actor = match self.start(replica).await {
+            Ok(actor) => actor,
+            Err(error) => return error,
+        };
+        let actor = self.actor.insert(actor);
+        tokio::select! {
+            error = failure(actor) => {
+                // It has ended, and cannot be waited for again.
+                self.actor = None;
+                error
+            }
+            error = first_failure(&mut self.tasks) => error,
+        }
+    }
+
+    async fn start(&mut self, replica: &Replica) -> anyhow::Result<JoinHandle<Result<(), StoreError>>> {
+        let authority = replica.objects.ensure().await?;
+        ensure!(
+            authority.fingerprint() == replica.authority.fingerprint(),
+            "Secret {} holds another authority than when this replica was started: restart the controllers",
+            names::CA
+        );
+        let store = open_store(replica).await?;
+        let metrics = &replica.metrics;
+        let (cluster, actor) =
+            cluster::start(store, rules(&replica.config), Arc::clone(metrics), Arc::new(SystemClock)).await?;
+        self.cluster = Some(cluster.clone());
+        let services = rpc::services(rpc::Context {
+            cluster: cluster.clone(),
+            authority: Arc::clone(&replica.authority),
+            metrics: Arc::clone(metrics),
+            certificate_lifetime: replica.config.certificate_lifetime,
+        });
+        let _leader = Leader {
+            client: replica.client.clone(),
+            namespace: replica.own.namespace.clone(),
+            cluster,
+            nodes: replica.nodes.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        replica.role.send_replace(Role::Leading(services));
+        metrics.set_leader(true);
+        Ok(actor)
+    }
+
+    /// Ends everything: tasks that write objects first, then the streams, which are told to connect again.
+    pub(super) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        if let Some(cluster) = self.cluster {
+            let _cut_below = timeout(STOP_TIME, cluster.stop()).await;
+        }
+        let Some(mut actor) = self.actor else { return };
+        if timeout(STOP_TIME, &mut actor).await.is_err() {
+            tracing::warn!("the cluster's task waits for the API server and is cut");
+            actor.abort();
+        }
+    }
+}
+
+async fn open_store(_replica: &Replica) -> anyhow::Result<Arc<dyn Store>> {
+    anyhow::bail!("this version has no store in Kubernetes yet")
+}
+
+/// Why the first of the tasks has ended; never where there are none.
+async fn first_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    match tasks.join_next().await {
+        Some(Ok(Ok(()))) => anyhow::anyhow!("a task of the leader ended by itself"),
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => anyhow::Error::new(error).context("a task of the leader failed"),
+        None => std::future::pending().await,
+    }
+}
