@@ -249,6 +249,11 @@ impl Cluster {
         self.ask(|reply| Command::CleanUp(is_on, reply)).await
     }
 
+    /// True while every agent is to clean up.
+    pub(crate) fn is_cleaning_up(&self) -> bool {
+        self.fanout.clean_up().is_some()
+    }
+
     /// How far the nodes are with it.
     pub(crate) async fn clean_up_standing(&self) -> Result<CleanUpStanding, Refusal> {
         self.ask(Command::CleanUpStanding).await

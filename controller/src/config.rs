@@ -16,6 +16,7 @@ use weft_program::log::Format;
 
 pub use kubernetes::{Kubernetes, LeaseTimes, NodeCidrs};
 pub use options::Options;
+pub(crate) use size::duration;
 
 /// Where the durable state is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// Reads a length of time.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!("{text:?} is no length of time: give a whole number with a unit, such as 250ms, 30s, 15m, 24h or 7d")
     };
