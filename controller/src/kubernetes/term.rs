@@ -12,7 +12,7 @@ use tokio::{
 };
 use weft_api::names;
 
-use super::{Leader, Replica};
+use super::{Leader, Replica, conditions, uninstall, vteps};
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster},
@@ -60,19 +60,26 @@ impl Term {
         let (cluster, actor) =
             cluster::start(store, rules(&replica.config), Arc::clone(metrics), Arc::new(SystemClock)).await?;
         self.cluster = Some(cluster.clone());
+        // Before anybody is served: an agent that was cleaned up must not hear of members.
+        if uninstall::is_requested(&replica.client, &replica.own.namespace).await? {
+            cluster.order_clean_up(true).await?;
+        }
         let services = rpc::services(rpc::Context {
             cluster: cluster.clone(),
             authority: Arc::clone(&replica.authority),
             metrics: Arc::clone(metrics),
             certificate_lifetime: replica.config.certificate_lifetime,
         });
-        let _leader = Leader {
+        let leader = Leader {
             client: replica.client.clone(),
             namespace: replica.own.namespace.clone(),
             cluster,
             nodes: replica.nodes.clone(),
             metrics: Arc::clone(metrics),
         };
+        self.tasks.spawn(vteps::run(leader.clone()));
+        self.tasks.spawn(conditions::run(leader.clone()));
+        self.tasks.spawn(uninstall::run(leader));
         replica.role.send_replace(Role::Leading(services));
         metrics.set_leader(true);
         Ok(actor)

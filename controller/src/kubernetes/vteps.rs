@@ -149,14 +149,18 @@ impl Writer {
         let mut wanted = self.wanted(standings, now, clock);
         let changes = wanted.iter().map(|(name, (_, change))| (name.clone(), *change)).collect();
         let (chosen, later) = self.pacer.choose(changes, standings.len(), now);
-        let writes = chosen.iter().filter_map(|name| Some((name.clone(), wanted.remove(name)?.0)));
+        let mut writes = Vec::with_capacity(chosen.len());
+        for name in chosen {
+            writes.extend(wanted.remove(&name).map(|(status, _)| (name, status)));
+        }
         let api = &self.api;
         let write = |(name, status): (String, VtepStatus)| async move {
             let patch = Patch::Merge(json!({ "status": status }));
             let written = api.patch_status(&name, &PatchParams::default(), &patch).await;
             (name, written)
         };
-        let written: Vec<_> = futures::stream::iter(writes.map(write)).buffer_unordered(PARALLEL).collect().await;
+        let written: Vec<_> =
+            futures::stream::iter(writes.into_iter().map(write)).buffer_unordered(PARALLEL).collect().await;
         for (name, outcome) in written {
             self.settle(name, outcome);
         }
