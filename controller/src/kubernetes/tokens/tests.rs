@@ -1,0 +1,140 @@
+//! Tokens of all kinds before an API server that answers as told.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+
+const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+const TOKEN: &str = "eyJh.eyJz.c2ln";
+
+/// Answers every review alike, and counts.
+struct Told {
+    answer: Mutex<Result<TokenReviewStatus, String>>,
+    asked: AtomicUsize,
+}
+
+impl Review for Told {
+    fn review<'a>(&'a self, _: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, String>> {
+        assert_eq!(audience, "weft-controller");
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let answer = self.answer.lock().expect("one thread").clone();
+        async move { answer }.boxed()
+    }
+}
+
+/// What the API server says of a token that the kubelet of node `a` projected into an agent's pod.
+fn good() -> TokenReviewStatus {
+    let fact = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
+    TokenReviewStatus {
+        authenticated: Some(true),
+        audiences: Some(vec!["weft-controller".to_owned()]),
+        error: None,
+        user: Some(UserInfo {
+            username: Some("system:serviceaccount:weft-system:weft-agent".to_owned()),
+            extra: Some([fact(NODE_NAME, "a"), fact(NODE_UID, "uid-a"), fact(POD_NAME, "weft-agent-x")].into()),
+            ..UserInfo::default()
+        }),
+    }
+}
+
+fn changed(change: impl FnOnce(&mut TokenReviewStatus, &mut UserInfo)) -> TokenReviewStatus {
+    let mut status = good();
+    let mut user = status.user.take().expect("it has one");
+    change(&mut status, &mut user);
+    status.user = Some(user);
+    status
+}
+
+fn reviewer(answer: Result<TokenReviewStatus, String>) -> (Reviewer, Arc<Told>) {
+    let told = Arc::new(Told { answer: Mutex::new(answer), asked: AtomicUsize::new(0) });
+    (Reviewer::asking(told.clone(), "weft-controller", ("weft-system", "weft-agent")), told)
+}
+
+async fn review(answer: TokenReviewStatus, node: &str) -> Result<Reviewed, TokenRefusal> {
+    reviewer(Ok(answer)).0.review(SOURCE, &node.parse().expect("a name"), TOKEN).await
+}
+
+#[tokio::test]
+async fn a_token_makes_the_node_of_its_pod() {
+    let reviewed = review(good(), "a").await.expect("the kubelet's own");
+    assert_eq!(reviewed, Reviewed { node_uid: Some("uid-a".to_owned()), pod: "weft-agent-x".to_owned() });
+}
+
+#[tokio::test]
+async fn a_token_makes_no_other_node() {
+    let refusal = review(good(), "b").await.expect_err("the token of node a");
+    assert!(matches!(refusal, TokenRefusal::OtherNode { .. }));
+    assert!(refusal.to_string().contains("node a,"), "{refusal}");
+}
+
+#[tokio::test]
+async fn each_mismatch_has_its_refusal() {
+    type Change = fn(&mut TokenReviewStatus, &mut UserInfo);
+    let cases: [(&str, Change); 8] = [
+        ("token_invalid", |status, _| {
+            status.authenticated = Some(false);
+            status.error = Some("service account token has expired".to_owned());
+        }),
+        ("token_invalid", |status, _| status.authenticated = None),
+        ("token_other_audience", |status, _| status.audiences = None),
+        ("token_other_audience", |status, _| status.audiences = Some(vec!["https://kubernetes".to_owned()])),
+        ("token_other_account", |_, user| {
+            user.username = Some("system:serviceaccount:other:weft-agent".to_owned());
+        }),
+        ("token_other_account", |_, user| user.username = None),
+        ("token_unbound", |_, user| user.extra = None),
+        ("token_unbound", |_, user| {
+            let extra = user.extra.as_mut().expect("facts");
+            extra.insert(NODE_NAME.to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+        }),
+    ];
+    for (label, change) in cases {
+        let refusal = review(changed(change), "a").await.expect_err(label);
+        assert_eq!(refusal.label(), label, "{refusal}");
+    }
+    let refusal = review(changed(|_, user| user.extra = None), "a").await.expect_err("an older Kubernetes");
+    assert!(refusal.to_string().contains("1.30"), "{refusal}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_not_asked_about() {
+    let (reviewer, told) = reviewer(Ok(good()));
+    let long = format!("a.b.{}", "c".repeat(LONGEST));
+    for text in ["", "weft1.a.b.c", "a.b", "a..c", "a.b.c\n", "a.b.ü", &long] {
+        let refusal = reviewer.review(SOURCE, &"a".parse().expect("a name"), text).await.expect_err(text);
+        assert_eq!(refusal, TokenRefusal::Malformed, "{text:?}");
+    }
+    assert_eq!(told.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_api_server_that_cannot_be_asked_accepts_nothing_and_counts_nothing() {
+    let (reviewer, told) = reviewer(Err("connection refused".to_owned()));
+    let node = "a".parse().expect("a name");
+    for _ in 0..100 {
+        let refusal = reviewer.review(SOURCE, &node, TOKEN).await.expect_err("nobody knows");
+        assert_eq!(refusal.label(), "review_unanswered");
+    }
+    *told.answer.lock().expect("one thread") = Ok(good());
+    reviewer.review(SOURCE, &node, TOKEN).await.expect("it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_bad_tokens_again_and_again_has_to_wait() {
+    let (reviewer, told) = reviewer(Ok(changed(|status, _| status.authenticated = Some(false))));
+    let node: NodeName = "a".parse().expect("a name");
+    for _ in 0..100 {
+        reviewer.review(SOURCE, &node, TOKEN).await.expect_err("a bad token");
+    }
+    let asked = told.asked.load(Ordering::Relaxed);
+    assert!(asked < 20, "{asked} reviews for one stranger");
+    *told.answer.lock().expect("one thread") = Ok(good());
+    let other = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 8));
+    reviewer.review(other, &node, TOKEN).await.expect("others are not held up");
+    assert_eq!(reviewer.review(SOURCE, &node, TOKEN).await.expect_err("too soon").label(), "token_too_many");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    reviewer.review(SOURCE, &node, TOKEN).await.expect("its time is over");
+}
