@@ -11,7 +11,7 @@ names=(weft)
 case ${1:-} in
     '') ;;
     --name) check_name "${2:?--name needs a value}"; names=("$2") ;;
-    --all) mapfile -t names < <(find "$descriptions" -maxdepth 1 -name '*.kubeconfig' -printf '%f\n' 2>/dev/null | sed 's/\.kubeconfig$//') ;;
+    --all) mapfile -t names < <(find "$descriptions" -maxdepth 1 -name '*.log' -printf '%f\n' 2>/dev/null | sed 's/\.log$//') ;;
     *) die "down does not know $1: see ./dev cluster --help" ;;
 esac
 need_root

@@ -30,7 +30,7 @@ key() {
 program_image() {
     local image=$1 archive=$2 program=$3 place=$4 change changes=()
     shift 4
-    for change in "$path" "$@"; do
+    for change in "$path" 'LABEL weft-kind=' "$@"; do
         changes+=(--change "$change")
     done
     install -D -m 755 "$program" "$work/program/$place"
@@ -68,7 +68,7 @@ agnhost_image() {
 # The least in which a dynamically linked program runs and may speak TLS.
 base_image() {
     package_tree "$work/base.tar" "libc6 libgcc-s1" etc/ssl/certs/ca-certificates.crt
-    docker import --change "$path" "$work/base.tar" "$base" >/dev/null
+    docker import --change "$path" --change 'LABEL weft-kind=' "$work/base.tar" "$base" >/dev/null
 }
 
 # The node without images: bare_node IMAGE PAUSE
@@ -95,7 +95,7 @@ bare_node() {
     tar --create --directory "$stage" . | docker import --change "$path" --change 'ENV container=docker' - "$image" >/dev/null
     rm -r "$stage"
     # systemd ends a machine by a signal of its own.
-    printf 'FROM %s\nSTOPSIGNAL SIGRTMIN+3\n' "$image" | DOCKER_BUILDKIT=0 docker build --quiet --tag "$image" - >/dev/null 2>"$work/build.log" ||
+    printf 'FROM %s\nSTOPSIGNAL SIGRTMIN+3\nLABEL weft-kind=\n' "$image" | DOCKER_BUILDKIT=0 docker build --quiet --tag "$image" - >/dev/null 2>"$work/build.log" ||
         die "the node image cannot be given its signal: $(<"$work/build.log")"
 }
 
@@ -124,12 +124,17 @@ build() {
     step "Putting the node image together"
     bare_node "$node-bare" "$(grep /pause: <<<"$images")"
     # shellcheck disable=SC2086  # A line for each.
-    full_node "$node-bare" "$node" $images "$agnhost"
+    {
+        full_node "$node-bare" "$node" $images "$agnhost"
+        docker rmi $images >/dev/null
+    }
     step "Keeping the images"
     docker save --output "$work/images.tar" "$node" "$agnhost" "$base"
     mv "$work/images.tar" "$kept"
     # They are large: this one and the one before will do.
     find "$cache" -maxdepth 1 -name 'images-*.tar' -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d' ' -f2- | xargs --no-run-if-empty rm
+    docker image ls --format '{{.Repository}}:{{.Tag}}' weft-node | grep -v "^$node\$" | xargs --no-run-if-empty docker rmi >/dev/null 2>&1 || true
+    docker image prune --force --filter label=weft-kind >/dev/null
 }
 
 present() { docker image inspect "$node" "$agnhost" "$base" >/dev/null 2>&1; }
