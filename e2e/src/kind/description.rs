@@ -79,7 +79,7 @@ impl Description {
     /// Where it is not up; the text says how it comes up.
     pub fn read() -> Result<Self> {
         let name = env::var(NAME).unwrap_or_else(|_| DEFAULT.to_owned());
-        let path = target().join("kind").join(format!("{name}.json"));
+        let path = directory().join(format!("{name}.json"));
         let remedy = || format!("no cluster {name} ({}): ./dev e2e brings it up, or ./dev cluster up", path.display());
         let text = fs::read_to_string(&path).with_context(remedy)?;
         serde_json::from_str(&text).with_context(|| format!("{} is not what ./dev cluster writes", path.display()))
@@ -94,9 +94,9 @@ impl Description {
     }
 }
 
-/// Where cargo and `./dev` keep what they make.
-pub fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+/// Where `./dev cluster` keeps descriptions.
+pub fn directory() -> PathBuf {
+    root().join("target/kind")
 }
 
 /// The repository.

@@ -8,7 +8,11 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Kind, description::root, shell};
+use super::{
+    Kind,
+    description::{directory, root},
+    shell,
+};
 
 /// The release.
 pub const RELEASE: &str = "weft";
@@ -93,7 +97,7 @@ impl Kind {
         }
         let mut values = json!({ "image": { "repository": "weft", "tag": "dev" }, "pools": pools });
         super::manifest::merge(&mut values, more);
-        let path = super::description::target().join("kind").join(format!("{}.values.json", self.description().name));
+        let path = directory().join(format!("{}.values.json", self.description().name));
         std::fs::write(&path, values.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
