@@ -7,6 +7,8 @@
 mod authority;
 mod conditions;
 mod election;
+#[cfg(test)]
+mod fake;
 mod nodes;
 mod term;
 mod uninstall;

@@ -81,8 +81,12 @@ impl Metrics {
     pub(crate) fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
         if !leads {
-            [&self.members, &self.connected].map(|gauge| gauge.set(0));
-            [&self.epoch, &self.sequence].map(|gauge| gauge.set(0));
+            for gauge in [&self.members, &self.connected] {
+                gauge.set(0);
+            }
+            for gauge in [&self.epoch, &self.sequence] {
+                gauge.set(0);
+            }
             self.pool_cidrs.clear();
             self.peers.clear();
         }

@@ -160,3 +160,6 @@ fn random() -> u32 {
     let _zero_will_do = SystemRandom::new().fill(&mut bytes);
     u32::from_ne_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;
