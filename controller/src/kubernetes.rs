@@ -11,9 +11,9 @@ mod election;
 mod fake;
 mod nodes;
 mod term;
+pub(crate) mod tokens;
 mod uninstall;
 mod vteps;
-mod tokens;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

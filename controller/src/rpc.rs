@@ -16,6 +16,8 @@ use tokio_stream::Stream;
 use tonic::{service::Routes, transport::Server};
 use weft_proto::v1::{join_service_server::JoinServiceServer, operator_service_server::OperatorServiceServer};
 
+pub(crate) use join::Login;
+
 use crate::{cluster::Cluster, metrics::Metrics, pki::Authority, tls::Connection};
 
 /// What the services need.
@@ -24,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) cluster: Cluster,
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What a node joins with.
+    pub(crate) login: Login,
     /// How long node certificates are good for.
     pub(crate) certificate_lifetime: Duration,
 }

@@ -69,6 +69,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
         cluster: cluster.clone(),
         authority: Arc::clone(&authority),
         metrics: Arc::clone(&metrics),
+        login: rpc::Login::JoinTokens,
         certificate_lifetime: config.certificate_lifetime,
     };
     let mut servers = Servers::new();

@@ -12,7 +12,7 @@ use tokio::{
 };
 use weft_api::names;
 
-use super::{Leader, Replica, conditions, uninstall, vteps};
+use super::{Leader, Replica, conditions, tokens::Reviewer, uninstall, vteps};
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster},
@@ -68,6 +68,7 @@ impl Term {
             cluster: cluster.clone(),
             authority: Arc::clone(&replica.authority),
             metrics: Arc::clone(metrics),
+            login: rpc::Login::ServiceAccounts(Arc::new(Reviewer::new(replica.client.clone(), &replica.own))),
             certificate_lifetime: replica.config.certificate_lifetime,
         });
         let leader = Leader {

@@ -1,7 +1,10 @@
 //! JoinService: certificates for nodes.
 //!
-//! Owns the order: the cluster says yes and the store has confirmed it, only then a certificate is signed. Must never
-//! log a token.
+//! Owns the order: whoever may say so says yes, only then a certificate is signed. With join tokens that is the cluster, once
+//! the store has confirmed it; on Kubernetes the API server says whose a token is, and the cluster which life of the node
+//! that is. Must never log a token.
+
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 use weft_core::types::NodeName;
@@ -13,8 +16,19 @@ use weft_proto::{
 use super::{Context, status};
 use crate::{
     cluster::{JoinAsk, Refusal},
+    kubernetes::tokens::Reviewer,
     pki::{Issued, JoinToken, PkiError, PublicKey},
+    tls::Caller,
 };
+
+/// What a node joins with.
+#[derive(Debug, Clone)]
+pub(crate) enum Login {
+    /// A join token of ours, for its first certificate; each further one by the certificate before.
+    JoinTokens,
+    /// On Kubernetes: the ServiceAccount token of its agent's pod, for each certificate.
+    ServiceAccounts(Arc<Reviewer>),
+}
 
 #[derive(Debug)]
 pub(super) struct Join(pub(super) Context);
@@ -28,28 +42,68 @@ impl Join {
         let signed = self.0.authority.node(key, node, incarnation, self.0.certificate_lifetime);
         signed.map_err(|error: PkiError| Status::internal(error.to_string()))
     }
+
+    /// The life that a join token begins, or goes on.
+    async fn by_join_token(&self, node: &NodeName, token: &str, key: &PublicKey) -> Result<u64, Status> {
+        let token: JoinToken = token.parse().map_err(|error| ConvertError::new("token", error))?;
+        if token.ca_fingerprint != self.0.authority.fingerprint() {
+            let refusal = Refusal::TokenOtherCluster { node: node.clone() };
+            self.0.metrics.join(refusal.label());
+            return Err(refusal.into());
+        }
+        let ask = JoinAsk { node: node.clone(), token, key_hash: key.hash() };
+        Ok(self.0.cluster.join(ask).await?)
+    }
+
+    /// The life of the node that a ServiceAccount token speaks for.
+    async fn by_account(
+        &self,
+        reviewer: &Reviewer,
+        node: &NodeName,
+        token: &str,
+        caller: &Caller,
+    ) -> Result<u64, Status> {
+        // A dual-stack listener shows IPv4 clients as mapped addresses.
+        let source = caller.address.ip().to_canonical();
+        let refused = |label: &'static str, why: &dyn std::fmt::Display| {
+            self.0.metrics.join(label);
+            tracing::warn!(%node, %source, "join refused: {why}");
+        };
+        let reviewed = reviewer.review(source, node, token).await.inspect_err(|why| refused(why.label(), why))?;
+        let pod = reviewed.pod;
+        let known = self.0.cluster.identify(node.clone(), reviewed.node_uid).await;
+        let incarnation = known.inspect_err(|why| refused(why.label(), why))?;
+        self.0.metrics.join("ok");
+        tracing::debug!(%node, pod, incarnation, "joined");
+        Ok(incarnation)
+    }
 }
 
 #[async_trait]
 impl JoinService for Join {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let caller = status::caller(request.extensions())?;
         let request = request.into_inner();
         let node: NodeName = request.node.parse().map_err(|error| ConvertError::new("node", error))?;
-        let token: JoinToken = request.token.parse().map_err(|error| ConvertError::new("token", error))?;
         let key = public_key(&request.csr_der)?;
-        if token.ca_fingerprint != self.0.authority.fingerprint() {
-            let refusal = Refusal::TokenOtherCluster { node };
-            self.0.metrics.join(refusal.label());
-            return Err(refusal.into());
-        }
-        let ask = JoinAsk { node: node.clone(), token, key_hash: key.hash() };
-        let incarnation = self.0.cluster.join(ask).await?;
+        let incarnation = match &self.0.login {
+            Login::JoinTokens => self.by_join_token(&node, &request.token, &key).await?,
+            Login::ServiceAccounts(reviewer) => self.by_account(reviewer, &node, &request.token, &caller).await?,
+        };
         let issued = self.sign(&key, &node, incarnation)?;
+        if matches!(self.0.login, Login::ServiceAccounts(_)) {
+            // Joining is how certificates are renewed there: an open stream need not end with the old one.
+            self.0.cluster.renewed(node, incarnation, issued.ends_unix).await;
+        }
         let ca_der = self.0.authority.certificate().to_vec();
         Ok(Response::new(JoinResponse { certificate_der: issued.der().to_vec(), ca_der }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        if let Login::ServiceAccounts(_) = self.0.login {
+            let remedy = "join again with the ServiceAccount token of the agent's pod";
+            return Err(Status::failed_precondition(format!("certificates are not renewed on Kubernetes: {remedy}")));
+        }
         let identity = status::node(&status::caller(request.extensions())?)?;
         let key = public_key(&request.get_ref().csr_der)?;
         let renewed = self.0.cluster.renewing(identity.clone()).await;
@@ -61,3 +115,6 @@ impl JoinService for Join {
         Ok(Response::new(RenewResponse { certificate_der: issued.der().to_vec() }))
     }
 }
+
+#[cfg(test)]
+mod tests;

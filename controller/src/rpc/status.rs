@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     cluster::{NodeIdentity, Refusal},
+    kubernetes::tokens::TokenRefusal,
     pki::Principal,
     tls::Caller,
 };
@@ -38,6 +39,23 @@ impl From<Refusal> for Status {
             Refusal::Store(_) | Refusal::Stopping | Refusal::NodeUnseen { .. } => Code::Unavailable,
             Refusal::Replaced { .. } | Refusal::CalledOff { .. } => Code::Aborted,
             Refusal::NotAcknowledged { .. } => Code::DeadlineExceeded,
+        };
+        Self::new(code, refusal.to_string())
+    }
+}
+
+impl From<TokenRefusal> for Status {
+    fn from(refusal: TokenRefusal) -> Self {
+        let code = match &refusal {
+            TokenRefusal::Malformed => Code::InvalidArgument,
+            TokenRefusal::Invalid { .. } => Code::Unauthenticated,
+            TokenRefusal::TooMany { .. } => Code::ResourceExhausted,
+            // Nobody said no: worth another try.
+            TokenRefusal::Busy | TokenRefusal::Unanswered { .. } => Code::Unavailable,
+            TokenRefusal::OtherAudience { .. }
+            | TokenRefusal::OtherAccount { .. }
+            | TokenRefusal::Unbound
+            | TokenRefusal::OtherNode { .. } => Code::PermissionDenied,
         };
         Self::new(code, refusal.to_string())
     }
