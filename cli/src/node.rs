@@ -6,8 +6,7 @@ use weft_proto::v1;
 
 use crate::{
     args::{NodeArgs, Output, Target},
-    connect::{self, refusal},
-    output,
+    connect, output,
 };
 
 #[derive(Serialize)]
@@ -19,14 +18,14 @@ struct Deleted {
 /// Ends a node's membership.
 pub(crate) async fn delete(target: &Target, args: &NodeArgs) -> anyhow::Result<()> {
     let node = NodeName::new(&args.node)?;
-    let mut client = connect::controller(target).await?;
     let request = v1::DeleteNodeRequest { node: node.to_string() };
-    let answer = client.delete_node(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let controller = connect::standalone(target).await?;
+    let answer = controller.ask(async |mut client| client.delete_node(request.clone()).await).await?;
     let revision = answer.revision.map(|revision| format!("{}.{}", revision.epoch, revision.sequence));
     let deleted = Deleted { node: node.to_string(), revision };
-    match args.output {
-        Output::Json => output::json(&deleted, false),
-        Output::Yaml => output::yaml(&deleted),
-        Output::Table | Output::Wide => output::text(&format!("node {} deleted\n", deleted.node)),
-    }
+    output::text(&match args.output {
+        Output::Json => output::json(&deleted, false)?,
+        Output::Yaml => output::yaml(&deleted)?,
+        Output::Table | Output::Wide => format!("node {} deleted\n", deleted.node),
+    })
 }

@@ -20,15 +20,15 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints one JSON document.
-pub(crate) fn json(value: &impl Serialize, one_line: bool) -> anyhow::Result<()> {
+/// One JSON document.
+pub(crate) fn json(value: &impl Serialize, one_line: bool) -> anyhow::Result<String> {
     let text = if one_line { serde_json::to_string(value) } else { serde_json::to_string_pretty(value) };
-    self::text(&format!("{}\n", text.context("this cannot be written as JSON")?))
+    Ok(format!("{}\n", text.context("this cannot be written as JSON")?))
 }
 
-/// Prints one YAML document.
-pub(crate) fn yaml(value: &impl Serialize) -> anyhow::Result<()> {
-    text(&serde_saphyr::to_string(value).context("this cannot be written as YAML")?)
+/// One YAML document.
+pub(crate) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
+    serde_saphyr::to_string(value).context("this cannot be written as YAML")
 }
 
 /// A table without lines, as kubectl prints them.
@@ -38,14 +38,14 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Prints a table without the blanks at the ends of its lines.
-pub(crate) fn print(table: &Table) -> anyhow::Result<()> {
+/// A table without the blanks at the ends of its lines.
+pub(crate) fn lines(table: &Table) -> String {
     let mut lines = String::new();
     for line in table.to_string().lines() {
         lines.push_str(line.strip_prefix(' ').unwrap_or(line).trim_end());
         lines.push('\n');
     }
-    text(&lines)
+    lines
 }
 
 /// A time as RFC 3339 in UTC; none for 0, which means never.

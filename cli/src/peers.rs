@@ -1,5 +1,7 @@
 //! `weft peers`.
 
+#[cfg(test)]
+mod golden;
 mod kubernetes;
 mod row;
 mod vtep;
@@ -22,13 +24,13 @@ const AGENT_PERIOD: Duration = Duration::from_secs(1);
 /// Prints the peer list, once or after every change.
 pub(crate) async fn run(target: &Target, args: &PeersArgs) -> anyhow::Result<()> {
     match (connect::any(target).await?, args.watch) {
-        (Answerer::Controller(mut client), false) => {
-            let answer = client.list_peers(v1::ListPeersRequest {}).await.map_err(|status| refusal(&status))?;
-            print(&rows(&answer.into_inner().peers)?, args)
+        (Answerer::Controller(controller), false) => {
+            let answer = controller.ask(async |mut client| client.list_peers(v1::ListPeersRequest {}).await).await?;
+            print(&rows(&answer.peers)?, args)
         }
-        (Answerer::Controller(mut client), true) => {
-            let stream = client.watch_peers(v1::WatchPeersRequest {}).await.map_err(|status| refusal(&status))?;
-            let mut stream = stream.into_inner();
+        (Answerer::Controller(controller), true) => {
+            let mut stream =
+                controller.ask(async |mut client| client.watch_peers(v1::WatchPeersRequest {}).await).await?;
             while let Some(list) = stream.message().await.map_err(|status| refusal(&status))? {
                 print(&rows(&list.peers)?, args)?;
             }
@@ -59,21 +61,19 @@ fn rows(peers: &[v1::Peer]) -> anyhow::Result<Vec<Row>> {
 }
 
 fn print(rows: &[Row], args: &PeersArgs) -> anyhow::Result<()> {
-    match args.output {
-        Output::Json => output::json(&rows, args.watch),
-        Output::Yaml => {
-            if args.watch {
-                output::text("---\n")?;
-            }
-            output::yaml(&rows)
-        }
+    output::text(&render(rows, args, SystemTime::now())?)
+}
+
+/// The list as it is printed, ages as of `now`.
+fn render(rows: &[Row], args: &PeersArgs, now: SystemTime) -> anyhow::Result<String> {
+    Ok(match args.output {
+        Output::Json => output::json(&rows, args.watch)?,
+        Output::Yaml => format!("{}{}", if args.watch { "---\n" } else { "" }, output::yaml(&rows)?),
         Output::Table | Output::Wide => {
             let wide = args.output == Output::Wide;
             let mut table = output::table(&row::header(wide));
-            let now = SystemTime::now();
             table.add_rows(rows.iter().map(|row| row.cells(wide, now)));
-            output::print(&table)?;
-            if args.watch { output::text("\n") } else { Ok(()) }
+            output::lines(&table) + if args.watch { "\n" } else { "" }
         }
-    }
+    })
 }

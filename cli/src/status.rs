@@ -19,9 +19,9 @@ use crate::{
 /// a cluster where no controller leads, so that scripts see it.
 pub(crate) async fn run(target: &Target, form: Output) -> anyhow::Result<()> {
     match connect::any(target).await? {
-        Answerer::Controller(mut client) => {
-            let answer = client.get_status(v1::GetStatusRequest {}).await.map_err(|status| refusal(&status))?;
-            show(&Controller::new(&answer.into_inner())?, form)
+        Answerer::Controller(controller) => {
+            let answer = controller.ask(async |mut client| client.get_status(v1::GetStatusRequest {}).await).await?;
+            show(&Controller::new(&answer)?, form)
         }
         Answerer::Kubernetes(cluster) => {
             let (status, absence) = Kubernetes::ask(&cluster).await?;
@@ -40,10 +40,10 @@ pub(crate) async fn run(target: &Target, form: Output) -> anyhow::Result<()> {
 
 /// A table here is the YAML: both are one fact a line.
 fn show(status: &impl Serialize, form: Output) -> anyhow::Result<()> {
-    match form {
-        Output::Json => output::json(status, false),
-        Output::Yaml | Output::Table | Output::Wide => output::yaml(status),
-    }
+    output::text(&match form {
+        Output::Json => output::json(status, false)?,
+        Output::Yaml | Output::Table | Output::Wide => output::yaml(status)?,
+    })
 }
 
 fn revision(wire: v1::Revision) -> String {

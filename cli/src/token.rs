@@ -6,7 +6,7 @@ use weft_proto::v1;
 
 use crate::{
     args::{Output, Target, TokenArgs},
-    connect::{self, refusal},
+    connect,
     output::{self, rfc3339},
 };
 
@@ -21,16 +21,16 @@ struct Token {
 pub(crate) async fn create(target: &Target, args: &TokenArgs) -> anyhow::Result<()> {
     let node = NodeName::new(&args.node)?;
     let request = v1::CreateTokenRequest { node: node.to_string(), lifetime_seconds: args.lifetime };
-    let mut client = connect::controller(target).await?;
-    let answer = client.create_token(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let controller = connect::standalone(target).await?;
+    let answer = controller.ask(async |mut client| client.create_token(request.clone()).await).await?;
     let token = Token {
         node: node.to_string(),
         token: answer.token,
         expires: rfc3339(answer.expires_unix.saturating_mul(1000)),
     };
-    match args.output {
-        Output::Json => output::json(&token, false),
-        Output::Yaml => output::yaml(&token),
-        Output::Table | Output::Wide => output::text(&format!("{}\n", token.token)),
-    }
+    output::text(&match args.output {
+        Output::Json => output::json(&token, false)?,
+        Output::Yaml => output::yaml(&token)?,
+        Output::Table | Output::Wide => format!("{}\n", token.token),
+    })
 }

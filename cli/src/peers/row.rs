@@ -107,6 +107,10 @@ impl Row {
             ]);
         }
         cells.push(self.message.clone());
+        // Some of it comes from other machines: one line stays one line, and nothing steers the terminal.
+        for cell in &mut cells {
+            *cell = cell.replace(char::is_control, " ");
+        }
         cells
     }
 }
