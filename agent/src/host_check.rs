@@ -27,13 +27,17 @@ pub(crate) struct HostCheck {
     findings: watch::Sender<Vec<Finding>>,
 }
 
+fn input(config: &Config, settings: Option<Settings>) -> Input {
+    Input { device: config.device, interface: config.interface, settings, sysctl_dir: config.sysctl_dir.clone() }
+}
+
 impl HostCheck {
     /// Checks what does not need the cluster's settings.
     ///
     /// # Errors
     /// Where nothing could be programmed; every reason has been logged.
     pub(crate) async fn at_start(config: &Config) -> anyhow::Result<Self> {
-        let input = Input { device: config.device, interface: config.interface, settings: None };
+        let input = input(config, None);
         let check = Self { input, findings: watch::channel(Vec::new()).0 };
         check.look().await;
         let fatal = |finding: &&Finding| ENDS_THE_START.contains(&finding.code);
@@ -49,7 +53,7 @@ impl HostCheck {
     pub(crate) async fn all(config: &Config) -> anyhow::Result<()> {
         let snapshot = crate::last_good::LastGood::in_dir(&config.state_dir).load().ok().flatten();
         let settings = snapshot.map(|snapshot| Settings::clone(&snapshot.settings));
-        let input = Input { device: config.device, interface: config.interface, settings };
+        let input = input(config, settings);
         let check = Self { input, findings: watch::channel(Vec::new()).0 };
         check.look().await;
         let count = check.findings.borrow().iter().filter(|finding| finding.severity == Severity::Error).count();

@@ -10,8 +10,9 @@ mod host;
 mod overlap;
 mod ports;
 mod reverse_path;
+mod sysctls;
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use weft_core::{
     settings::Settings,
@@ -56,11 +57,14 @@ pub struct Input {
     pub interface: Option<LinkName>,
     /// The cluster's settings, where they are known: port and pools are checked with them only.
     pub settings: Option<Settings>,
+    /// Where sysctls are set.
+    pub sysctl_dir: PathBuf,
 }
 
 impl Default for Input {
     fn default() -> Self {
-        Self { device: LinkName::new("weft0").expect("a valid name"), interface: None, settings: None }
+        let device = LinkName::new("weft0").expect("a valid name");
+        Self { device, interface: None, settings: None, sysctl_dir: "/proc/sys".into() }
     }
 }
 
@@ -92,6 +96,7 @@ pub async fn preflight(input: &Input) -> Vec<Finding> {
         Err(error) => findings.push(features::no_netlink(&error)),
     }
     findings.extend(features::check_ipv6(input));
+    findings.extend(sysctls::check(&input.sysctl_dir));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
 }
