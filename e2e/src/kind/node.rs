@@ -12,9 +12,6 @@ use weft_core::types::Family;
 use super::{description::NodeDescription, shell};
 use crate::lab::{Capture, Namespace};
 
-/// The node's link to its subnet.
-pub const UPLINK: &str = "eth0";
-
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -51,12 +48,23 @@ impl Node {
         &self.net
     }
 
+    /// Its link to its subnet: the one that leads everywhere.
+    ///
+    /// # Errors
+    /// Where it has none.
+    pub async fn uplink(&self) -> Result<String> {
+        let printed = self.run(&["ip", "-json", "route", "show", "default"]).await?;
+        let routes: Vec<serde_json::Value> = serde_json::from_str(&printed)?;
+        let link = routes.first().and_then(|route| route["dev"].as_str());
+        Ok(link.with_context(|| format!("node {} has no default route", self.name()))?.to_owned())
+    }
+
     /// Captures what passes its uplink.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn capture(&self) -> Result<Capture> {
-        Capture::start(&self.net, UPLINK)
+    pub async fn capture(&self) -> Result<Capture> {
+        Capture::start(&self.net, &self.uplink().await?)
     }
 
     /// Runs a program in it and returns what it prints.
@@ -83,7 +91,7 @@ impl Node {
     /// # Errors
     /// Where the cable is not found.
     pub async fn set_connected(&self, router: &Namespace, connected: bool) -> Result<()> {
-        let index = self.run(&["cat", &format!("/sys/class/net/{UPLINK}/iflink")]).await?;
+        let index = self.run(&["cat", &format!("/sys/class/net/{}/iflink", self.uplink().await?)]).await?;
         let index: u64 = index.trim().parse()?;
         let links = shell::run({
             let mut command = Command::new("ip");

@@ -13,7 +13,7 @@ kind_test!(pods_in_one_subnet_talk_without_the_tunnel, async |kind: &Kind| {
     let nodes = kind.neighbours();
     let pods = scene.pods_of("web", &nodes).await?;
     let [one, other] = &pods[..] else { anyhow::bail!("two nodes have {} pods", pods.len()) };
-    let captures = [nodes[0].capture()?, nodes[1].capture()?];
+    let captures = [nodes[0].capture().await?, nodes[1].capture().await?];
     for family in kind.families() {
         for (from, to) in [(one, other), (other, one)] {
             seen_as_itself(from, to.http(family), Transport::Http).await?;

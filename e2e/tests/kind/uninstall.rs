@@ -1,6 +1,6 @@
 //! Uninstalling leaves nodes and cluster as they were before.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use k8s_openapi::{
     api::{core::v1, rbac::v1::ClusterRole},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -27,7 +27,7 @@ const LOOK: &str = "
     bridge fdb | grep -v permanent | sed 's/^/fdb /'
     nft list tables | sed 's/^/nft /'
     find /etc/cni/net.d /opt/cni/bin /var/lib/weft /run/weft 2>/dev/null | sed 's/^/file /'
-    for f in ip_forward conf/all/rp_filter conf/default/rp_filter; do echo sysctl $f $(cat /proc/sys/net/ipv4/$f); done
+    sysctl -a 2>/dev/null | grep -E '^net.ipv[46].(ip_forward|conf.(all|default|eth[0-9]))' | sed 's/^/sysctl /'
 ";
 
 async fn look(node: &Node) -> Result<Vec<String>> {
@@ -42,42 +42,51 @@ fn ours(line: &str) -> bool {
     line.contains("weft") || line.contains("proto 87")
 }
 
-kind_test!(uninstalling_takes_everything_away_and_installing_brings_it_back, async |kind: &Kind| {
-    // Pods would lose their network; there are none but the cluster's own DNS.
-    let mut installed = Vec::new();
+/// Everything of Weft is gone from nodes and cluster. Returns what the nodes hold now.
+async fn nothing_is_left(kind: &Kind) -> Result<Vec<Vec<String>>> {
+    let mut held = Vec::new();
     for node in kind.nodes() {
         let lines = look(node).await?;
-        ensure!(lines.iter().any(|line| ours(line)), "nothing of Weft is seen on {}: this shows nothing", node.name());
-        installed.push(lines);
-    }
-    kind.uninstall().await?;
-    let looked = async {
-        for node in kind.nodes() {
-            let left: Vec<_> = look(node).await?.into_iter().filter(|line| ours(line)).collect();
-            ensure!(left.is_empty(), "on {} is left: {left:#?}", node.name());
-            let object = node.object(&kind.client()).await?;
-            if let Ok(status) = condition(&object, "NetworkUnavailable") {
-                anyhow::bail!("{} still says NetworkUnavailable={status}", node.name());
-            }
+        let left: Vec<_> = lines.iter().filter(|line| ours(line)).collect();
+        ensure!(left.is_empty(), "on {} is left: {left:#?}", node.name());
+        let object = node.object(&kind.client()).await?;
+        if let Ok(status) = condition(&object, "NetworkUnavailable") {
+            bail!("{} still says NetworkUnavailable={status}", node.name());
         }
-        of_the_cluster(kind).await
-    };
-    let looked = looked.await;
-    // The namespace is helm's caller's: --create-namespace made it, nothing removes it.
+        held.push(lines);
+    }
+    of_the_cluster(kind).await?;
+    // The namespace is its creator's: helm made it when asked to, and removes none.
     let namespaces: Api<v1::Namespace> = Api::all(kind.client());
     namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
     wait::gone(&namespaces, NAMESPACE, wait::PATIENCE).await?;
+    Ok(held)
+}
+
+kind_test!(uninstalling_takes_away_all_that_installing_brought, async |kind: &Kind| {
+    for node in kind.nodes() {
+        let lines = look(node).await?;
+        ensure!(lines.iter().any(|line| ours(line)), "nothing of Weft is seen on {}: this shows nothing", node.name());
+    }
+    kind.uninstall().await?;
+    let before = nothing_is_left(kind).await;
     kind.install(&json!({})).await?;
-    looked?;
+    let before = before?;
+    kind.uninstall().await?;
+    let after = nothing_is_left(kind).await;
+    kind.install(&json!({})).await?;
+    for ((node, before), after) in kind.nodes().zip(&before).zip(&after?) {
+        let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        ensure!(gone.is_empty() && new.is_empty(), "on {} there is now {new:#?} instead of {gone:#?}", node.name());
+    }
     restart_dns(kind).await?;
     let scene = Scene::set(kind, "after").await?;
     let pods = scene.pods_of("web", &kind.across()).await?;
     for family in kind.families() {
         pods[0].reaches(pods[1].address(family)).await?;
     }
-    scene.end().await?;
-    // A second time, so that what was there before the first installation is compared as well.
-    Ok(())
+    scene.end().await
 });
 
 /// Nothing of Weft is in the cluster.
