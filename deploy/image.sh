@@ -56,5 +56,6 @@ arguments=()
 # The classic builder where there is no other.
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
 say "Building the image $tag${base:+ on $base}"
-docker build --quiet --tag "$tag" --file deploy/Dockerfile "${arguments[@]}" "$context" >/dev/null
+log=$target/image.log
+docker build --quiet --tag "$tag" --file deploy/Dockerfile "${arguments[@]}" "$context" >"$log" 2>&1 || die "docker cannot build it: $(<"$log")"
 say "$tag: $(docker image inspect --format '{{.Size}}' "$tag" | awk '{printf "%.0f MB", $1 / 1e6}')"

@@ -1,0 +1,90 @@
+//! What the pods and their accounts may do: as little as is written here.
+
+use serde_json::{Value, json};
+
+use crate::{
+    documents::{container, object, of, texts},
+    helm,
+};
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn agents_have_two_capabilities_and_no_right() {
+    for variant in helm::all() {
+        let objects = of(variant);
+        let agent = object(&objects, "DaemonSet", "weft-agent");
+        let security = &container(agent)["securityContext"];
+        assert_eq!(security["capabilities"], json!({"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}));
+        assert_eq!(security["privileged"], false);
+        assert_eq!(security["allowPrivilegeEscalation"], false);
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+        let pod = &agent["spec"]["template"]["spec"];
+        assert_eq!((&pod["automountServiceAccountToken"], &pod["hostPID"]), (&json!(false), &Value::Null));
+        for binding in objects.iter().filter(|object| object["subjects"].is_array()) {
+            let subjects = binding["subjects"].as_array().expect("just asked");
+            assert!(subjects.iter().all(|subject| subject["name"] != "weft-agent"), "{binding}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn all_others_have_no_power_over_their_node() {
+    let objects = of(None);
+    let others = [
+        ("Deployment", "weft-controller"),
+        ("Job", "weft-uninstall"),
+        ("DaemonSet", "weft-test"),
+        ("Pod", "weft-test"),
+    ];
+    for (kind, name) in others {
+        let security = &container(object(&objects, kind, name))["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{kind} {name}");
+        assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{kind} {name}");
+        assert_eq!(security["readOnlyRootFilesystem"], true, "{kind} {name}");
+        assert_eq!(security["allowPrivilegeEscalation"], false, "{kind} {name}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn no_rule_is_wider_than_it_needs_to_be() {
+    for role in of(None).iter().filter(|object| object["rules"].is_array()) {
+        for rule in role["rules"].as_array().expect("just asked") {
+            let words = ["apiGroups", "resources", "verbs"].map(|key| texts(&rule[key])).concat();
+            assert!(!words.iter().any(|word| word == "*"), "{role}");
+            let named = !texts(&rule["resourceNames"]).is_empty();
+            let private = ["secrets", "configmaps", "leases"].iter().any(|kind| words.contains(&(*kind).to_owned()));
+            assert!(!private || named, "not limited to objects by name: {rule}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn what_the_controller_fills_is_left_alone_by_upgrades() {
+    let objects = of(None);
+    for (kind, name) in [("ConfigMap", "weft-cluster"), ("ConfigMap", "weft-ca"), ("Secret", "weft-ca")] {
+        let object = object(&objects, kind, name);
+        assert_eq!((&object["data"], &object["stringData"]), (&Value::Null, &Value::Null), "{kind} {name}");
+    }
+    assert_eq!(object(&objects, "Lease", "weft-controller")["spec"], Value::Null);
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn selectors_never_change_and_nothing_surges() {
+    let wanted = of(None);
+    for variant in helm::all() {
+        let objects = of(variant);
+        for (kind, name) in [("DaemonSet", "weft-agent"), ("Deployment", "weft-controller")] {
+            let (now, first) = (object(&objects, kind, name), object(&wanted, kind, name));
+            assert_eq!(now["spec"]["selector"], first["spec"]["selector"], "{variant:?}");
+            let labels = &now["spec"]["template"]["metadata"]["labels"];
+            assert_eq!(now["spec"]["selector"]["matchLabels"], *labels, "a version among them restarts all pods");
+        }
+        let strategy = &object(&objects, "Deployment", "weft-controller")["spec"]["strategy"];
+        assert_eq!(strategy["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": 1}));
+    }
+}

@@ -1,0 +1,76 @@
+//! What the chart writes, the programs read: options, flags, names of objects.
+
+use clap::Parser;
+use serde_json::Value;
+use weft_api::names;
+use weft_controller::Config;
+
+use crate::{
+    documents::{container, object, of, texts},
+    helm,
+};
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn the_controller_understands_its_options() {
+    for variant in helm::all() {
+        let objects = of(variant);
+        let options = object(&objects, "ConfigMap", "weft-controller")["data"]["config.yaml"].as_str().expect("a text");
+        // The rest comes from the pod's environment.
+        let text = format!("{options}\nnamespace: weft-system\nidentity: pod\nadvertise: 192.0.2.1:7887\n");
+        Config::parse(&text).unwrap_or_else(|error| panic!("{variant:?}: {error}\n{text}"));
+    }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn the_agent_understands_its_flags() {
+    for variant in helm::all() {
+        let objects = of(variant);
+        let container = container(object(&objects, "DaemonSet", "weft-agent"));
+        let mut words = [texts(&container["command"]), texts(&container["args"])].concat();
+        // What the kubelet puts into the environment.
+        words.extend(["--node=a", "--controller=192.0.2.1:7887"].map(str::to_owned));
+        let cli = weft_agent::cli::Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{variant:?}: {error}"));
+        let weft_agent::cli::Command::Run(source) = cli.command else { panic!("{words:?} does not run an agent") };
+        source.load().unwrap_or_else(|error| panic!("{variant:?}: {error:#}"));
+    }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn objects_are_called_what_the_programs_call_them() {
+    let objects = of(None);
+    for (kind, name) in [
+        ("Deployment", names::CONTROLLER),
+        ("Service", names::CONTROLLER),
+        ("Lease", names::CONTROLLER),
+        ("ServiceAccount", names::CONTROLLER),
+        ("ServiceAccount", names::AGENT),
+        ("DaemonSet", names::AGENT),
+        ("ConfigMap", names::CLUSTER),
+        ("ConfigMap", names::CA),
+        ("Secret", names::CA),
+    ] {
+        object(&objects, kind, name);
+    }
+    let volumes = &object(&objects, "DaemonSet", names::AGENT)["spec"]["template"]["spec"]["volumes"];
+    let key = volumes
+        .as_array()
+        .expect("volumes")
+        .iter()
+        .find_map(|volume| volume["projected"]["sources"][1]["configMap"]["items"][0]["key"].as_str());
+    assert_eq!(key, Some(names::CA_CERTIFICATE));
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn probes_ask_where_the_servers_listen() {
+    let probe = |variant, kind, name| container(object(&of(variant), kind, name))["readinessProbe"]["httpGet"].clone();
+    let dual = Some("dual-stack");
+    assert_eq!(probe(None, "Deployment", "weft-controller")["host"], "127.0.0.1");
+    assert_eq!(probe(dual, "Deployment", "weft-controller")["host"], "::1");
+    assert_eq!(probe(dual, "DaemonSet", "weft-agent")["host"], "127.0.0.1", "it listens on all addresses");
+    assert_eq!(probe(Some("one-node"), "DaemonSet", "weft-agent"), Value::Null, "metrics are off");
+    assert_eq!(probe(Some("other-allocator"), "Deployment", "weft-controller")["port"], 17888);
+}
