@@ -11,6 +11,7 @@ mod peers;
 mod pod_links;
 mod pods;
 mod standing;
+mod still;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -127,6 +129,10 @@ pub struct Engine<K> {
     next_look: Instant,
     last_look: Instant,
     tidy_at: Option<Instant>,
+    /// The membership on its way to the disk.
+    saving: Option<JoinHandle<()>>,
+    /// Nothing is put into the kernel any more.
+    is_still: bool,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -155,6 +161,8 @@ impl<K: Kernel> Engine<K> {
             next_look: now,
             last_look: now,
             tidy_at: None,
+            saving: None,
+            is_still: false,
         }
     }
 
@@ -167,6 +175,7 @@ impl<K: Kernel> Engine<K> {
             tokio::select! {
                 biased;
                 update = inputs.updates.recv() => match update {
+                    Some(_) if self.is_still => {}
                     Some(update) => self.update(update).await,
                     None => return Ok(()),
                 },
@@ -174,9 +183,10 @@ impl<K: Kernel> Engine<K> {
                     Some(request) => self.requests(request, &mut inputs.requests).await,
                     None => return Ok(()),
                 },
-                () = sleep_until(self.next_look) => self.look().await,
+                () = sleep_until(self.next_look), if !self.is_still => self.look().await,
                 () = sleep_until(self.next_pod_look), if !self.changed_pods.is_empty() => self.look_at_pods().await,
                 event = events.recv() => match event {
+                    Some(_) if self.is_still => {}
                     Some(event) => self.event(&event),
                     None => anyhow::bail!("the kernel's events have ended; the agent cannot see drift and stops"),
                 },
@@ -185,7 +195,7 @@ impl<K: Kernel> Engine<K> {
                     self.look_within(Duration::ZERO);
                 }
                 () = inputs.findings.changed() => self.publish(),
-                () = sleep_until(tidy) => self.tidy(),
+                () = sleep_until(tidy), if !self.is_still => self.tidy(),
             }
         }
     }
@@ -246,13 +256,13 @@ impl<K: Kernel> Engine<K> {
         self.renew_targets();
         let Some(snapshot) = self.view.snapshot() else { return };
         let last_good = self.setup.last_good.clone();
-        tokio::task::spawn_blocking(move || {
+        self.saving = Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = last_good.save(&snapshot) {
                 warn!(
                     "the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one"
                 );
             }
-        });
+        }));
     }
 
     fn renew_targets(&self) {

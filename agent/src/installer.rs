@@ -68,7 +68,6 @@ impl Installer {
     ///
     /// # Errors
     /// Where a file of ours cannot be removed. What is not ours is a warning.
-    #[allow(dead_code, reason = "for the controller's order to clean up")]
     pub(crate) fn remove(&self) -> anyhow::Result<Vec<String>> {
         let mut wanted = self.files.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         *wanted = false;

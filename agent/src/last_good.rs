@@ -62,12 +62,15 @@ impl LastGood {
         fs::File::open(dir)?.sync_all()
     }
 
-    /// Removes it, for `weft-agent cleanup`.
+    /// Removes it and what was set aside as broken, for a node that Weft leaves.
     pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for path in [self.path.clone(), self.path.with_extension("broken")] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 

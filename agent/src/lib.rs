@@ -4,6 +4,7 @@
 //! ([`controller`]), probes ([`probe`]), pods ([`pods`]) and the local API ([`api`]).
 
 pub mod api;
+pub mod clean_up;
 pub mod cli;
 pub mod cni;
 pub mod config;

@@ -33,3 +33,4 @@ pub use released::Released;
 pub use service::{HostSide, NodeState, PodService};
 pub use store::{Opened, PodStore, StoreError};
 pub use witness::CACHED_RESULTS;
+pub(crate) use witness::delete_links;

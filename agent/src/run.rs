@@ -15,7 +15,7 @@ use weft_core::{desired::Pod, types::LinkName};
 
 use crate::{
     api::{self, Api},
-    cni::{self, install},
+    clean_up::{self, CleanUp},
     config::Config,
     controller::{Client, ConnectionStatus, Held, Links, Order, Standing},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
@@ -48,10 +48,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (targets_in, targets) = watch::channel(Arc::new(Targets::default()));
     let (connection_in, connection) = watch::channel(ConnectionStatus::default());
     let (controller_in, controller) = watch::channel(None);
-    let (order_in, _order) = watch::channel(Order::default());
-    let (_cleaned_in, cleaned_up) = watch::channel(false);
+    let (order_in, order) = watch::channel(Order::default());
+    let (cleaned_in, cleaned_up) = watch::channel(false);
     let (prober, probes) = Prober::new(targets);
 
+    let is_cleaned_up = cleaned_up.clone();
     let links =
         Links { updates: updates_in, held, facts, standing, order: order_in, cleaned_up, status: connection_in };
     let client = Client::new(
@@ -83,6 +84,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         findings: host_check.findings(),
         installation: installer.as_ref().map(Installer::warnings),
     };
+    let clean_up = CleanUp {
+        config: config.clone(),
+        order,
+        cleaned_up: cleaned_in,
+        engine: engine.clone(),
+        installer: installer.clone(),
+        store: store.clone(),
+    };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(client.run());
     tokio::spawn(host_check.run(status.clone()));
@@ -100,11 +109,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let result = tokio::select! {
         result = loop_.run(inputs) => result,
         result = told_to_stop() => result,
+        result = clean_up.run() => result,
     };
     info!("stopping; the kernel stays as it is");
     let _ = stop.send(true);
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), serving).await;
     let _ = fs::remove_file(&config.socket);
+    if *is_cleaned_up.borrow() && result.is_ok() {
+        clean_up::forget_identity(&config)?;
+    }
     result
 }
 
@@ -113,39 +126,8 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
     HostCheck::all(config).await
 }
 
-/// Removes everything of ours from this host.
-pub async fn cleanup(config: Config) -> anyhow::Result<()> {
-    if std::os::unix::net::UnixStream::connect(&config.socket).is_ok() {
-        anyhow::bail!("socket {}: an agent is running; stop it first", config.socket.display());
-    }
-    if let Some(cni) = &config.cni {
-        install::remove(&cni.bin_dir, &cni.conf_dir).context("the CNI files cannot be removed")?;
-    }
-    let unplugged = unplug_pods(&config.state_dir.join("pods"))?;
-    let removed = remove_kernel_objects(&config).await? + unplugged;
-    for dir in ["identity", "pods"] {
-        remove_dir(&config.state_dir.join(dir))?;
-    }
-    LastGood::in_dir(&config.state_dir).remove().context("the last good membership cannot be removed")?;
-    info!(objects = removed, "removed what Weft made on this host");
-    Ok(())
-}
-
-/// Pods whose addresses are about to be forgotten must not go on using them: their links go.
-fn unplug_pods(dir: &Path) -> anyhow::Result<usize> {
-    if !dir.is_dir() {
-        return Ok(0);
-    }
-    let disk = DirDisk::open(dir).with_context(|| format!("pods directory {}", dir.display()))?;
-    let pods = PodStore::open(disk)?.store.records();
-    let mut unplugged = 0;
-    for key in pods.keys() {
-        unplugged += usize::from(cni::unplug(key).with_context(|| format!("the link of {key} cannot be removed"))?);
-    }
-    Ok(unplugged)
-}
-
-async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
+/// Removes every kernel object of ours, where no agent runs.
+pub(crate) async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usize> {
     let (_, targets) = watch::channel(Arc::new(Targets::default()));
     let (_, probes) = Prober::new(targets);
     let out = Outputs {
@@ -174,15 +156,6 @@ fn make_dir(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("state directory {}: cannot be made; choose another --state-dir", path.display()))
-}
-
-fn remove_dir(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl HostSide for Handle {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use weft_agent::{
+    clean_up::cleanup,
     cli::{Cli, Command, Source},
     config::Config,
     run,
@@ -31,7 +32,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Run(source) => runtime.block_on(run::run(load(source)?)),
         Command::Check(source) => runtime.block_on(run::check(&load(source)?)),
-        Command::Cleanup(source) => runtime.block_on(run::cleanup(load(source)?)),
+        Command::Cleanup(source) => runtime.block_on(cleanup(load(source)?)),
         Command::Generate(generate) => generate.run(Cli::command()),
     }
 }

@@ -4,6 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 use weft_core::{desired::Pod, types::LinkName};
 use weft_proto::v1;
 
+use super::Problem;
+
 /// A question or an order to the loop, with where the answer goes.
 #[derive(Debug)]
 pub enum Request {
@@ -15,6 +17,10 @@ pub enum Request {
     CheckPod(LinkName, oneshot::Sender<Vec<String>>),
     /// The peer list, read now.
     Peers(oneshot::Sender<Result<Vec<v1::Peer>, String>>),
+    /// Put nothing into the kernel any more, and say this of the node.
+    StandStill(Problem, oneshot::Sender<()>),
+    /// Remove everything of ours from the kernel; only after [`Request::StandStill`].
+    Clear(oneshot::Sender<Result<usize, String>>),
     /// Packets dropped so far.
     Dropped(oneshot::Sender<Dropped>),
 }
@@ -63,6 +69,16 @@ impl Handle {
     /// The peer list as the kernel holds it now.
     pub async fn peers(&self) -> Result<Vec<v1::Peer>, String> {
         self.ask(Request::Peers).await?
+    }
+
+    /// Has the loop put nothing into the kernel any more, and name `problem` as the reason; what it was at is over then.
+    pub async fn stand_still(&self, problem: Problem) -> Result<(), String> {
+        self.ask(|answer| Request::StandStill(problem, answer)).await
+    }
+
+    /// Removes everything of ours from the kernel; returns how many objects that were. The loop stands still before.
+    pub async fn clear(&self) -> Result<usize, String> {
+        self.ask(Request::Clear).await?
     }
 
     /// Packets dropped so far.

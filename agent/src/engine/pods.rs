@@ -39,6 +39,11 @@ impl<K: Kernel> Engine<K> {
                 Request::RemovePod(link, answer) => going.push((link, answer)),
                 Request::CheckPod(link, answer) => drop(answer.send(self.check_pod(link).await)),
                 Request::Peers(answer) => drop(answer.send(self.peers().await)),
+                Request::StandStill(problem, answer) => {
+                    self.stand_still(problem).await;
+                    let _gone = answer.send(());
+                }
+                Request::Clear(answer) => drop(answer.send(self.clear_while_still().await)),
                 Request::Dropped(answer) => drop(answer.send(self.dropped().await)),
             }
             left -= 1;
@@ -52,6 +57,12 @@ impl<K: Kernel> Engine<K> {
 
     async fn ensure_pods(&mut self, pods: Vec<(Pod, Answer)>) {
         if pods.is_empty() {
+            return;
+        }
+        if self.is_still {
+            for (_, answer) in pods {
+                drop(answer.send(Err("Weft is being removed from this node".to_owned())));
+            }
             return;
         }
         let Some((settings, me, local)) = self.context() else {

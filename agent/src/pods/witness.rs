@@ -121,6 +121,13 @@ pub(super) fn delete(link: &PodLink) -> io::Result<()> {
     }
 }
 
+/// Deletes every link of a pod that carries our marks, for a node that Weft leaves; returns how many there were.
+pub(crate) fn delete_links(results: &Path) -> io::Result<usize> {
+    let look = Look::now(results)?;
+    look.marked().try_for_each(delete)?;
+    Ok(look.marked().count())
+}
+
 /// True where the link of an allocation is there now.
 pub(super) fn is_linked(record: &Record) -> io::Result<bool> {
     let mut host = Netlink::open().map_err(io::Error::other)?;

@@ -1,6 +1,7 @@
 //! The reconcile loop over a kernel that fails on demand: what it puts right, what it leaves alone, and what a change
 //! costs.
 
+mod leaving;
 mod world;
 
 use rustix::io::Errno;
