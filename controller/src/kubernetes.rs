@@ -7,13 +7,18 @@
 mod authority;
 mod conditions;
 mod election;
+mod events;
 #[cfg(test)]
 mod fake;
 mod nodes;
+mod store;
 mod term;
 pub(crate) mod tokens;
 mod uninstall;
 mod vteps;
+
+pub use store::KubeStore;
+pub use uninstall::{UninstallOptions, uninstall};
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -25,6 +30,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use self::{
     authority::{AuthorityError, Objects},
     election::{Election, Standing},
+    events::Events,
+    nodes::Watched,
     term::Term,
 };
 use crate::{
@@ -47,6 +54,9 @@ struct Leader {
     cluster: Cluster,
     /// All Node objects, kept warm by one watch for the whole life of the process.
     nodes: Reflected<Node>,
+    /// The same, and when they changed.
+    watched: Watched,
+    events: Events,
     metrics: Arc<Metrics>,
 }
 
@@ -57,7 +67,7 @@ struct Replica {
     client: Client,
     objects: Objects,
     authority: Arc<Authority>,
-    nodes: Reflected<Node>,
+    nodes: Watched,
     metrics: Arc<Metrics>,
     role: watch::Sender<Role>,
 }
@@ -130,7 +140,7 @@ async fn prepare(
     role.send_replace(Role::Starting("it reads the Node objects".to_owned()));
     let (nodes, watch) = nodes::watch(client.clone());
     let watch = tokio::spawn(watch);
-    nodes.wait_until_ready().await.context("the watch of Node objects has ended")?;
+    nodes.store.wait_until_ready().await.context("the watch of Node objects has ended")?;
     Ok((Replica { config, own, client, objects, authority, nodes, metrics, role }, watch))
 }
 

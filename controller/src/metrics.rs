@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     pool_cidrs: Family<PoolLabel, Gauge<u64, AtomicU64>>,
     joins: Family<ResultLabel, Counter>,
     admissions: Family<ResultLabel, Counter>,
+    node_writes: Family<ResultLabel, Counter>,
     renewals: Family<ResultLabel, Counter>,
     handshakes: Family<ResultLabel, Counter>,
     streams_ended: Family<ResultLabel, Counter>,
@@ -59,6 +60,11 @@ impl Metrics {
     /// A Node of Kubernetes was taken in, or could not be as it is.
     pub(crate) fn admission(&self, result: &'static str) {
         self.admissions.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Pod CIDRs were written into a Node, or could not be.
+    pub(crate) fn node_written(&self, is_written: bool) {
+        self.node_writes.get_or_create(&ResultLabel { result: if is_written { "ok" } else { "failed" } }).inc();
     }
 
     pub(crate) fn renewal(&self, result: &'static str) {
@@ -123,6 +129,7 @@ impl Metrics {
         registry.register("peers", "Nodes by state", self.peers.clone());
         registry.register("pool_cidrs", "Pod CIDRs of a pool by state", self.pool_cidrs.clone());
         registry.register("joins", "Join requests", self.joins.clone());
+        registry.register("node_writes", "Pod CIDRs written into Nodes", self.node_writes.clone());
         registry.register(
             "node_admissions",
             "Looks at Nodes that changed a member or were refused",

@@ -11,6 +11,8 @@ mod redb;
 
 use futures::future::BoxFuture;
 
+pub use crate::kubernetes::KubeStore;
+
 pub use self::{
     memory::{Failure, MemoryStore},
     records::{Binding, Held, Life, NodeRecord, Quarantined, TokenId, TokenRecord},
@@ -113,6 +115,36 @@ pub enum StoreError {
         store: String,
         /// What it said.
         detail: String,
+    },
+    /// An API server did not carry out a request, or did not say so.
+    #[error(
+        "the Kubernetes API did not {operation}: {detail}; check that the API server answers, and the rights of weft-controller's account"
+    )]
+    Request {
+        /// What was tried.
+        operation: String,
+        /// What it said.
+        detail: String,
+    },
+    /// Somebody else wrote too: another leader, or a hand.
+    #[error(
+        "the Kubernetes API refused to {operation}, as things are not as this controller left them: {detail}; everything is read again"
+    )]
+    Conflict {
+        /// What was tried.
+        operation: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The objects that an installation brings are not there.
+    #[error(
+        "store {store} has no ConfigMap {object}: install Weft there with its Helm chart, or give the namespace of the one that is"
+    )]
+    NotInstalled {
+        /// Which store.
+        store: String,
+        /// What is missing.
+        object: &'static str,
     },
     /// The operating system refused.
     #[error("cannot {operation} store {store}; check who owns its directory, and the disk's space")]

@@ -58,7 +58,7 @@ impl Registry {
     fn of_its_node(&self, name: &NodeName, facts: &Facts) -> Result<Facts, Refusal> {
         let mut facts = facts.clone();
         let Admission::Nodes(_) = self.admission else { return Ok(facts) };
-        let Some(known) = self.from_nodes.addresses.get(name) else {
+        let Some(known) = self.from_nodes.addresses.get(name).filter(|known| !known.is_empty()) else {
             // Just after a change of leader the Nodes may not have been looked at yet; what is known already may stay.
             let is_known = self.nodes.get(name).is_some_and(|node| node.member.underlay == facts.underlay);
             return if is_known { Ok(facts) } else { Err(Refusal::NodeUnseen { node: name.clone() }) };

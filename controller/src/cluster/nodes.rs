@@ -70,6 +70,7 @@ pub(super) enum NodeCommand {
     Depart(NodeName, Reply<()>),
     Sync(AllNodes, Reply<Vec<Answered>>),
     Identify(NodeName, Option<String>, Reply<u64>),
+    Known(Reply<BTreeMap<NodeName, Option<String>>>),
     Problems(Reply<BTreeMap<NodeName, Refusal>>),
 }
 
@@ -93,6 +94,11 @@ impl Cluster {
     /// The life that a Node is in, whose UID a token names.
     pub(crate) async fn identify(&self, node: NodeName, uid: Option<String>) -> Result<u64, Refusal> {
         self.ask(|reply| Command::Node(NodeCommand::Identify(node, uid, reply))).await
+    }
+
+    /// The names that something is stored for which ends with their Node, and the UIDs of those that are members.
+    pub(crate) async fn known_nodes(&self) -> Result<BTreeMap<NodeName, Option<String>>, Refusal> {
+        self.ask(|reply| Command::Node(NodeCommand::Known(reply))).await
     }
 
     /// What keeps Nodes from having pod CIDRs.
@@ -123,6 +129,11 @@ impl Actor {
                 batch.then(move |_, stored| drop(reply.send(stored.map(|()| answers))));
             }
             NodeCommand::Identify(node, uid, reply) => drop(reply.send(self.registry.identify(&node, uid.as_deref()))),
+            NodeCommand::Known(reply) => {
+                let uid = |name: &NodeName| self.registry.nodes.get(name).and_then(|record| record.node_uid.clone());
+                let known = self.registry.known().map(|name| (name.clone(), uid(name)));
+                let _gone = reply.send(Ok(known.collect()));
+            }
             NodeCommand::Problems(reply) => drop(reply.send(Ok(self.registry.from_nodes.problems.clone()))),
         }
     }

@@ -12,14 +12,14 @@ use tokio::{
 };
 use weft_api::names;
 
-use super::{Leader, Replica, conditions, tokens::Reviewer, uninstall, vteps};
+use super::{Leader, Replica, conditions, events::Events, nodes, store::KubeStore, tokens::Reviewer, uninstall, vteps};
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster},
     rpc::{self, standby::Role},
     run::{failure, rules},
     servers::STOP_TIME,
-    store::{Store, StoreError},
+    store::StoreError,
 };
 
 /// What runs; nothing before it was started.
@@ -33,11 +33,10 @@ pub(super) struct Term {
 impl Term {
     /// Leads until it cannot, and says why. Dropping the future stops nothing: that is for [`Self::stop`].
     pub(super) async fn run(&mut self, replica: &Replica) -> anyhow::Error {
-        let actor = match self.start(replica).await {
-            Ok(actor) => actor,
-            Err(error) => return error,
-        };
-        let actor = self.actor.insert(actor);
+        if let Err(error) = self.start(replica).await {
+            return error;
+        }
+        let actor = self.actor.as_mut().expect("it was started");
         tokio::select! {
             error = failure(actor) => {
                 // It has ended, and cannot be waited for again.
@@ -48,18 +47,19 @@ impl Term {
         }
     }
 
-    async fn start(&mut self, replica: &Replica) -> anyhow::Result<JoinHandle<Result<(), StoreError>>> {
+    async fn start(&mut self, replica: &Replica) -> anyhow::Result<()> {
         let authority = replica.objects.ensure().await?;
         ensure!(
             authority.fingerprint() == replica.authority.fingerprint(),
             "Secret {} holds another authority than when this replica was started: restart the controllers",
             names::CA
         );
-        let store = open_store(replica).await?;
+        let events = Events::start(replica.client.clone(), replica.own.identity.clone());
+        let store = KubeStore::new(&replica.client, &replica.own.namespace).with_events(events.clone());
         let metrics = &replica.metrics;
         let (cluster, actor) =
-            cluster::start(store, rules(&replica.config), Arc::clone(metrics), Arc::new(SystemClock)).await?;
-        self.cluster = Some(cluster.clone());
+            cluster::start(Arc::new(store), rules(&replica.config), Arc::clone(metrics), Arc::new(SystemClock)).await?;
+        (self.cluster, self.actor) = (Some(cluster.clone()), Some(actor));
         // Before anybody is served: an agent that was cleaned up must not hear of members.
         if uninstall::is_requested(&replica.client, &replica.own.namespace).await? {
             cluster.order_clean_up(true).await?;
@@ -75,15 +75,18 @@ impl Term {
             client: replica.client.clone(),
             namespace: replica.own.namespace.clone(),
             cluster,
-            nodes: replica.nodes.clone(),
+            nodes: replica.nodes.store.clone(),
+            watched: replica.nodes.clone(),
+            events,
             metrics: Arc::clone(metrics),
         };
+        self.tasks.spawn(nodes::run(leader.clone()));
         self.tasks.spawn(vteps::run(leader.clone()));
         self.tasks.spawn(conditions::run(leader.clone()));
         self.tasks.spawn(uninstall::run(leader));
         replica.role.send_replace(Role::Leading(services));
         metrics.set_leader(true);
-        Ok(actor)
+        Ok(())
     }
 
     /// Ends everything: tasks that write objects first, then the streams, which are told to connect again.
@@ -98,10 +101,6 @@ impl Term {
             actor.abort();
         }
     }
-}
-
-async fn open_store(_replica: &Replica) -> anyhow::Result<Arc<dyn Store>> {
-    anyhow::bail!("this version has no store in Kubernetes yet")
 }
 
 /// Why the first of the tasks has ended; never where there are none.
