@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use weft_controller::{Config, InitOptions, OperatorOptions, Options};
+use weft_controller::{Config, InitOptions, OperatorOptions, Options, UninstallOptions};
 use weft_program::{Generate, log};
 
 /// Weft's controller: gives every node its pod CIDRs and tells every node about every other.
@@ -28,6 +28,8 @@ enum Command {
     Operator(OperatorOptions),
     /// Prints the definitions of the Kubernetes resources, as the chart installs them
     Crds,
+    /// Has every node of a Kubernetes cluster cleaned up before Weft is removed from it, and waits for that
+    Uninstall(UninstallOptions),
     /// For whoever installs this program
     #[command(flatten)]
     Generate(Generate),
@@ -75,6 +77,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             print!("{}", weft_api::crds_yaml());
             Ok(())
         }
+        Command::Uninstall(options) => runtime()?.block_on(weft_controller::uninstall(options)),
         Command::Generate(generate) => generate.run(Cli::command()),
         Command::Run(options) => serve(options.load()?),
     }
@@ -82,9 +85,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     log::init(config.log_format);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let shutdown = async move {
@@ -95,4 +96,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
         };
         weft_controller::run(config, shutdown).await
     })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }

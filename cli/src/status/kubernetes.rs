@@ -6,7 +6,10 @@
 use std::time::SystemTime;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 use weft_api::{Allocation, ConditionType, RevisionStatus, Uninstall, Vtep, names};
 
 use super::pools::{self, Pool};
@@ -58,7 +61,17 @@ struct Settings {
     mode: Option<String>,
     vni: Option<u32>,
     port: Option<u32>,
+    #[serde(deserialize_with = "family")]
     outer_family: Option<u8>,
+}
+
+/// 4 or 6, as a standalone controller's status has it.
+fn family<'de, D: Deserializer<'de>>(text: D) -> Result<Option<u8>, D::Error> {
+    match String::deserialize(text)?.as_str() {
+        "ipv4" => Ok(Some(4)),
+        "ipv6" => Ok(Some(6)),
+        other => Err(D::Error::custom(format!("family {other:?} is neither ipv4 nor ipv6"))),
+    }
 }
 
 impl Kubernetes {
@@ -152,6 +165,18 @@ mod tests {
         assert_eq!(progress.revision.as_deref(), Some("7.12"));
         assert_eq!(progress.acknowledged.as_deref(), Some("7.9"), "who is not connected does not count");
         assert_eq!((progress.members, progress.connected), (3, 2));
+    }
+
+    #[test]
+    fn settings_have_the_names_of_a_standalone_controller() {
+        let text = r#"{"pools":["10.244.0.0/16"],"mode":"crossSubnet","vni":87,"port":4789,"outerFamily":"ipv6"}"#;
+        let data: ConfigMap = serde_json::from_value(json!({"data": {"settings": text, "epoch": "x"}})).expect("a map");
+        let mut unreadable = Vec::new();
+        let settings: Settings = value(&data, names::SETTINGS, &mut unreadable).expect("the leader's form");
+        let shown = serde_json::to_value(settings).expect("plain data");
+        assert_eq!(shown, json!({"mode": "crossSubnet", "vni": 87, "port": 4789, "outerFamily": 6}));
+        assert_eq!(value::<u64>(&data, names::EPOCH, &mut unreadable), None);
+        assert!(unreadable[0].starts_with("epoch of ConfigMap weft-cluster: "), "{unreadable:?}");
     }
 
     #[test]
