@@ -20,8 +20,6 @@ mod vteps;
 pub use store::KubeStore;
 pub use uninstall::{UninstallOptions, uninstall};
 
-pub use uninstall::{UninstallOptions, uninstall};
-
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
