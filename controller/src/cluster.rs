@@ -136,6 +136,8 @@ pub(crate) struct Status {
     pub(crate) acknowledged: Option<Revision>,
     pub(crate) pools: Vec<Usage>,
     pub(crate) started_unix_ms: i64,
+    /// Who gives pod CIDRs to Nodes; none without Kubernetes, and while that is open.
+    pub(crate) allocates: Option<crate::config::NodeCidrs>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;

@@ -4,6 +4,7 @@
 //! leads soon after it is elected; the cluster and all that writes runs for one term only. Must never let anything of a
 //! term go on after the leadership was lost.
 
+mod allocation;
 mod authority;
 mod conditions;
 mod election;

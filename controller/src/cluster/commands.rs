@@ -78,6 +78,7 @@ impl Actor {
             connected: self.sessions.len(),
             pools: self.registry.allocator.usage(),
             started_unix_ms: self.started_unix_ms,
+            allocates: self.registry.allocates(),
         }
     }
 }

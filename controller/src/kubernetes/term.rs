@@ -12,7 +12,7 @@ use tokio::{
 };
 use weft_api::names;
 
-use super::{Leader, Replica, conditions, events::Events, nodes, store::KubeStore, tokens::Reviewer, uninstall, vteps};
+use super::{Leader, Replica, allocation, conditions, events::Events, nodes, store::KubeStore, tokens::Reviewer, uninstall, vteps};
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster},
@@ -83,6 +83,7 @@ impl Term {
         self.tasks.spawn(nodes::run(leader.clone()));
         self.tasks.spawn(vteps::run(leader.clone()));
         self.tasks.spawn(conditions::run(leader.clone()));
+        self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
         self.tasks.spawn(uninstall::run(leader));
         replica.role.send_replace(Role::Leading(services));
         metrics.set_leader(true);
