@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn pools_are_told_as_they_are_configured() {
         let rules: Vec<PoolRule> =
-            ["10.244.0.0/16=24", "fd00:10:244::/48=64 zone=b,rack!=7"].map(|text| text.parse().expect("a pool")).into();
+            ["10.244.0.0/16=24", "fd00:10:244::/48=64 rack!=7,zone=b"].map(|text| text.parse().expect("a pool")).into();
         let told = allocation(Some(NodeCidrs::Weft), &rules);
         assert_eq!(told.node_cidrs, "weft");
         let pools: Vec<_> =
             told.pools.iter().map(|pool| (pool.cidr.as_str(), pool.node_prefix, pool.selector.as_str())).collect();
-        assert_eq!(pools, [("10.244.0.0/16", 24, ""), ("fd00:10:244::/48", 64, "zone=b,rack!=7")]);
+        assert_eq!(pools, [("10.244.0.0/16", 24, ""), ("fd00:10:244::/48", 64, "rack!=7,zone=b")]);
         assert_eq!(allocation(None, &rules).node_cidrs, "", "not known yet is said by nothing");
     }
 }
