@@ -34,6 +34,16 @@ pub(super) enum JoinError {
     Other(#[from] anyhow::Error),
 }
 
+impl JoinError {
+    /// As it was before, where it is no refusal: who looks for a cause must find it.
+    pub(super) fn unwrapped(self) -> anyhow::Error {
+        match self {
+            Self::Other(error) => error,
+            refused @ Self::Refused { .. } => refused.into(),
+        }
+    }
+}
+
 /// Trades the proof for a certificate and stores it.
 pub(super) async fn join(
     channel: Channel,

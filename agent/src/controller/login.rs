@@ -20,7 +20,7 @@ use super::{
     Credentials, Identity, JoinToken,
     credentials::read_service_account_token,
     identity::Vault,
-    join::{self, Proof},
+    join::{self, JoinError, Proof},
     tls,
 };
 
@@ -126,7 +126,7 @@ impl Desk {
             }
         };
         let channel = connect::controller(address, tls).await?;
-        let identity = join::join(channel, &self.node, &proof, &self.vault).await?;
+        let identity = join::join(channel, &self.node, &proof, &self.vault).await.map_err(JoinError::unwrapped)?;
         info!(node = %self.node, "joined");
         Ok(identity)
     }
@@ -137,7 +137,7 @@ impl Desk {
             match &self.credentials {
                 Credentials::ServiceAccount { token, .. } => {
                     let proof = Proof::ServiceAccount(read_service_account_token(token)?);
-                    join::join(channel, &self.node, &proof, &self.vault).await?;
+                    join::join(channel, &self.node, &proof, &self.vault).await.map_err(JoinError::unwrapped)?;
                 }
                 Credentials::JoinToken(_) => drop(join::renew(channel, &self.node, &self.vault).await?),
             }
