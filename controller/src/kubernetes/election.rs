@@ -66,7 +66,7 @@ impl Election {
             tell(self.standing());
             self.step().await;
         }
-        tracing::info!(holder = self.me, "elected");
+        tracing::info!(replica = self.me, "elected");
     }
 
     /// Renews, and resolves once this replica does not lead any more.
@@ -74,8 +74,12 @@ impl Election {
         while self.machine.leads(clock::now()) {
             self.step().await;
         }
-        let trouble = self.trouble.as_deref().unwrap_or("another replica took it");
-        tracing::warn!(holder = self.me, "the leadership is lost: {trouble}");
+        let why = match (self.standing().holder.filter(|holder| *holder != self.me), &self.trouble) {
+            (Some(other), _) => format!("{other} has the Lease"),
+            (None, Some(trouble)) => trouble.clone(),
+            (None, None) => "no renewal was confirmed in time: this replica slept, or had no turn".to_owned(),
+        };
+        tracing::warn!(replica = self.me, "the leadership is lost: {why}");
     }
 
     /// Gives the Lease back where it is this replica's, so that another need not wait until it ends.
@@ -97,7 +101,7 @@ impl Election {
         if lease::seen(&object).holder.as_deref() == Some(&self.me) {
             lease::release(&mut object);
             self.leases.replace(names::CONTROLLER, &PostParams::default(), &object).await?;
-            tracing::info!(holder = self.me, "the Lease is given back");
+            tracing::info!(replica = self.me, "the Lease is given back");
         }
         Ok(())
     }

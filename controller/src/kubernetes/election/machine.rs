@@ -147,9 +147,7 @@ impl Machine {
             }
             Answer::Conflict => {
                 self.stale = true;
-                if was_leading {
-                    self.next = now;
-                }
+                self.next = now;
             }
             Answer::Failed => self.stale = true,
         }
