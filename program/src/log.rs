@@ -20,6 +20,8 @@ pub use limit::RateLimit;
 
 /// Names the filter in the environment.
 const FILTER: &str = "WEFT_LOG";
+/// What it is without. The client of Kubernetes reports a refused connection by itself, beside whoever asked.
+const DEFAULT: &str = "info,kube_client::client::builder=off";
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -46,7 +48,7 @@ impl FromStr for Format {
 
 /// Starts logging; once per process, later calls change nothing.
 pub fn init(format: Format) {
-    let wanted = env::var(FILTER).unwrap_or_else(|_| "info".to_owned());
+    let wanted = env::var(FILTER).unwrap_or_else(|_| DEFAULT.to_owned());
     let filter = EnvFilter::try_new(&wanted);
     let wrong = filter.as_ref().err().map(ToString::to_string);
     let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(stderr);
@@ -55,7 +57,7 @@ pub fn init(format: Format) {
         Format::Json => lines.json().boxed(),
     };
     let log = tracing_subscriber::registry().with(lines).with(RateLimit::default());
-    let _logging_already = log.with(filter.unwrap_or_else(|_| EnvFilter::new("info"))).try_init();
+    let _logging_already = log.with(filter.unwrap_or_else(|_| EnvFilter::new(DEFAULT))).try_init();
     if let Some(wrong) = wrong {
         tracing::warn!(
             "{FILTER}={wanted:?} is no filter ({wrong}): give a level, or parts such as weft_agent=debug,info"
