@@ -3,7 +3,7 @@
 //! Owns starting its parts in order (store, authority, cluster, servers) and stopping them in the opposite one. Must
 //! never serve before the new term is persisted.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
@@ -45,16 +45,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
 /// Starts a controller with a store of its own, and returns once it serves.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let store = open_store(config.store.clone()).await?;
+    let store = open_store(config.store.clone(), config.data_dir.clone()).await?;
     start_with(config, store).await
 }
 
-async fn open_store(location: StoreLocation) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(location: StoreLocation, data_dir: PathBuf) -> anyhow::Result<Arc<dyn Store>> {
     let StoreLocation::Redb(path) = location else {
         anyhow::bail!("the store is in Kubernetes, and this controller is started outside of it: call `run`")
     };
-    let store = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await.context("opening the store")??;
-    Ok(Arc::new(store))
+    let open = move || RedbStore::open_of(&data_dir, &path);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await.context("opening the store")??))
 }
 
 async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Running> {

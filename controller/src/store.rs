@@ -5,6 +5,7 @@
 //! talks to, and a store must never decide anything: it keeps what it is told, all of a batch or nothing.
 
 mod codec;
+mod marker;
 mod memory;
 mod records;
 mod redb;
@@ -107,6 +108,16 @@ pub enum StoreError {
         store: String,
         /// What was found.
         detail: String,
+    },
+    /// Gone, though it was made.
+    #[error(
+        "store {store} is gone, though {marker} says that it was made: without it the nodes of this cluster would be refused, and their pod CIDRs given to others; restore it from a backup, or, to begin an empty cluster on purpose, remove {marker}"
+    )]
+    Lost {
+        /// Which store.
+        store: String,
+        /// What remembers it.
+        marker: String,
     },
     /// A batch that was not, or not provably, written.
     #[error("store {store} did not confirm a write: {detail}; check the disk's space and health")]

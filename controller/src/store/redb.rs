@@ -219,7 +219,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn display(path: &Path) -> String {
+pub(super) fn display(path: &Path) -> String {
     format!("redb:{}", path.display())
 }
 
