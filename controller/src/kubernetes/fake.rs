@@ -1,5 +1,7 @@
 //! An API server for tests that keeps objects by path, minds versions, and can stop answering.
 
+mod changes;
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -23,6 +25,9 @@ struct State {
     silent: bool,
     /// Runs once before the next write is looked at.
     interloper: Option<Box<dyn FnOnce(&FakeApi) + Send>>,
+    requests: Vec<String>,
+    /// So many writes are still refused, with that code.
+    refusals: (usize, u16),
 }
 
 impl FakeApi {
@@ -71,8 +76,19 @@ impl FakeApi {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let body = body.collect().await.expect("a body in memory").to_bytes();
+        self.state().requests.push(format!("{} {path}", parts.method));
+        let refused = if parts.method == Method::GET { None } else { self.refused() };
+        let read = || serde_json::from_slice(&body).expect("JSON");
+        let is_strategic =
+            parts.headers.get("content-type").is_some_and(|kind| kind == "application/strategic-merge-patch+json");
         let (status, object) = match parts.method {
+            _ if refused.is_some() => refused.expect("just seen"),
+            Method::GET if parts.uri.query().is_some_and(|query| query.contains("limit=")) => {
+                self.list(&path, parts.uri.query().unwrap_or_default())
+            }
             Method::GET => self.get(&path),
+            Method::PATCH => self.patch(&path, read(), is_strategic),
+            Method::DELETE => self.delete(&path),
             Method::PUT => self.replace(&path, serde_json::from_slice(&body).expect("JSON")),
             other => panic!("nothing here uses {other}"),
         };

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::core::v1::ConfigMap,
+    api::core::v1::{ConfigMap, Node},
     serde_json::{self, json},
 };
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt as _, watcher::watch_object},
+    runtime::{WatchStreamExt as _, reflector::Store, watcher::watch_object},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use weft_api::{Uninstall, UninstallState, Waiting, names};
@@ -25,7 +25,7 @@ use weft_api::{Uninstall, UninstallState, Waiting, names};
 pub use hook::{UninstallOptions, uninstall};
 
 use super::Leader;
-use crate::cluster::{CleanUpStanding, Refusal};
+use crate::cluster::{CleanUpStanding, Cluster, Refusal};
 
 /// How often progress is looked at and told.
 const TELL: Duration = Duration::from_secs(1);
@@ -39,9 +39,10 @@ pub(super) async fn is_requested(client: &Client, namespace: &str) -> kube::Resu
 
 /// Follows the annotation until the cluster stops. An error ends the term: the next one reads anew what there is.
 pub(super) async fn run(context: Leader) -> anyhow::Result<()> {
-    let maps = Api::<ConfigMap>::namespaced(context.client.clone(), &context.namespace);
+    let Leader { client, namespace, cluster, nodes, .. } = context;
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
     let mut events = std::pin::pin!(watch_object(maps.clone(), names::CLUSTER).default_backoff());
-    let mut work = Work { context, maps, phase: Phase::Idle, told: None };
+    let mut work = Work { client, cluster, nodes, maps, phase: Phase::Idle, told: None };
     let mut tick = interval(TELL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_requested = false;
@@ -94,7 +95,9 @@ impl From<Refusal> for Over {
 }
 
 struct Work {
-    context: Leader,
+    client: Client,
+    cluster: Cluster,
+    nodes: Store<Node>,
     maps: Api<ConfigMap>,
     phase: Phase,
     /// What the object says, as far as we know.
@@ -106,13 +109,13 @@ impl Work {
         match (self.phase, is_requested) {
             (Phase::Idle, false) | (Phase::Done, true) => Ok(()),
             (Phase::Idle, true) => {
-                self.context.cluster.order_clean_up(true).await?;
+                self.cluster.order_clean_up(true).await?;
                 self.phase = Phase::Cleaning;
                 self.follow().await
             }
             (Phase::Cleaning, true) => self.follow().await,
             (Phase::Cleaning, false) => {
-                self.context.cluster.order_clean_up(false).await?;
+                self.cluster.order_clean_up(false).await?;
                 self.phase = Phase::Idle;
                 self.tell(None).await;
                 Ok(())
@@ -126,10 +129,10 @@ impl Work {
 
     /// Looks how far the nodes are, removes what is the cluster's once they are done, and tells.
     async fn follow(&mut self) -> Result<(), Over> {
-        let standing = self.context.cluster.clean_up_standing().await?;
+        let standing = self.cluster.clean_up_standing().await?;
         let mut now = progress(&standing);
         if now.waiting.is_empty() {
-            now.waiting = objects::remove_all(&self.context.client, &self.context.nodes).await;
+            now.waiting = objects::remove_all(&self.client, &self.nodes).await;
         }
         if now.waiting.is_empty() {
             now.state = UninstallState::Done;

@@ -255,4 +255,4 @@ fn jitter() -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
