@@ -96,3 +96,57 @@ impl Files {
         if *wanted { install::install(&self.paths, &self.socket).map(Some) } else { Ok(None) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn in_dir(dir: &Path) -> Installer {
+        fs::create_dir_all(dir).expect("a writable temp dir");
+        fs::write(dir.join("built"), "a plugin").expect("write");
+        let paths = CniPaths {
+            bin_dir: dir.join("bin"),
+            conf_dir: dir.join("net.d"),
+            binary: dir.join("built"),
+            chain: vec![install::Chained::Portmap],
+        };
+        Installer::new(paths, "/run/weft/agent.sock".into())
+    }
+
+    fn complete() -> Status {
+        let mut status = Status::default();
+        status.pod_cidrs.v4 = Some("10.244.1.0/24".parse().expect("a CIDR"));
+        (status.ready, status.pod_mtu) = (true, Some(1450));
+        status
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn installs_when_complete_repairs_and_stays_away_after_the_removal() {
+        let dir = std::env::temp_dir().join(format!("weft-installer-{}", std::process::id()));
+        let installer = in_dir(&dir);
+        let conflist = dir.join("net.d").join(install::CONFLIST);
+        let (tell, status) = watch::channel(Status::default());
+        let mut warnings = installer.warnings();
+        let task = tokio::spawn(installer.clone().run(status));
+        sleep(PERIOD * 3).await;
+        assert!(!conflist.exists(), "pods would come before the data plane");
+        tell.send_replace(complete());
+        warnings.changed().await.expect("it runs");
+        assert!(conflist.exists());
+        assert!(warnings.borrow_and_update()[0].contains("portmap"), "{:?}", warnings.borrow());
+
+        fs::remove_file(&conflist).expect("somebody does");
+        fs::write(dir.join("bin/portmap"), "").expect("somebody brings it");
+        warnings.changed().await.expect("it runs");
+        assert!(fs::read_to_string(&conflist).expect("back again").contains("portmap"));
+        assert!(warnings.borrow_and_update().is_empty());
+
+        assert_eq!(installer.remove().expect("ours"), Vec::<String>::new());
+        sleep(PERIOD * 3).await;
+        assert!(!conflist.exists(), "it was told to remove it");
+        task.abort();
+        fs::remove_dir_all(&dir).expect("ours");
+    }
+}

@@ -20,7 +20,7 @@ const AT_A_TIME: usize = 32;
 /// How long a review may wait for its turn.
 const TURN: Duration = Duration::from_secs(5);
 /// So many refused tokens of an address within [`WINDOW`] are looked at.
-const REFUSED: u32 = 8;
+const REFUSED: u32 = 32;
 const WINDOW: Duration = Duration::from_secs(30);
 /// Addresses that are remembered at most; whoever has more of them than that is not held off by addresses.
 const ADDRESSES: usize = 4096;
