@@ -42,7 +42,7 @@ impl HostCheck {
         check.look().await;
         let fatal = |finding: &&Finding| ENDS_THE_START.contains(&finding.code);
         let count = check.findings.borrow().iter().filter(fatal).count();
-        anyhow::ensure!(count == 0, "this host cannot run Weft yet: {count} thing(s) are missing, named above");
+        cannot_run_yet(count)?;
         Ok(check)
     }
 
@@ -57,7 +57,7 @@ impl HostCheck {
         let check = Self { input, findings: watch::channel(Vec::new()).0 };
         check.look().await;
         let count = check.findings.borrow().iter().filter(|finding| finding.severity == Severity::Error).count();
-        anyhow::ensure!(count == 0, "this host cannot run Weft yet: {count} error(s), named above");
+        cannot_run_yet(count)?;
         info!("this host can run Weft");
         Ok(())
     }
@@ -96,5 +96,14 @@ impl HostCheck {
         for finding in before.iter().filter(|finding| !found.contains(finding)) {
             info!(code = finding.code, "no longer: {}", finding.message);
         }
+    }
+}
+
+/// The last line after what was named in the log.
+fn cannot_run_yet(errors: usize) -> anyhow::Result<()> {
+    match errors {
+        0 => Ok(()),
+        1 => anyhow::bail!("this host cannot run Weft yet: see the error above"),
+        more => anyhow::bail!("this host cannot run Weft yet: see the {more} errors above"),
     }
 }

@@ -139,8 +139,25 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        text = format!("{text}: {next}");
+        // Some errors repeat their cause.
+        let words = next.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_socket_is_said_once() {
+        let error = Agent::connect(Path::new("/nonexistent/agent.sock")).err().expect("nobody is there");
+        assert_eq!(error.code, Code::TryAgainLater);
+        assert!(error.message.contains("/nonexistent/agent.sock"), "{error}");
+        assert_eq!(error.details.matches("os error").count(), 1, "{}", error.details);
+    }
 }
