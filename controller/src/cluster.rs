@@ -283,4 +283,4 @@ impl Cluster {
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

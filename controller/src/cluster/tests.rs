@@ -29,17 +29,17 @@ pub(super) fn rules() -> Rules {
     }
 }
 
-pub(super) async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
+pub(crate) async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
     start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default()), Arc::new(SystemClock))
         .await
         .expect("a sound store")
 }
 
-pub(super) fn name(text: &str) -> NodeName {
+pub(crate) fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
 }
 
-pub(super) async fn token(cluster: &Cluster, node: &str) -> JoinAsk {
+pub(crate) async fn token(cluster: &Cluster, node: &str) -> JoinAsk {
     let token = JoinToken::generate([0; 32]).expect("random numbers");
     let (id, secret_hash, node) = (token.id, token.secret_hash(), name(node));
     let expires_unix = clock::unix_seconds() + 1000;
@@ -52,7 +52,7 @@ fn again(ask: &JoinAsk) -> JoinAsk {
     JoinAsk { node: ask.node.clone(), token: ask.token.clone(), key_hash: ask.key_hash }
 }
 
-pub(super) fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
+pub(crate) fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
     let v4 = format!("192.0.2.{last}/24").parse().expect("an address");
     let facts =
         Facts { underlay: PerFamily { v4: Some(v4), v6: None }, underlay_mtu: 1500, agent_version: String::new() };
