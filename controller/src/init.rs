@@ -3,6 +3,8 @@
 //! Owns the data directory's first contents: the CA, an operator's certificate and the configuration. Must never
 //! overwrite any of it: a second CA would lock every node out.
 
+mod key;
+
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::Write as _,
@@ -87,12 +89,21 @@ pub fn issue_operator(options: &OperatorOptions) -> anyhow::Result<()> {
     }
     ensure!(!options.out.exists(), "{} exists: choose a new directory with --out", options.out.display());
     let certificate = read(&options.data_dir.join("ca.crt"))?;
-    write_operator(&load_authority(&options.data_dir)?, &certificate, &options.name, &options.out)
+    let authority = load_authority(&options.data_dir)?;
+    // All that is made on the way there goes again where it does not come to an end.
+    let first = options.out.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).last();
+    let written = write_operator(&authority, &certificate, &options.name, &options.out);
+    if let (Err(_), Some(first)) = (&written, first) {
+        remove(first);
+    }
+    written
 }
 
 /// Reads the CA of a data directory.
 pub(crate) fn load_authority(data_dir: &Path) -> anyhow::Result<Authority> {
-    let (certificate, key) = (read(&data_dir.join("ca.crt"))?, read(&data_dir.join("ca.key"))?);
+    let key_path = data_dir.join("ca.key");
+    key::check(&key_path)?;
+    let (certificate, key) = (read(&data_dir.join("ca.crt"))?, read(&key_path)?);
     Authority::from_pem(&certificate, &key).with_context(|| format!("in directory {}", data_dir.display()))
 }
 
@@ -204,6 +215,32 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).expect("still there").count(), 0, "half a cluster must not stay");
         init(&told).expect("the second try");
         load_authority(&dir).expect("a whole authority");
+        fs::remove_dir_all(&dir).expect("just written");
+    }
+
+    #[test]
+    fn an_operator_that_failed_leaves_nothing() {
+        let dir = std::env::temp_dir().join(format!("weft-operator-{}", std::process::id()));
+        let data_dir = dir.join("data");
+        let options = Options {
+            data_dir: Some(data_dir.display().to_string()),
+            pools: vec!["10.244.0.0/16=24".to_owned()],
+            ..Options::default()
+        };
+        init(&InitOptions { options }).expect("a new cluster");
+        // The longest path there is: a directory can be made there, and ca.crt in it, but no operator.key.
+        let mut out = dir.join("out");
+        while out.as_os_str().len() < 4_085 {
+            let rest = 4_085 - out.as_os_str().len();
+            out.push("d".repeat(if rest > 202 { 200 } else { rest - 1 }));
+        }
+        let mut told = OperatorOptions { data_dir, name: "you".to_owned(), out };
+        let error = issue_operator(&told).expect_err("the name of its key is too long");
+        assert!(format!("{error:#}").contains("operator.key"), "{error:#}");
+        assert!(!dir.join("out").exists(), "half an operator's directory must not stay");
+        told.out = dir.join("out");
+        issue_operator(&told).expect("the second try");
+        assert!(told.out.join("operator.key").exists());
         fs::remove_dir_all(&dir).expect("just written");
     }
 
