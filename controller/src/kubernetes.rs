@@ -11,6 +11,7 @@ mod election;
 mod events;
 #[cfg(test)]
 mod fake;
+mod fenced;
 mod nodes;
 mod store;
 mod term;
@@ -18,6 +19,7 @@ pub(crate) mod tokens;
 mod uninstall;
 mod vteps;
 
+pub(crate) use election::Fence;
 pub use store::KubeStore;
 pub use uninstall::{UninstallOptions, uninstall};
 
@@ -109,11 +111,11 @@ pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<O
     let own = &replica.own;
     let election = Election::new(replica.client.clone(), &own.namespace, &own.identity, address, own.lease);
     tracing::info!(%grpc, replica = election.me(), "a candidate");
-    replica.compete(election, shutdown).await;
+    let competed = replica.compete(election, shutdown).await;
     servers.ended().await?;
     watch.abort();
     tracing::info!("stopped");
-    Ok(())
+    competed
 }
 
 /// Everything a replica needs before it may be elected; tries again for as long as the API server does not answer.
@@ -130,7 +132,7 @@ async fn prepare(
     let authority = loop {
         match objects.ensure().await {
             Ok(authority) => break Arc::new(authority),
-            Err(error @ AuthorityError::Api { .. }) => {
+            Err(error) if !error.is_final() => {
                 tracing::warn!("{error}");
                 role.send_replace(Role::Starting(error.to_string()));
                 tokio::time::sleep(own.lease.retry_period).await;
@@ -147,7 +149,12 @@ async fn prepare(
 
 impl Replica {
     /// Leads whenever it is elected, until `shutdown`; the Lease is nobody's of this process afterwards.
-    async fn compete(&self, mut election: Election, mut shutdown: Pin<&mut impl Future<Output = ()>>) {
+    async fn compete(
+        &self,
+        mut election: Election,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> anyhow::Result<()> {
+        let mut competed = Ok(());
         let mut pause = self.own.lease.retry_period;
         loop {
             tokio::select! {
@@ -162,6 +169,10 @@ impl Replica {
                     self.role.send_replace(Role::Starting(format!("it was elected and could not lead: {error:#}")));
                     // Another one may do better.
                     election.release().await;
+                    if error.downcast_ref().is_some_and(AuthorityError::is_final) {
+                        competed = Err(error);
+                        break;
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -174,6 +185,7 @@ impl Replica {
         }
         self.role.send_replace(Role::Starting("it is stopping".to_owned()));
         election.release().await;
+        competed
     }
 
     fn stand_by(&self, Standing { holder, address, trouble }: Standing) {
@@ -183,7 +195,7 @@ impl Replica {
     /// One term, from the election to the end of all that belongs to it.
     async fn lead(&self, election: &mut Election, shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
         self.role.send_replace(Role::Starting("it was just elected and reads what is stored".to_owned()));
-        let mut term = Term::default();
+        let mut term = Term::new(election.fence());
         let mut keep = std::pin::pin!(election.keep());
         let end = tokio::select! {
             () = &mut keep => End::Lost,

@@ -137,6 +137,9 @@ pub enum StoreError {
         /// What it said.
         detail: String,
     },
+    /// Another controller may lead by now.
+    #[error("this controller's time as the leader is over, and nothing was read or written")]
+    Over,
     /// Somebody else wrote too: another leader, or a hand.
     #[error(
         "the Kubernetes API refused to {operation}, as things are not as this controller left them: {detail}; everything is read again"

@@ -39,9 +39,22 @@ pub(super) enum AuthorityError {
         names::CA_KEY
     )]
     Damaged { namespace: String, detail: String },
+    /// It is another one than this replica serves with.
+    #[error(
+        "Secret {} in namespace {namespace} holds another authority than when this replica was started: it has to start again",
+        names::CA
+    )]
+    Replaced { namespace: String },
     /// No new one could be made.
     #[error(transparent)]
     Made(#[from] crate::pki::PkiError),
+}
+
+impl AuthorityError {
+    /// True where this replica is of no use any more, whoever leads.
+    pub(super) const fn is_final(&self) -> bool {
+        !matches!(self, Self::Api { .. })
+    }
 }
 
 /// The two objects.
@@ -72,6 +85,14 @@ impl Objects {
         let authority = Authority::from_pem(&certificate, &key).map_err(|error| self.damaged(error.to_string()))?;
         self.publish(&certificate).await?;
         Ok(authority)
+    }
+
+    /// Checks that `own` is still the cluster's authority, and that everybody who asks is told so.
+    pub(super) async fn confirm(&self, own: &Authority) -> Result<(), AuthorityError> {
+        if self.ensure().await?.fingerprint() != own.fingerprint() {
+            return Err(AuthorityError::Replaced { namespace: self.namespace.clone() });
+        }
+        Ok(())
     }
 
     /// Lets everybody who asks know the certificate.

@@ -5,6 +5,7 @@
 //! Must never let anybody lead longer than the machine says, whatever a request is waiting for.
 
 mod clock;
+mod fence;
 mod lease;
 mod machine;
 
@@ -15,6 +16,7 @@ use kube::{Api, Client, api::PostParams};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use weft_api::names;
 
+pub(crate) use self::fence::Fence;
 use self::machine::{Answer, Bid, Machine, Turn};
 use super::{chain, is_conflict};
 use crate::config::LeaseTimes;
@@ -37,6 +39,7 @@ pub(super) struct Standing {
 pub(super) struct Election {
     leases: Api<Lease>,
     machine: Machine,
+    fence: Fence,
     me: String,
     /// Where agents reach this replica when it leads.
     address: SocketAddr,
@@ -52,12 +55,17 @@ impl Election {
         let me = format!("{identity}_{:08x}", random());
         let leases = Api::namespaced(client, namespace);
         let machine = Machine::new(me.clone(), times);
-        Self { leases, machine, me, address, times, object: None, trouble: None }
+        Self { leases, machine, fence: Fence::default(), me, address, times, object: None, trouble: None }
     }
 
     /// This replica's name in the Lease.
     pub(super) fn me(&self) -> &str {
         &self.me
+    }
+
+    /// What holds this replica back once it does not lead.
+    pub(super) fn fence(&self) -> Fence {
+        self.fence.clone()
     }
 
     /// Resolves once this replica leads; `tell` hears how it stands until then.
@@ -85,6 +93,7 @@ impl Election {
     /// Gives the Lease back where it is this replica's, so that another need not wait until it ends.
     pub(super) async fn release(&mut self) {
         self.machine.give_up();
+        self.fence.set(None);
         let deadline = clock::now() + self.times.renew_deadline / 2;
         while clock::now() < deadline {
             match clock::within(deadline, self.try_release()).await {
@@ -127,6 +136,7 @@ impl Election {
             None => self.troubled("the API server did not answer in time".to_owned()),
         };
         self.machine.answered(now, clock::now(), answer, f64::from(random()) / f64::from(u32::MAX));
+        self.fence.set(self.machine.until());
     }
 
     /// Reads the Lease, or writes it.

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use anyhow::ensure;
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use weft_api::names;
 
-use super::{Leader, Replica, allocation, conditions, events::Events, nodes, store::KubeStore, tokens::Reviewer, uninstall, vteps};
+use super::{
+    Leader, Replica, allocation, conditions, election::Fence, events::Events, fenced::Fenced, nodes, store::KubeStore,
+    tokens::Reviewer, uninstall, vteps,
+};
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster},
@@ -23,14 +24,18 @@ use crate::{
 };
 
 /// What runs; nothing before it was started.
-#[derive(Default)]
 pub(super) struct Term {
+    fence: Fence,
     cluster: Option<Cluster>,
     actor: Option<JoinHandle<Result<(), StoreError>>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Term {
+    pub(super) fn new(fence: Fence) -> Self {
+        Self { fence, cluster: None, actor: None, tasks: JoinSet::new() }
+    }
+
     /// Leads until it cannot, and says why. Dropping the future stops nothing: that is for [`Self::stop`].
     pub(super) async fn run(&mut self, replica: &Replica) -> anyhow::Error {
         if let Err(error) = self.start(replica).await {
@@ -48,17 +53,17 @@ impl Term {
     }
 
     async fn start(&mut self, replica: &Replica) -> anyhow::Result<()> {
-        let authority = replica.objects.ensure().await?;
-        ensure!(
-            authority.fingerprint() == replica.authority.fingerprint(),
-            "Secret {} holds another authority than when this replica was started: restart the controllers",
-            names::CA
-        );
+        replica.objects.confirm(&replica.authority).await?;
         let events = Events::start(replica.client.clone(), replica.own.identity.clone());
         let store = KubeStore::new(&replica.client, &replica.own.namespace).with_events(events.clone());
         let metrics = &replica.metrics;
-        let (cluster, actor) =
-            cluster::start(Arc::new(store), rules(&replica.config), Arc::clone(metrics), Arc::new(SystemClock)).await?;
+        let (cluster, actor) = cluster::start(
+            Fenced::new(store, self.fence.clone()),
+            rules(&replica.config),
+            Arc::clone(metrics),
+            Arc::new(SystemClock),
+        )
+        .await?;
         (self.cluster, self.actor) = (Some(cluster.clone()), Some(actor));
         // Before anybody is served: an agent that was cleaned up must not hear of members.
         if uninstall::is_requested(&replica.client, &replica.own.namespace).await? {
@@ -85,7 +90,7 @@ impl Term {
         self.tasks.spawn(conditions::run(leader.clone()));
         self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
         self.tasks.spawn(uninstall::run(leader));
-        replica.role.send_replace(Role::Leading(services));
+        replica.role.send_replace(Role::Leading(services, self.fence.clone()));
         metrics.set_leader(true);
         Ok(())
     }

@@ -17,6 +17,10 @@ use tonic::{Status, service::Routes};
 use tower::Service;
 use weft_proto::leader::not_leading;
 
+use crate::kubernetes::Fence;
+
+const OVER: &str = "this controller's time as the leader is over";
+
 /// What this controller is at present.
 #[derive(Debug)]
 pub(crate) enum Role {
@@ -24,8 +28,8 @@ pub(crate) enum Role {
     Starting(String),
     /// Ready to lead.
     Standby(Standby),
-    /// The leader, with its services.
-    Leading(Routes),
+    /// The leader, with its services, for as long as the fence holds.
+    Leading(Routes, Fence),
 }
 
 /// What a standby knows.
@@ -43,7 +47,8 @@ impl Role {
     /// What probes are told: an error where this controller is of no use to anybody.
     pub(crate) fn readiness(&self) -> Result<String, String> {
         match self {
-            Self::Leading(_) => Ok("ready".to_owned()),
+            Self::Leading(_, fence) if fence.holds() => Ok("ready".to_owned()),
+            Self::Leading(..) => Err(OVER.to_owned()),
             Self::Standby(Standby { leader: Some(leader), .. }) => Ok(format!("standby of {leader}")),
             Self::Standby(Standby { trouble: Some(trouble), .. }) => Err(trouble.clone()),
             Self::Standby(_) => Err("no controller leads at present".to_owned()),
@@ -54,7 +59,8 @@ impl Role {
     /// The services, or a refusal that says who has them.
     fn services(&self) -> Result<&Routes, Status> {
         match self {
-            Self::Leading(services) => Ok(services),
+            Self::Leading(services, fence) if fence.holds() => Ok(services),
+            Self::Leading(..) => Err(not_leading(OVER, None)),
             Self::Starting(why) => Err(not_leading(format!("this controller does not serve yet: {why}"), None)),
             Self::Standby(Standby { leader: Some(leader), address, .. }) => {
                 let place = address.map(|address| format!(" at {address}")).unwrap_or_default();

@@ -44,6 +44,17 @@ async fn who_comes_second_to_the_write_takes_what_the_first_wrote() {
     api.before_next_write(move |api| api.put(SECRET_PATH, secret));
     let own = objects(&api).ensure().await.expect("an authority");
     assert_eq!(own.fingerprint(), others.fingerprint());
+    objects(&api).confirm(&own).await.expect("it is the same still");
+}
+
+#[tokio::test]
+async fn another_authority_is_noticed() {
+    let (api, other) = (chart(), chart());
+    let own = objects(&api).ensure().await.expect("an authority");
+    objects(&other).ensure().await.expect("an authority");
+    api.put(SECRET_PATH, other.object(SECRET_PATH));
+    let error = objects(&api).confirm(&own).await.expect_err("another authority");
+    assert!(matches!(error, AuthorityError::Replaced { .. }) && error.is_final(), "{error}");
 }
 
 #[tokio::test]

@@ -79,7 +79,10 @@ async fn a_leader_that_hears_nothing_stops_within_its_deadline() {
     patiently("it to be elected", leader.elected(|_| {})).await;
     let began = clock::now();
     api.set_silent(true);
+    let fence = leader.fence();
+    assert!(fence.holds());
     patiently("it to stop", leader.keep()).await;
+    assert!(!fence.holds());
     assert!(clock::now() - began < TIMES.duration, "another one may lead already");
 
     api.set_silent(false);

@@ -31,9 +31,13 @@ async fn only_a_leader_lets_requests_in() {
     assert_eq!(role.borrow().readiness(), Ok("standby of weft-controller-x".to_owned()));
 
     // A leader without services: its answer shows that the request got through.
-    role.send_replace(Role::Leading(Routes::default()));
+    role.send_replace(Role::Leading(Routes::default(), Fence::held()));
     assert_eq!(knock(&mut door).await.code(), Code::Unimplemented);
     assert_eq!(role.borrow().readiness(), Ok("ready".to_owned()));
+
+    role.send_replace(Role::Leading(Routes::default(), Fence::default()));
+    assert_eq!(knock(&mut door).await.code(), Code::Unavailable, "it has slept through the end of its time");
+    assert!(role.borrow().readiness().is_err());
 
     role.send_replace(Role::Standby(Standby { trouble: Some("no answer".to_owned()), ..Standby::default() }));
     assert_eq!(knock(&mut door).await.code(), Code::Unavailable, "a leader no more");
