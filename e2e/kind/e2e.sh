@@ -70,7 +70,11 @@ cluster weft
 step "Building the image $image"
 "$root/dev" image
 step "Building the tests"
-cargo test --quiet --locked --package weft-e2e --test kind --no-run
+cargo test --quiet --locked --package weft-e2e --test kind --test chart --no-run
+if [ $# = 0 ]; then
+    step "Testing the chart"
+    cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
+fi
 if [ $# != 0 ]; then
     run weft "$@"
 elif [ "$all" = false ]; then

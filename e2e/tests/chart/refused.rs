@@ -3,7 +3,7 @@
 use crate::helm;
 
 /// What is set, and words that the refusal has to hold.
-const BAD: [(&str, &[&str]); 18] = [
+const BAD: [(&str, &[&str]); 19] = [
     ("mode=\"vxlan\"", &["/mode", "crossSubnet"]),
     ("vni=0", &["/vni", "1"]),
     ("vni=16777216", &["/vni", "maximum"]),
@@ -17,6 +17,7 @@ const BAD: [(&str, &[&str]); 18] = [
     ("nodeCidrs=\"kcm\"", &["/nodeCidrs", "kube-controller-manager"]),
     ("cni.binDir=\"opt/cni/bin\"", &["/cni/binDir", "opt/cni/bin"]),
     ("cni.chained=\"portmap\"", &["/cni/chained", "array"]),
+    ("cni.chained=[\"tuning\"]", &["/cni/chained/0", "portmap"]),
     ("controller.replicas=0", &["/controller/replicas"]),
     ("controller.httpListen=\"127.0.0.1:7887\"", &["controller.httpListen", "controller.listenPort"]),
     ("agent.metricsListen=\"7889\"", &["/agent/metricsListen"]),
