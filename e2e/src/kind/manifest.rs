@@ -24,7 +24,7 @@ pub(super) fn pod(name: &str, app: &str, node: &str, image: &str, changes: &Valu
         "metadata": { "name": name, "labels": { "app": app } },
         "spec": {
             "nodeName": node,
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "tolerations": [{ "operator": "Exists" }],

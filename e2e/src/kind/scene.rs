@@ -83,7 +83,8 @@ impl Scene {
     /// Where it is there already.
     pub async fn set(kind: &Kind, name: &str) -> Result<Self> {
         let client = kind.client();
-        let name = format!("e2e-{name}");
+        // A namespace goes long after its pods have gone; that of an earlier run may still be there.
+        let name = format!("e2e-{name}-{}", std::process::id());
         let namespaces: Api<v1::Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &manifest::namespace(&name)).await?;
         let accounts: Api<v1::ServiceAccount> = Api::namespaced(client.clone(), &name);
@@ -199,15 +200,26 @@ impl Scene {
         wait::gone(&self.pods(), name, wait::PATIENCE).await
     }
 
-    /// Takes all of it away.
+    /// Takes all of it away, and waits until its pods have ended.
     ///
     /// # Errors
-    /// Where it does not go.
+    /// Where they do not end.
     pub async fn end(self) -> Result<()> {
-        let namespaces: Api<v1::Namespace> = Api::all(self.client.clone());
-        namespaces.delete(&self.name, &DeleteParams::default()).await?;
-        wait::gone(&namespaces, &self.name, wait::PATIENCE).await
+        end(&self.client, &self.name).await
     }
+}
+
+/// Deletes a namespace and waits for the end of its pods; what else is in it goes by and by.
+async fn end(client: &Client, name: &str) -> Result<()> {
+    let namespaces: Api<v1::Namespace> = Api::all(client.clone());
+    let pods: Api<v1::Pod> = Api::namespaced(client.clone(), name);
+    let deleted = namespaces.delete(name, &DeleteParams::default()).await;
+    deleted.with_context(|| format!("namespace {name} cannot be deleted"))?;
+    pods.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    for pod in pods.list(&ListParams::default()).await? {
+        wait::gone(&pods, &pod.name_any(), wait::PATIENCE).await?;
+    }
+    Ok(())
 }
 
 /// The address and port of a service in a family.
@@ -228,15 +240,10 @@ pub fn cluster_ip(service: &v1::Service, family: Family, port: u16) -> Result<So
 /// Where it does not go.
 pub(super) async fn clear(client: &Client) -> Result<()> {
     let namespaces: Api<v1::Namespace> = Api::all(client.clone());
-    let left = namespaces.list(&ListParams::default().labels(manifest::MARK)).await?;
-    for namespace in &left.items {
-        let name = namespace.name_any();
+    for namespace in namespaces.list(&ListParams::default().labels(manifest::MARK)).await? {
         if namespace.metadata.deletion_timestamp.is_none() {
-            namespaces.delete(&name, &DeleteParams::default()).await?;
+            end(client, &namespace.name_any()).await?;
         }
-    }
-    for namespace in &left.items {
-        wait::gone(&namespaces, &namespace.name_any(), wait::PATIENCE).await?;
     }
     Ok(())
 }

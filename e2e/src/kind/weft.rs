@@ -3,6 +3,8 @@
 //! Owns the looking: resources, peer list, the Lease, the programs' pods. Must never judge by anything that an operator
 //! could not see.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::{
@@ -152,6 +154,34 @@ impl Kind {
         pods.into_iter().find(on).with_context(|| format!("{node} has no agent"))
     }
 
+    /// How often each pod of these programs was started again.
+    ///
+    /// # Errors
+    /// Where they cannot be listed.
+    pub async fn lives(&self, programs: &[&str]) -> Result<BTreeMap<String, i32>> {
+        let mut lives = BTreeMap::new();
+        for program in programs {
+            lives.extend(self.pods_of(program).await?.iter().map(|pod| (pod.name_any(), restarts(pod))));
+        }
+        Ok(lives)
+    }
+
+    /// Waits until each of these pods was started again.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub async fn reborn(&self, before: BTreeMap<String, i32>) -> Result<()> {
+        for (name, lives) in before {
+            wait::object(&self.own::<v1::Pod>(), &name, &format!("{name} to start again"), wait::PATIENCE, |pod| {
+                let now = restarts(pod.context("it is gone")?);
+                ensure!(now > lives, "it was started again {now} times, as before");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Kills a pod of ours without its grace.
     ///
     /// # Errors
@@ -171,6 +201,11 @@ impl Kind {
         let printed = self.kubectl(&words).await?;
         serde_json::from_str(&printed).with_context(|| format!("weft peers printed {printed}"))
     }
+}
+
+fn restarts(pod: &v1::Pod) -> i32 {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.map(|container| container.restart_count).sum()
 }
 
 /// The status of a node's condition.

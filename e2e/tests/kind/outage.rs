@@ -36,7 +36,9 @@ kind_test!(killing_the_leader_with_sigkill_loses_no_packet, async |kind: &Kind| 
     let before = kind.leader().await?;
     let node = pods.get(&before).await?.spec.and_then(|spec| spec.node_name).context("it is on no node")?;
     // It cannot give the Lease back; the same pod's next life or the other pod takes it when it has run out.
+    let lives = kind.lives(&[names::CONTROLLER]).await?;
     kind.node(&node).run(&["pkill", "-KILL", "-x", names::CONTROLLER]).await?;
+    kind.reborn(lives.into_iter().filter(|(pod, _)| *pod == before).collect()).await?;
     kind.settled().await?;
     kind.leader().await?;
     streams.expect_no_loss().await
@@ -66,10 +68,12 @@ kind_test!(restarting_every_agent_at_once_loses_no_packet, async |kind: &Kind| {
 
 kind_test!(killing_every_program_at_once_loses_no_packet, async |kind: &Kind| {
     let streams = Streams::start(kind, "everything").await?;
+    let lives = kind.lives(&[names::CONTROLLER, names::AGENT]).await?;
     for node in kind.nodes() {
         node.sh("pkill -KILL -x weft-agent; pkill -KILL -x weft-controller; true").await?;
     }
     streams.pass().await;
+    kind.reborn(lives).await?;
     kind.settled().await?;
     for node in kind.nodes() {
         kind.told(node.name(), &[VtepState::Ready]).await?;

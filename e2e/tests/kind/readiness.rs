@@ -45,7 +45,7 @@ kind_test!(pods_of_a_node_without_its_agent_wait_and_running_ones_go_on, async |
         kind.told(there.name(), &[VtepState::Disconnected]).await?;
         scene.create_pod("waiting", "waiting", there, &json!({})).await?;
         let told = complaint(kind, &scene, "waiting").await?;
-        ensure!(told.contains("try again"), "the kubelet was told: {told}");
+        ensure!(told.contains("weft-agent does not answer"), "the kubelet was told: {told}");
         client.reaches(running.address(Family::V4)).await?;
         running.reaches(client.address(Family::V4)).await?;
         // The data plane works: an agent that is away does not make a node unavailable.

@@ -16,7 +16,7 @@ use weft_e2e::{
 };
 
 /// What a node holds of all that a network may leave there, one thing a line. Pods of the host's network come and go with
-/// no trace in it.
+/// no trace in it, and the kubelet leaves the empty directories that it made for volumes.
 const LOOK: &str = "
     ip -o link | sed 's/^[0-9]*: //; s/@.*//; s/:.*//' | sed 's/^/link /'
     ip -o address | awk '{print \"address\", $2, $4}'
@@ -26,7 +26,7 @@ const LOOK: &str = "
     ip rule | sed 's/^/rule /'
     bridge fdb | grep -v permanent | sed 's/^/fdb /'
     nft list tables | sed 's/^/nft /'
-    find /etc/cni/net.d /opt/cni/bin /var/lib/weft /run/weft 2>/dev/null | sed 's/^/file /'
+    find /etc/cni/net.d /opt/cni/bin /var/lib/weft /run/weft -mindepth 1 2>/dev/null | sed 's/^/file /'
     sysctl -a 2>/dev/null | grep -E '^net.ipv[46].(ip_forward|conf.(all|default|eth[0-9]))' | sed 's/^/sysctl /'
 ";
 
