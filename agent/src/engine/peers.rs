@@ -37,7 +37,7 @@ impl<K: Kernel> Engine<K> {
         let rows = members.iter().map(|member| {
             let mut row = row(member);
             if member.name == me.name {
-                self.judge_self(&mut row);
+                self.judge_self(&mut row, &me);
             } else {
                 let keys = desired::peer_keys(&settings, &local, member, &self.ids);
                 let mut lacking: Vec<_> = keys.intersection(&wrong).map(Key::to_string).collect();
@@ -51,8 +51,9 @@ impl<K: Kernel> Engine<K> {
         Ok(rows.collect())
     }
 
-    fn judge_self(&self, row: &mut v1::Peer) {
-        row.paths = Family::ALL.map(|family| path(family, v1::Path::Local, 0)).into();
+    fn judge_self(&self, row: &mut v1::Peer, me: &Member) {
+        let families = Family::ALL.into_iter().filter(|family| me.pod_cidrs.get(*family).is_some());
+        row.paths = families.map(|family| path(family, v1::Path::Local, 0)).collect();
         match &self.status.problem {
             Some(problem) => set(row, v1::PeerState::Degraded, problem.reason, &problem.message, self.since),
             None => set(row, v1::PeerState::Ready, "", "", self.since),

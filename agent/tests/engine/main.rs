@@ -47,6 +47,19 @@ fn a_membership_becomes_kernel_objects_and_a_restart_changes_none() {
 }
 
 #[test]
+fn a_node_reaches_itself_in_the_families_it_has() {
+    run(kernel(), Vec::new(), async |mut world| {
+        let mut me = member(1, true);
+        me.pod_cidrs.v6 = None;
+        world.log.upsert(me);
+        world.snapshot().await;
+        let peers = world.handle.peers().await.expect("a membership");
+        let families: Vec<_> = peers[0].paths.iter().map(|path| path.family()).collect();
+        assert_eq!(families, [weft_proto::v1::Family::Ipv4]);
+    });
+}
+
+#[test]
 fn without_a_complete_view_nothing_is_removed() {
     let shared = kernel();
     run(shared.clone(), Vec::new(), async |mut world| {
