@@ -38,13 +38,15 @@ pub(super) struct Doors {
     at: usize,
     leader: Option<SocketAddr>,
     followed: u32,
+    /// The present one answered as it should.
+    well: bool,
     silent: Option<(SocketAddr, Instant)>,
 }
 
 impl Doors {
     /// The doors of these controllers, each HOST:PORT; there is at least one.
     pub(super) const fn new(configured: Vec<String>) -> Self {
-        Self { configured, at: 0, leader: None, followed: 0, silent: None }
+        Self { configured, at: 0, leader: None, followed: 0, well: false, silent: None }
     }
 
     /// The one to try now.
@@ -58,11 +60,14 @@ impl Doors {
     /// It answered as it should: what standbys say counts again.
     pub(super) const fn answered(&mut self) {
         self.followed = 0;
+        self.well = true;
     }
 
-    /// It did not, at `now`: a leader that was named gives way to the configured ones, of which the next gets its turn.
+    /// It does not, or not any more, at `now`: a leader that was named gives way to the configured ones, of which the next gets its turn.
     pub(super) fn failed(&mut self, now: Instant) {
+        let was_well = std::mem::take(&mut self.well);
         match self.leader.take() {
+            Some(_) if was_well => {}
             Some(leader) => self.silent = Some((leader, now)),
             None => self.at = (self.at + 1) % self.configured.len().max(1),
         }
@@ -70,6 +75,7 @@ impl Doors {
 
     /// It named `leader` at `now`: true where that one is next.
     pub(super) fn follow(&mut self, leader: SocketAddr, now: Instant) -> bool {
+        self.well = false;
         let silent = |(known, since): (SocketAddr, Instant)| known == leader && now.duration_since(since) < REST;
         if self.followed >= FOLLOWED || self.silent.is_some_and(silent) {
             self.leader = None;
@@ -114,6 +120,9 @@ mod tests {
         assert!(doors.follow(leader(2), now), "another one may lead by now");
         doors.failed(now);
         assert!(doors.follow(leader(2), now + REST));
+        doors.answered();
+        doors.failed(now);
+        assert!(doors.follow(leader(2), now + REST), "one whose stream broke was not silent");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The one stream to the controller, opened again whenever it ends.
 
+mod end;
+
 use std::{
     net::IpAddr,
     path::Path,
@@ -19,6 +21,7 @@ use weft_proto::{
     v1::{self, membership_service_client::MembershipServiceClient, watch_response::Message as Received},
 };
 
+use self::end::{Ended, Refused, ended};
 use super::{
     ConnectionStatus, Credentials, Held, Order, Standing, Update,
     doors::{Doors, Elsewhere},
@@ -67,23 +70,6 @@ pub struct Client {
     links: Links,
 }
 
-/// Why a stream ended.
-enum Ended {
-    /// The certificate is due: renewed, connect again at once.
-    Renewed,
-    /// The identity was refused, and there is another by now.
-    JoinedAgain,
-    /// The engine could not use an update: connect again at once with what it holds.
-    Resync,
-    /// The node lost the address that the connection has: connect again at once from another.
-    Moved,
-}
-
-/// The controller does not know this identity any more.
-#[derive(Debug, thiserror::Error)]
-#[error("the controller refuses this node's identity: {0}; if the node was deleted, join again with a new token")]
-struct Refused(String);
-
 impl Client {
     /// A client of `controllers`, each as HOST:PORT.
     pub fn new(
@@ -109,7 +95,7 @@ impl Client {
                     continue;
                 }
                 Ok(Ended::Resync | Ended::Moved) => wait = FIRST_WAIT,
-                Ok(Ended::JoinedAgain) => {}
+                Ok(Ended::JoinedAgain) => longest = LONGEST_WAIT_REFUSED,
                 Err(error) => {
                     if self.links.status.borrow().connected {
                         wait = FIRST_WAIT;
@@ -269,27 +255,4 @@ fn connected(status: &mut ConnectionStatus, controller: &str) -> bool {
         status.message.clear();
     }
     changed
-}
-
-fn ended(status: &tonic::Status) -> anyhow::Error {
-    if let Some(elsewhere) = Elsewhere::of(status) {
-        return elsewhere.into();
-    }
-    let message = status.message().to_owned();
-    match status.code() {
-        tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Refused(message).into(),
-        code => match tls_alert(status) {
-            Some(alert) => Refused(alert).into(),
-            None => anyhow::anyhow!("the stream ended: {code}: {message}"),
-        },
-    }
-}
-
-/// What the controller's TLS said of our certificate: with TLS 1.3 that comes after the handshake, as a broken connection.
-fn tls_alert(error: &dyn std::error::Error) -> Option<String> {
-    let text = error.to_string();
-    match text.find("received fatal alert") {
-        Some(at) => Some(text[at..].to_owned()),
-        None => error.source().and_then(tls_alert),
-    }
 }
