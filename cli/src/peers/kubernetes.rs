@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{print, row::Row};
+use super::{print, render, row::Row};
 use crate::{
     args::PeersArgs,
     kubernetes::{Cluster, leader},
@@ -32,7 +32,7 @@ pub(super) async fn watch(cluster: &Cluster, args: &PeersArgs) -> anyhow::Result
     let mut follow = cluster.follow();
     let mut lease = tokio::time::interval(LEASE_PERIOD);
     lease.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut shown, mut said): (Option<Vec<Row>>, Option<String>) = (None, None);
+    let (mut shown, mut said): (Option<String>, Option<String>) = (None, None);
     let mut next = Instant::now();
     let mut is_news = false;
     loop {
@@ -45,9 +45,11 @@ pub(super) async fn watch(cluster: &Cluster, args: &PeersArgs) -> anyhow::Result
                 is_news = false;
                 next = Instant::now() + INTERVAL;
                 let rows: Vec<Row> = follow.vteps().map(Row::from_vtep).collect();
-                if shown.as_ref() != Some(&rows) {
+                // Neither what this form leaves out nor the mere passing of time is a change.
+                let visible = render(&rows, args, SystemTime::UNIX_EPOCH)?;
+                if shown.as_ref() != Some(&visible) {
                     print(&rows, args)?;
-                    shown = Some(rows);
+                    shown = Some(visible);
                 }
             }
             _ = lease.tick() => {
