@@ -70,7 +70,11 @@ pub(super) async fn run(leader: Leader) -> anyhow::Result<()> {
     let mut changes = leader.watched.changes.clone();
     let mut freed = leader.cluster.freed();
     let mut look = Look::new(leader);
-    look.first().await?;
+    if let Err(error) = look.first().await {
+        // A write that an earlier leader had under way may have come between; the store was read again since.
+        tracing::warn!("the first look at the Nodes is tried again: {error:#}");
+        look.first().await?;
+    }
     loop {
         let due = look.due();
         tokio::select! {
