@@ -40,8 +40,8 @@ pub struct Options {
     /// With it: PEM file with the authorities that may vouch for a controller, read at each connect.
     #[arg(long)]
     pub ca_file: Option<PathBuf>,
-    /// An address by which the cluster knows this node; repeat it for several. They name the underlay, and no other
-    /// address is announced.
+    /// An address by which the cluster knows this node; repeat it for several. The first that the node has names the
+    /// underlay, and no others are announced.
     #[arg(long = "node-address", env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
     pub node_addresses: Vec<String>,
     /// Where sysctls can be written [default: /proc/sys]; in a container another mount of it.

@@ -37,8 +37,8 @@ pub enum Scope<'a> {
 pub struct UnderlayQuery {
     /// The link, where the operator named it.
     pub interface: Option<LinkName>,
-    /// The addresses by which the cluster knows this node, the first before the others; none where nobody told. They name
-    /// the link, and no other address is announced.
+    /// The addresses by which the cluster knows this node, the first before the others; none where nobody told. The first
+    /// that is here names the link, and no others are announced.
     pub addresses: Vec<IpAddr>,
     /// The controller's address: the route to it names the link, unless it is local; then the default route does.
     pub controller: Option<IpAddr>,

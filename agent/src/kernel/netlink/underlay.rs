@@ -41,8 +41,10 @@ impl Netlink {
         self.refresh_links().await?;
         let mut choice = match query.interface {
             Some(name) => self.named_link(name)?,
-            None if query.addresses.is_empty() => self.routed_link(query).await?,
-            None => self.addressed_link(query).await?,
+            None => match self.addressed_link(query).await? {
+                Some(choice) => choice,
+                None => self.routed_link(query).await?,
+            },
         };
         if choice.source.is_none_or(|source| Family::of(source) != query.outer) {
             choice.source = self.source_by_default(query.outer, choice.link.index).await?;
@@ -51,12 +53,15 @@ impl Netlink {
         for family in Family::ALL {
             found.extend(self.link_addresses(family, choice.link.index).await?);
         }
-        // What others do not take for an address of this node is not announced as one.
-        found.retain(|found| query.addresses.is_empty() || query.addresses.contains(&found.address));
+        let known = |found: &Address| query.addresses.contains(&found.address);
+        if found.iter().any(|found| known(found) && Family::of(found.address) == query.outer) {
+            // What others do not take for an address of this node is not announced as one.
+            found.retain(known);
+        }
         let addresses =
             PerFamily { v4: best(&found, Family::V4, choice.source), v6: best(&found, Family::V6, choice.source) };
         if addresses.get(query.outer).is_none() {
-            return Err(no_address(&choice, query));
+            return Err(no_address(&choice, query.outer));
         }
         let by_router_advertisement = self.is_advertised(&choice.link, &found).await?;
         Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, by_router_advertisement })
@@ -71,24 +76,24 @@ impl Netlink {
         })
     }
 
-    /// The link with the first of the node's addresses that is on any.
-    async fn addressed_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
+    /// The link with the first of the node's addresses that is on any. None where none is: the node has others by now, and
+    /// whoever told these did not notice yet.
+    async fn addressed_link(&mut self, query: &UnderlayQuery) -> Result<Option<Choice>, KernelError> {
         let mut found = Vec::new();
-        for family in Family::ALL {
-            found.extend(self.link_addresses(family, ANY_LINK).await?);
+        if !query.addresses.is_empty() {
+            for family in Family::ALL {
+                found.extend(self.link_addresses(family, ANY_LINK).await?);
+            }
         }
         for wanted in &query.addresses {
             let links = found.iter().filter(|found| found.address == *wanted);
             let link = links.filter_map(|found| self.links.get(found.link)).find(|link| self.can_carry(link)).cloned();
             if let Some(link) = link {
-                return Ok(Choice { link, how: format!("found by its address {wanted}"), source: Some(*wanted) });
+                let how = format!("found by this node's address {wanted}");
+                return Ok(Some(Choice { link, how, source: Some(*wanted) }));
             }
         }
-        Err(KernelError::NoUnderlay(format!(
-            "none of this node's addresses ({}) is on a link that could carry the tunnel: give it the address by which \
-             the cluster knows it (--node-address; on Kubernetes the kubelet's --node-ip)",
-            listed(&query.addresses)
-        )))
+        Ok(None)
     }
 
     fn can_carry(&self, link: &Link) -> bool {
@@ -229,20 +234,12 @@ fn is_usable(address: &Address) -> bool {
     address.global && !address.flags.intersects(unfit)
 }
 
-fn no_address(choice: &Choice, query: &UnderlayQuery) -> KernelError {
-    let (name, how, outer) = (choice.link.name, &choice.how, query.outer);
-    let among = match query.addresses.as_slice() {
-        [] => String::new(),
-        known => format!(" among those by which the cluster knows this node ({})", listed(known)),
-    };
+fn no_address(choice: &Choice, outer: Family) -> KernelError {
     KernelError::NoUnderlay(format!(
-        "link {name} ({how}) has no lasting {outer} address{among}, and outer packets are {outer}: add one, or name \
-         another link (--interface)"
+        "link {} ({}) has no lasting {outer} address, and outer packets are {outer}: add one, or name another link \
+         (--interface)",
+        choice.link.name, choice.how
     ))
-}
-
-fn listed(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
