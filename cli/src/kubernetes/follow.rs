@@ -110,3 +110,62 @@ impl Follow<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::from_value;
+
+    use super::{super::tests, *};
+
+    fn vtep(name: &str) -> ReadVtep {
+        from_value(tests::vtep(name)).expect("an object")
+    }
+
+    fn names(follow: &Follow<'_>) -> Vec<String> {
+        follow.vteps().map(|vtep| vtep.meta().name.clone().expect("it has one")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_read_again_is_shown_when_it_is_whole() {
+        let cluster = tests::cluster(BTreeMap::new());
+        let mut follow = cluster.follow();
+        for (event, is_news) in [
+            (Event::Init, false),
+            (Event::InitApply(vtep("b")), false),
+            (Event::InitApply(vtep("a")), false),
+            (Event::InitDone, true),
+            (Event::Delete(vtep("b")), true),
+            (Event::Apply(vtep("c")), true),
+        ] {
+            assert_eq!(follow.take(event), is_news);
+        }
+        assert_eq!(names(&follow), ["a", "c"]);
+        assert!(!follow.take(Event::Init) && !follow.take(Event::InitApply(vtep("c"))));
+        assert_eq!(names(&follow), ["a", "c"], "it is being read again");
+        assert!(follow.take(Event::InitDone));
+        assert_eq!(names(&follow), ["c"], "a went meanwhile");
+    }
+
+    #[tokio::test]
+    async fn a_missing_right_ends_it_and_trouble_does_not() {
+        let cluster = tests::cluster(BTreeMap::new());
+        let mut follow = cluster.follow();
+        let refused = |code: u16| {
+            let (_, status) = tests::refusal(code, "no");
+            watcher::Error::WatchError(from_value(status).expect("a Status"))
+        };
+        assert!(follow.warn(&refused(410)).is_ok() && !follow.is_warned, "the usual end of a watch");
+        assert!(follow.warn(&refused(503)).is_ok() && follow.is_warned);
+        let error = follow.warn(&refused(403)).expect_err("it will not get better");
+        assert!(error.to_string().contains("the verb watch on vteps.weft.dev"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_weft_is_not_followed() {
+        let cluster = tests::cluster(BTreeMap::new());
+        let error = cluster.follow().changed().await.expect_err("it has no such resource");
+        assert!(error.to_string().contains("Weft is not installed there"), "{error}");
+    }
+}
