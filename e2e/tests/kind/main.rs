@@ -5,6 +5,7 @@
 mod allocators;
 mod dual_stack;
 mod firewall;
+mod helm_test;
 mod identity;
 mod journey;
 mod listing;
