@@ -132,8 +132,8 @@ impl Election {
         let deadline = self.machine.until().filter(|until| *until > now).map_or(patience, |until| until.min(patience));
         let answer = match clock::within(deadline, self.ask(bid)).await {
             Some(Ok(answer)) => answer,
-            Some(Err(error)) => self.troubled(chain(&error)),
-            None => self.troubled("the API server did not answer in time".to_owned()),
+            Some(Err(error)) => self.troubled(&chain(&error)),
+            None => self.troubled("the API server did not answer in time"),
         };
         self.machine.answered(now, clock::now(), answer, f64::from(random()) / f64::from(u32::MAX));
         self.fence.set(self.machine.until());
@@ -158,7 +158,7 @@ impl Election {
         Ok(if written { Answer::Written(seen) } else { Answer::Read(seen) })
     }
 
-    fn troubled(&mut self, detail: String) -> Answer {
+    fn troubled(&mut self, detail: &str) -> Answer {
         let trouble = format!("Lease {} cannot be read or written: {detail}", names::CONTROLLER);
         if self.trouble.as_ref() != Some(&trouble) {
             tracing::warn!("{trouble}");

@@ -18,13 +18,16 @@ use kube::{Client, client::Body};
 #[derive(Clone, Default)]
 pub(super) struct FakeApi(Arc<Mutex<State>>);
 
+/// What somebody else does.
+type Interloper = Box<dyn FnOnce(&FakeApi) + Send>;
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
     silent: bool,
     /// Runs once before the next write is looked at.
-    interloper: Option<Box<dyn FnOnce(&FakeApi) + Send>>,
+    interloper: Option<Interloper>,
     requests: Vec<String>,
     /// So many writes are still refused, with that code.
     refusals: (usize, u16),
