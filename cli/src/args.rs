@@ -15,8 +15,8 @@ const PLUGIN: &str = "kubectl-weft";
 /// Look at and operate a Weft overlay network.
 ///
 /// Asks a controller (--controller with --identity), the Kubernetes API (--kubernetes), or the agent of the node it runs
-/// on (--socket). Where none is named: the API inside a pod that may ask it and where KUBECONFIG is set, the agent where
-/// its socket is, and the API where there is a ~/.kube/config. As `kubectl weft` it asks the API.
+/// on (--socket). Where none is named: the agent where its socket is, else the API inside a pod with a service account and
+/// where there is a kubeconfig. As `kubectl weft` it asks the API.
 #[derive(Debug, Parser)]
 #[command(name = "weft", version)]
 pub(crate) struct Cli {

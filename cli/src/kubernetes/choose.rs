@@ -25,7 +25,7 @@ struct Signs {
     in_pod: bool,
     /// KUBECONFIG is set.
     in_environment: bool,
-    /// An agent's socket is at its usual place.
+    /// An agent's socket is at its usual place: this is a node.
     agent: bool,
     /// There is a kubeconfig at the usual place.
     at_home: bool,
@@ -33,7 +33,7 @@ struct Signs {
 
 impl Signs {
     const fn mean_kubernetes(self) -> bool {
-        self.said || !self.other && (self.in_pod || self.in_environment || !self.agent && self.at_home)
+        self.said || !self.other && !self.agent && (self.in_pod || self.in_environment || self.at_home)
     }
 }
 
@@ -73,10 +73,12 @@ mod tests {
     fn the_nearest_answers_where_nothing_is_said() {
         let none = Signs::default();
         assert!(!none.mean_kubernetes(), "the agent's socket is what the message then names");
-        assert!(Signs { at_home: true, ..none }.mean_kubernetes());
-        assert!(!Signs { at_home: true, agent: true, ..none }.mean_kubernetes(), "on a node its agent answers");
-        assert!(Signs { in_environment: true, agent: true, ..none }.mean_kubernetes());
-        assert!(Signs { in_pod: true, agent: true, ..none }.mean_kubernetes());
+        for sign in
+            [Signs { in_pod: true, ..none }, Signs { in_environment: true, ..none }, Signs { at_home: true, ..none }]
+        {
+            assert!(sign.mean_kubernetes(), "{sign:?}");
+            assert!(!Signs { agent: true, ..sign }.mean_kubernetes(), "on a node its agent answers: {sign:?}");
+        }
         let everything = Signs { other: true, in_pod: true, in_environment: true, at_home: true, ..none };
         assert!(!everything.mean_kubernetes(), "what was named wins");
         assert!(Signs { said: true, ..everything }.mean_kubernetes());
