@@ -44,6 +44,7 @@ fn ours(line: &str) -> bool {
 
 /// Everything of Weft is gone from nodes and cluster. Returns what the nodes hold now.
 async fn nothing_is_left(kind: &Kind) -> Result<Vec<Vec<String>>> {
+    of_the_cluster(kind).await?;
     let mut held = Vec::new();
     for node in kind.nodes() {
         let lines = look(node).await?;
@@ -55,7 +56,6 @@ async fn nothing_is_left(kind: &Kind) -> Result<Vec<Vec<String>>> {
         }
         held.push(lines);
     }
-    of_the_cluster(kind).await?;
     // The namespace is its creator's: helm made it when asked to, and removes none.
     let namespaces: Api<v1::Namespace> = Api::all(kind.client());
     namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
@@ -93,10 +93,14 @@ kind_test!(uninstalling_takes_away_all_that_installing_brought, async |kind: &Ki
 async fn of_the_cluster(kind: &Kind) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(kind.client());
     let roles: Api<ClusterRole> = Api::all(kind.client());
+    // Helm waits for what it has made, and not for the pods of that.
+    let pods = kind.own::<v1::Pod>();
+    for pod in pods.list(&ListParams::default()).await? {
+        wait::gone(&pods, &pod.name_any(), wait::PATIENCE).await?;
+    }
     let mut left = Vec::new();
     left.extend(crds.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any));
     left.extend(roles.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any));
-    left.extend(kind.own::<v1::Pod>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any));
     left.extend(kind.own::<v1::ConfigMap>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any));
     left.extend(kind.own::<v1::Secret>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any));
     left.retain(|name| name.contains("weft"));
