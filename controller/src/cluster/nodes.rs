@@ -71,7 +71,6 @@ pub(super) enum NodeCommand {
     Sync(AllNodes, Reply<Vec<Answered>>),
     Identify(NodeName, Option<String>, Reply<u64>),
     Known(Reply<BTreeMap<NodeName, Option<String>>>),
-    Problems(Reply<BTreeMap<NodeName, Refusal>>),
 }
 
 impl Cluster {
@@ -99,11 +98,6 @@ impl Cluster {
     /// The names that something is stored for which ends with their Node, and the UIDs of those that are members.
     pub(crate) async fn known_nodes(&self) -> Result<BTreeMap<NodeName, Option<String>>, Refusal> {
         self.ask(|reply| Command::Node(NodeCommand::Known(reply))).await
-    }
-
-    /// What keeps Nodes from having pod CIDRs.
-    pub(crate) async fn node_problems(&self) -> Result<BTreeMap<NodeName, Refusal>, Refusal> {
-        self.ask(|reply| Command::Node(NodeCommand::Problems(reply))).await
     }
 
     /// Rises whenever pod CIDRs became free.
@@ -134,7 +128,6 @@ impl Actor {
                 let known = self.registry.known().map(|name| (name.clone(), uid(name)));
                 let _gone = reply.send(Ok(known.collect()));
             }
-            NodeCommand::Problems(reply) => drop(reply.send(Ok(self.registry.from_nodes.problems.clone()))),
         }
     }
 
@@ -164,6 +157,7 @@ impl Actor {
         if !left.is_empty() {
             batch.departed.push((node.clone(), left));
         }
+        self.peers.touch();
         if let Err(refusal) = &answer {
             self.metrics.admission(refusal.label());
             tracing::debug!(%node, "not taken in as it is: {refusal}");

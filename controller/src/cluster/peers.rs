@@ -64,6 +64,7 @@ impl Actor {
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
+            let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name));
             let before = self.peers.standings.get(name);
             let is_same =
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;

@@ -57,17 +57,17 @@ impl Events {
     }
 
     /// Something needs a hand.
-    pub(crate) fn warn(&self, about: &ObjectReference, reason: &'static str, note: String) {
+    pub(crate) fn warn(&self, about: &ObjectReference, reason: &'static str, note: &str) {
         self.tell(EventType::Warning, about, reason, note);
     }
 
     /// Something happened.
-    pub(crate) fn say(&self, about: &ObjectReference, reason: &'static str, note: String) {
+    pub(crate) fn say(&self, about: &ObjectReference, reason: &'static str, note: &str) {
         self.tell(EventType::Normal, about, reason, note);
     }
 
-    fn tell(&self, type_: EventType, about: &ObjectReference, reason: &'static str, note: String) {
-        let key = (about.kind.clone(), about.name.clone(), about.uid.clone(), reason, note.clone());
+    fn tell(&self, type_: EventType, about: &ObjectReference, reason: &'static str, note: &str) {
+        let key = (about.kind.clone(), about.name.clone(), about.uid.clone(), reason, note.to_owned());
         if !self.is_news(key) {
             return;
         }

@@ -99,7 +99,7 @@ impl KubeStore {
             _ => (PodCidrClaim::new(name, weft_api::PodCidrClaimSpec::default()).object_ref(&()), &state.claims),
         };
         about.uid = table.uid(name);
-        events.warn(&about, "Unreadable", detail.clone());
+        events.warn(&about, "Unreadable", detail);
     }
 }
 

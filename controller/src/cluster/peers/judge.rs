@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use weft_core::types::NodeName;
 use weft_proto::v1::{PeerProblem, PeerState};
 
-use super::super::sessions::{Live, Sessions};
+use super::super::{
+    Refusal,
+    sessions::{Live, Sessions},
+};
 use crate::store::NodeRecord;
 
 /// A lag shorter than this is the normal course of a change.
@@ -34,6 +37,16 @@ pub(super) struct Judgement {
 impl Judgement {
     fn new(state: PeerState, reason: &str, message: String) -> Self {
         Self { state, reason: reason.to_owned(), message, since_unix_ms: None }
+    }
+
+    /// A node without a pod CIDR waits for one, however well its agent is.
+    pub(super) fn given(self, node: &NodeRecord, problem: Option<&Refusal>) -> Self {
+        match problem {
+            Some(problem) if node.member.pod_cidrs.is_empty() => {
+                Self::new(PeerState::Pending, problem.reason(), problem.to_string())
+            }
+            _ => self,
+        }
     }
 }
 

@@ -11,7 +11,11 @@ use weft_core::{
 };
 use weft_proto::v1;
 
-use super::{super::actor::Actor, judge::Probed, paths};
+use super::{
+    super::{Refusal, actor::Actor},
+    judge::Probed,
+    paths,
+};
 use crate::store::NodeRecord;
 
 /// How one node stands.
@@ -25,6 +29,8 @@ pub(crate) struct NodeStanding {
     pub(crate) reason: String,
     /// A sentence for people; empty where it is ready.
     pub(crate) message: String,
+    /// What keeps its Node from having pod CIDRs, or from having those that its spec names.
+    pub(crate) problem: Option<Refusal>,
     /// Since when it is in this state as far as this term knows, Unix time in milliseconds.
     pub(crate) since_unix_ms: i64,
     /// Its agent's stream is open.
@@ -44,9 +50,12 @@ pub(crate) struct NodeStanding {
 }
 
 impl NodeStanding {
-    /// True where its kernel was read back to hold a whole membership of this term and its agent names no problem.
+    /// True where pods can be addressed on it, its kernel was read back to hold a whole membership of this term, and its
+    /// agent names no problem.
     pub(crate) fn is_programmed(&self) -> bool {
-        self.applied.is_some() && self.health.as_ref().is_some_and(|health| health.reason.is_empty())
+        !self.pod_cidrs.is_empty()
+            && self.applied.is_some()
+            && self.health.as_ref().is_some_and(|health| health.reason.is_empty())
     }
 }
 
@@ -81,6 +90,7 @@ impl Actor {
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
+            problem: self.registry.from_nodes.problems.get(&member.name).cloned(),
             since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
             is_connected: live.is_some(),
             has_reported: node.has_reported(),

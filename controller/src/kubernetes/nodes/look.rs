@@ -193,7 +193,7 @@ impl Look {
                 self.leader.events.say(
                     &node.object_ref(&()),
                     "PodCIDRAllocated",
-                    format!("Weft gave this Node {cidrs}"),
+                    &format!("Weft gave this Node {cidrs}"),
                 );
                 Ok(admitted)
             }
@@ -232,7 +232,7 @@ impl Look {
             };
             if is_told {
                 tracing::warn!(node = %name, "{refusal}");
-                self.leader.events.warn(&node.object_ref(&()), refusal.reason(), refusal.to_string());
+                self.leader.events.warn(&node.object_ref(&()), refusal.reason(), &refusal.to_string());
             }
         }
         self.handled.insert(name, handled);

@@ -60,7 +60,7 @@ async fn service_networks(client: &Client) -> Vec<IpNetwork> {
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => {
-            tracing::warn!("the Services' networks cannot be read, so pools are not compared with them: {error}")
+            tracing::warn!("the Services' networks cannot be read, so pools are not compared with them: {error}");
         }
     }
     let own = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|text| text.parse::<IpAddr>().ok());

@@ -106,14 +106,14 @@ impl Reading {
         };
         let spec: VtepSpec = match serde_json::from_value(found.spec.clone()) {
             Ok(spec) => spec,
-            Err(error) => return self.no_vtep(name, error.to_string()),
+            Err(error) => return self.no_vtep(name, &error.to_string()),
         };
         if spec.departed {
             self.model.departed.insert(name, spec);
             return;
         }
         match record(&name, &spec) {
-            Err(problem) => self.no_vtep(name, problem),
+            Err(problem) => self.no_vtep(name, &problem),
             Ok(mut node) => {
                 self.drop_foreign(&mut node, claims);
                 let taken = self.model.apply(&[Write::Node(node)]);
@@ -143,7 +143,7 @@ impl Reading {
         }
     }
 
-    fn no_vtep(&mut self, name: NodeName, problem: String) {
+    fn no_vtep(&mut self, name: NodeName, problem: &str) {
         let detail =
             format!("{problem}; the node stays a member as it was last known, and its object is written again");
         self.tell("Vtep", name.as_str(), detail);

@@ -212,7 +212,9 @@ fn conditions(standing: &NodeStanding) -> [Draft; 5] {
         Probed::Lost(message) => Draft::no(Reachable, "ProbeLost", message),
         Probed::Unknown => Draft::new(Reachable, "Unknown", "NoProbes", "no other node has probed it"),
     };
-    let allocated = if standing.pod_cidrs.is_empty() {
+    let allocated = if let Some(problem) = &standing.problem {
+        Draft::no(Allocated, problem.reason(), problem.to_string())
+    } else if standing.pod_cidrs.is_empty() {
         Draft::no(Allocated, "NoPodCIDR", "it has no pod CIDR: see the events of its Node")
     } else {
         Draft::yes(Allocated, "PodCIDRsAllocated")

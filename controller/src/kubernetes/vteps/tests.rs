@@ -23,6 +23,7 @@ fn put(api: &FakeApi, name: &str) {
 pub(in crate::kubernetes) fn standing(name: &str, state: PeerState, reason: &str) -> NodeStanding {
     let is_connected = state != PeerState::Disconnected;
     NodeStanding {
+        problem: None,
         name: name.parse().expect("a name"),
         pod_cidrs: PerFamily { v4: Some("10.244.1.0/24".parse().expect("a CIDR")), v6: None },
         underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None },
