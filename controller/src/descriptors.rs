@@ -20,7 +20,7 @@ pub(crate) fn make_room(wanted: usize) -> usize {
     let limit = if raised.is_ok() { target } else { soft };
     let fit = wanted.min(usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHERS).max(1));
     if fit < wanted {
-        tracing::warn!(
+        tracing::info!(
             limit,
             connections = fit,
             "the limit on open files leaves room for fewer connections than {wanted}: raise it with LimitNOFILE= or \
