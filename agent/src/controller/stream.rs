@@ -131,7 +131,7 @@ impl Client {
             changed
         });
         match (changed, follows) {
-            (true, true) => info!(controller, "following to the leader: {message}"),
+            (true, true) => info!(controller, "turning to the leader: {message}"),
             (true, false) => warn!(controller, "not connected: {message}"),
             (false, _) => {}
         }
