@@ -6,6 +6,7 @@
 mod api;
 mod contract;
 mod cut;
+mod leaders;
 mod leaving;
 mod nodes;
 mod objects;
