@@ -207,7 +207,7 @@ impl Writer {
                 continue;
             }
             known.retry_at = None;
-            let status = status::status(standing, before, known.generation, clock);
+            let status = status::status(standing, before, known.generation, now < self.returned_at, clock);
             if let Some(change) = change(before, &status) {
                 wanted.insert(name.to_owned(), (status, change));
             }

@@ -26,10 +26,12 @@ pub(super) enum Change {
 }
 
 /// The status of a node that stands like this, where `before` is the present one and `generation` that of the spec.
+/// While a term is `young`, nobody has said anything of a node's probes yet: what was known still counts.
 pub(super) fn status(
     standing: &NodeStanding,
     before: Option<&VtepStatus>,
     generation: Option<i64>,
+    young: bool,
     now: Timestamp,
 ) -> VtepStatus {
     let state = state(standing.state);
@@ -42,7 +44,10 @@ pub(super) fn status(
     });
     // Without a stream its kernel still holds what it held.
     let applied = applied.or_else(|| before.and_then(|before| before.applied.clone()));
-    let conditions = conditions(standing).into_iter();
+    let mut drafts = conditions(standing);
+    if young && standing.probed == Probed::Unknown {
+        drafts[REACHABLE].keep(before);
+    }
     let reach: Vec<FamilyReach> = standing.paths.iter().map(reach).collect();
     VtepStatus {
         state,
@@ -57,7 +62,7 @@ pub(super) fn status(
         applied,
         revision_lag: if standing.is_connected { standing.lag } else { 0 },
         peers: standing.health.as_ref().map(peers),
-        conditions: conditions.map(|draft| draft.finish(before, generation, now)).collect(),
+        conditions: drafts.into_iter().map(|draft| draft.finish(before, generation, now)).collect(),
     }
 }
 
@@ -170,6 +175,18 @@ impl Draft {
         Self::new(kind, "False", reason, message)
     }
 
+    /// Says what it said before.
+    fn keep(&mut self, before: Option<&VtepStatus>) {
+        let mut before = before.into_iter().flat_map(|before| &before.conditions);
+        let Some(old) = before.find(|old| old.type_ == self.kind.as_str()) else { return };
+        self.status = match old.status.as_str() {
+            "True" => "True",
+            "False" => "False",
+            _ => return,
+        };
+        (self.reason, self.message) = (old.reason.clone(), old.message.clone());
+    }
+
     fn finish(self, before: Option<&VtepStatus>, observed_generation: Option<i64>, now: Timestamp) -> Condition {
         let before = before.into_iter().flat_map(|before| &before.conditions);
         let same = before.clone().find(|old| old.type_ == self.kind.as_str() && old.status == self.status);
@@ -184,6 +201,9 @@ impl Draft {
         }
     }
 }
+
+/// Where it stands among the conditions.
+const REACHABLE: usize = 3;
 
 fn conditions(standing: &NodeStanding) -> [Draft; 5] {
     use ConditionType::{Allocated, Connected, Programmed, Reachable, Ready};

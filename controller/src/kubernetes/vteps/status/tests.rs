@@ -19,7 +19,7 @@ fn expect(status: &VtepStatus, wanted: [(&str, &str, &str); 5]) {
 
 #[test]
 fn each_state_has_its_conditions() {
-    let of = |standing: &NodeStanding| status(standing, None, Some(4), now());
+    let of = |standing: &NodeStanding| status(standing, None, Some(4), false, now());
     let ready = of(&standing("n1", PeerState::Ready, ""));
     expect(
         &ready,
@@ -64,7 +64,7 @@ fn paths_are_one_text_where_the_families_agree() {
     let reach = |direct, vxlan, unreached| Reach { direct, vxlan, unreached };
     let text = |paths| {
         let standing = NodeStanding { paths, ..standing("n1", PeerState::Ready, "") };
-        status(&standing, None, None, now()).paths
+        status(&standing, None, None, false, now()).paths
     };
     assert_eq!(text(vec![(Family::V4, reach(1, 2, 0))]), "1 direct, 2 vxlan");
     assert_eq!(text(vec![(Family::V4, reach(1, 2, 0)), (Family::V6, reach(1, 2, 0))]), "1 direct, 2 vxlan");
@@ -77,20 +77,28 @@ fn paths_are_one_text_where_the_families_agree() {
 
 #[test]
 fn figures_are_a_lesser_change_than_states() {
-    let before = status(&standing("n1", PeerState::Ready, ""), None, None, now());
+    let before = status(&standing("n1", PeerState::Ready, ""), None, None, false, now());
     assert_eq!(change(None, &before), Some(Change::State));
     assert_eq!(change(Some(&before), &before), None);
     let lag = NodeStanding { lag: 3, ..standing("n1", PeerState::Ready, "") };
-    assert_eq!(change(Some(&before), &status(&lag, Some(&before), None, now())), Some(Change::Detail));
+    assert_eq!(change(Some(&before), &status(&lag, Some(&before), None, false, now())), Some(Change::Detail));
     let lost = NodeStanding { probed: Probed::Lost("x".into()), ..standing("n1", PeerState::Ready, "") };
-    assert_eq!(change(Some(&before), &status(&lost, Some(&before), None, now())), Some(Change::State));
+    assert_eq!(change(Some(&before), &status(&lost, Some(&before), None, false, now())), Some(Change::State));
+}
+
+#[test]
+fn a_young_term_knows_of_probes_what_the_last_one_knew() {
+    let before = status(&standing("n1", PeerState::Ready, ""), None, None, false, now());
+    let unknown = NodeStanding { probed: Probed::Unknown, ..standing("n1", PeerState::Ready, "") };
+    let of = |young| words(&status(&unknown, Some(&before), None, young, now()))[REACHABLE].1.clone();
+    assert_eq!((of(true).as_str(), of(false).as_str()), ("True", "Unknown"));
 }
 
 #[test]
 fn what_goes_to_the_api_comes_back_the_same() {
     let mut standing = standing("n1", PeerState::Unreachable, "ProbeLost");
     standing.since_unix_ms = 1_700_000_000_987;
-    let status = status(&standing, None, Some(1), now());
+    let status = status(&standing, None, Some(1), false, now());
     let text = k8s_openapi::serde_json::to_string(&status).expect("plain data");
     let back: VtepStatus = k8s_openapi::serde_json::from_str(&text).expect("the same type");
     assert_eq!(back, status, "it would be written for ever");
