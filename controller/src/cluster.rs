@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use weft_core::{
     alloc::{PoolRule, Usage},
     settings::Settings,
@@ -168,8 +168,10 @@ pub(crate) struct Cluster {
     fanout: Arc<Fanout>,
     /// Rises whenever the peer list may have changed.
     peers_version: watch::Receiver<u64>,
-    /// Rises whenever pod CIDRs became free.
+    /// Rises whenever pod CIDRs became free, or everything was read again.
     freed: watch::Receiver<u64>,
+    /// What agents said of their nodes and was refused.
+    complaints: broadcast::Sender<(NodeName, Refusal)>,
     next_session: Arc<AtomicU64>,
 }
 

@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     handshakes: Family<ResultLabel, Counter>,
     streams_ended: Family<ResultLabel, Counter>,
     store_failures: Counter,
+    unreadable: Gauge,
     memory: Gauge<i64, AtomicI64>,
 }
 
@@ -77,6 +78,11 @@ impl Metrics {
 
     pub(crate) fn stream_ended(&self, result: &'static str) {
         self.streams_ended.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Members whose record could not be read when the store was last read.
+    pub(crate) fn set_unreadable(&self, count: usize) {
+        self.unreadable.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn store_failed(&self) {
@@ -138,6 +144,7 @@ impl Metrics {
         registry.register("certificate_renewals", "Renewals of node certificates", self.renewals.clone());
         registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
         registry.register("streams_ended", "Streams of agents that ended or were refused", self.streams_ended.clone());
+        registry.register("unreadable_records", "Members whose record was not as written", self.unreadable.clone());
         registry.register("store_failures", "Batches that the store did not confirm", self.store_failures.clone());
         registry.register_with_unit("resident_memory", "Memory of the process", Unit::Bytes, self.memory.clone());
         registry

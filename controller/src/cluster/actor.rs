@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
 };
@@ -36,6 +36,8 @@ use crate::{
 
 /// Commands carried out together at most.
 const BATCH: usize = 256;
+/// Refused facts that wait for somebody to tell of them; older ones are forgotten.
+const COMPLAINTS: usize = 256;
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -77,8 +79,10 @@ pub(super) struct Actor {
     pub(super) released: HashMap<PodCidr, u64>,
     /// Members whose records could not be read.
     pub(super) rewrite: BTreeSet<NodeName>,
-    /// Rises whenever pod CIDRs became free.
+    /// Rises whenever pod CIDRs became free, or everything was read again.
     pub(super) freed: watch::Sender<u64>,
+    /// What agents said of their nodes and was refused.
+    pub(super) complaints: broadcast::Sender<(NodeName, Refusal)>,
     pub(super) started: Instant,
     pub(super) started_unix_ms: i64,
     /// While every agent is to clean up.
@@ -98,10 +102,10 @@ pub(crate) async fn start(
 ) -> Result<(Cluster, JoinHandle<Result<(), StoreError>>), StartError> {
     let (version, peers_version) = watch::channel(0);
     let actor = Actor::begin(store, rules, metrics, clock, version).await?;
-    let freed = actor.freed.subscribe();
+    let (freed, complaints) = (actor.freed.subscribe(), actor.complaints.clone());
     let (sender, commands) = mpsc::channel(4096);
     let fanout = Arc::clone(&actor.fanout);
-    let cluster = Cluster { commands: sender, fanout, peers_version, freed, next_session: Arc::default() };
+    let cluster = Cluster { commands: sender, fanout, peers_version, freed, complaints, next_session: Arc::default() };
     Ok((cluster, tokio::spawn(actor.run(commands))))
 }
 
@@ -115,6 +119,7 @@ impl Actor {
         version: watch::Sender<u64>,
     ) -> Result<Self, StartError> {
         let stored = store.load().await?;
+        metrics.set_unreadable(stored.unreadable.len());
         let started_unix_ms = clock.unix_ms();
         // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
         let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
@@ -143,6 +148,7 @@ impl Actor {
             released: HashMap::new(),
             rewrite: BTreeSet::new(),
             freed: watch::channel(0).0,
+            complaints: broadcast::channel(COMPLAINTS).0,
             started,
             started_unix_ms,
             cleaning: None,

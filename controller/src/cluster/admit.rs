@@ -10,6 +10,7 @@ use std::{
 };
 
 use weft_core::{
+    alloc::AllocError,
     membership::Member,
     types::{Family, NodeName, PerFamily, PodCidr},
 };
@@ -153,7 +154,8 @@ impl Registry {
         let rules = &self.rules;
         let serves = |pool: &_| rules.iter().any(|rule| rule.pool == *pool && rule.serves(&seen.labels));
         let allocated = self.allocator.allocate_all_from(name, &serves);
-        allocated.err().map(|error| Refusal::PoolsExhausted { node: name.clone(), detail: error.to_string() })
+        let remedy = |error: AllocError| error.to_string().replace("weft node delete", "kubectl delete node");
+        allocated.err().map(|error| Refusal::PoolsExhausted { node: name.clone(), detail: remedy(error) })
     }
 
     /// Takes the pod CIDRs of a Node's spec. One that does not fit leaves what the node has.

@@ -3,7 +3,7 @@
 //! Owns the step from a confirmed batch to the streams, and the way back where a batch was not confirmed: everything is
 //! read from the store again, since nobody knows which half happened. Must never announce first.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use weft_core::types::{NodeName, PodCidr, Revision};
 
@@ -82,14 +82,26 @@ impl Actor {
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
         let before = std::mem::replace(&mut self.registry, rebuilt);
         self.registry.from_nodes = before.from_nodes;
+        // Whoever follows the Nodes looks whether all of them are in.
+        self.freed.send_modify(|freed| *freed += 1);
         self.close_strangers();
         self.peers.touch();
         Ok(())
     }
 
-    /// A member whose record cannot be read is one still, as it was: its record is written again.
+    /// A member whose record cannot be read, or is gone while its pod CIDRs are claimed, is one still, as it was: its
+    /// record is written again.
     fn keep_unreadable(&mut self, stored: &mut Stored) {
-        for name in &stored.unreadable {
+        self.metrics.set_unreadable(stored.unreadable.len());
+        let is_held =
+            |name: &NodeName, cidr: &PodCidr| stored.held.iter().any(|held| held.owner == *name && held.cidr == *cidr);
+        let mut vanished: BTreeSet<NodeName> = stored.held.iter().map(|held| held.owner.clone()).collect();
+        // What was not announced yet was never written as a whole either.
+        vanished.retain(|name| {
+            let known = self.registry.nodes.get(name).filter(|record| record.has_reported());
+            known.is_some_and(|record| record.member.pod_cidrs.iter().all(|cidr| is_held(name, cidr)))
+        });
+        for name in vanished.iter().chain(&stored.unreadable).collect::<BTreeSet<_>>() {
             let Some(record) = self.registry.nodes.get(name) else { continue };
             stored.held.retain(|held| held.owner != *name);
             stored.nodes.push(record.clone());

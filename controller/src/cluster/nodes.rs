@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use weft_core::types::{NodeName, PerFamily, PodCidr};
 
 use super::{
@@ -100,7 +100,12 @@ impl Cluster {
         self.ask(|reply| Command::Node(NodeCommand::Known(reply))).await
     }
 
-    /// Rises whenever pod CIDRs became free.
+    /// Follows what agents said of their nodes and was refused.
+    pub(crate) fn complaints(&self) -> broadcast::Receiver<(NodeName, Refusal)> {
+        self.complaints.subscribe()
+    }
+
+    /// Rises whenever pod CIDRs became free, or everything was read again.
     pub(crate) fn freed(&self) -> watch::Receiver<u64> {
         self.freed.clone()
     }
@@ -206,6 +211,20 @@ impl Actor {
         let _gone = reply.send(Err(Refusal::NodesOfKubernetes { node: node.clone() }));
     }
 
+    /// Has whoever listens tell of a refusal that a hand must mend.
+    pub(super) fn complain(&self, node: &NodeName, refusal: &Refusal) {
+        let is_about_addresses = matches!(
+            refusal,
+            Refusal::AddressNotOfNode { .. }
+                | Refusal::AddressInPool { .. }
+                | Refusal::AddressTaken { .. }
+                | Refusal::AddressHeld { .. }
+        );
+        if is_about_addresses {
+            let _nobody_listens = self.complaints.send((node.clone(), refusal.clone()));
+        }
+    }
+
     /// Nodes with pod CIDRs that Weft did not write show that somebody else allocates.
     fn decide_allocator(&mut self, seen: &[NodeSeen]) {
         if self.rules.admission != Admission::Nodes(NodeCidrs::Auto) {
@@ -228,3 +247,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

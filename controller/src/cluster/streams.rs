@@ -24,6 +24,7 @@ impl Actor {
         match self.admit(&ask) {
             Err(refusal) => {
                 tracing::warn!(%node, source = %ask.source, "stream refused: {refusal}");
+                self.complain(&node, &refusal);
                 self.metrics.stream_ended(refusal.label());
                 let _gone = reply.send(Err(refusal));
             }
@@ -61,6 +62,7 @@ impl Actor {
                 Ok(changed) => batch.add(changed),
                 Err(refusal) => {
                     tracing::warn!(%node, "stream closed: {refusal}");
+                    self.complain(node, &refusal);
                     self.sessions.close(node, || refusal);
                     self.peers.touch();
                     return;
@@ -77,11 +79,11 @@ impl Actor {
         let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix_ms());
         let Some(live) = self.sessions.get_mut(node, id) else { return };
         // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
-        if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest) {
-            if live.acknowledged < Some(applied.sequence) {
-                live.acknowledged = Some(applied.sequence);
-                live.acknowledged_unix_ms = now;
-            }
+        if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest)
+            && live.acknowledged < Some(applied.sequence)
+        {
+            live.acknowledged = Some(applied.sequence);
+            live.acknowledged_unix_ms = now;
         }
         if let Some(health) = health {
             live.health = bounded(health);

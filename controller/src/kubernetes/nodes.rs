@@ -66,9 +66,19 @@ pub(super) fn watch(client: Client) -> (Watched, impl Future<Output = ()> + Send
 
 /// Follows the Nodes until the cluster stops.
 pub(super) async fn run(leader: Leader) -> anyhow::Result<()> {
+    let cluster = leader.cluster.clone();
+    match follow(leader).await {
+        // Whatever it was doing, it has to end.
+        Err(_) if !cluster.is_alive() => Ok(()),
+        ended => ended,
+    }
+}
+
+async fn follow(leader: Leader) -> anyhow::Result<()> {
     pools::check(&leader).await?;
     let mut changes = leader.watched.changes.clone();
     let mut freed = leader.cluster.freed();
+    let mut complaints = leader.cluster.complaints();
     let mut look = Look::new(leader);
     if let Err(error) = look.first().await {
         // A write that an earlier leader had under way may have come between; the store was read again since.
@@ -81,9 +91,15 @@ pub(super) async fn run(leader: Leader) -> anyhow::Result<()> {
             changed = changes.changed() => changed.map_err(|_| anyhow::anyhow!("the watch of Node objects has ended"))?,
             // The cluster has stopped, and so does this.
             changed = freed.changed() => match changed {
-                Ok(()) => look.try_waiting_again(),
+                Ok(()) => look.try_waiting_again().await?,
                 Err(_) => return Ok(()),
             },
+            told = complaints.recv() => {
+                if let Ok((name, refusal)) = told {
+                    look.complain(&name, &refusal);
+                }
+                continue;
+            }
             () = tokio::time::sleep_until(due) => {}
         }
         tokio::time::sleep(GATHER).await;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::bail;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Resource as _};
+use kube::{Api, Resource as _, runtime::reflector::ObjectRef};
 use tokio::time::Instant;
 use weft_core::types::{Family, NodeName};
 
@@ -35,6 +35,8 @@ struct Handled {
     due: Option<Instant>,
     /// Since when it waits for another allocator.
     awaited: Option<Instant>,
+    /// How often the API server or the store failed over it.
+    failures: u32,
 }
 
 /// The looks of one term.
@@ -57,10 +59,21 @@ impl Look {
         first.unwrap_or_else(|| Instant::now() + AGAIN)
     }
 
-    /// What waits may have been waiting for this.
-    pub(super) fn try_waiting_again(&mut self) {
+    /// What waits may have been waiting for this; and after the store was read again, a Node may not be in any more.
+    pub(super) async fn try_waiting_again(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         self.handled.values_mut().filter(|handled| handled.due.is_some()).for_each(|handled| handled.due = Some(now));
+        let known = self.leader.cluster.known_nodes().await?;
+        let lost = self.handled.iter_mut().filter(|(name, _)| !known.contains_key(*name));
+        lost.for_each(|(_, handled)| handled.due = Some(now));
+        Ok(())
+    }
+
+    /// Tells of what an agent said of its node and was refused.
+    pub(super) fn complain(&self, name: &NodeName, refusal: &Refusal) {
+        if let Some(node) = self.leader.nodes.get(&ObjectRef::new(name.as_str())) {
+            self.leader.events.warn(&node.object_ref(&()), refusal.reason(), &refusal.to_string());
+        }
     }
 
     /// The first look: at everything, and at what the store knows and the watch does not show.
@@ -206,13 +219,15 @@ impl Look {
         let Some(name) = name(node) else { return };
         let now = Instant::now();
         let before = self.handled.remove(&name);
-        let mut handled = Handled { version: node.metadata.resource_version.clone(), due: None, awaited: None };
+        let mut handled =
+            Handled { version: node.metadata.resource_version.clone(), due: None, awaited: None, failures: 0 };
         if let Err(refusal) = answer {
             let is_over = |since: Instant| now.duration_since(since) >= ALLOCATOR_TIME;
-            handled.awaited = before.and_then(|before| before.awaited);
+            handled.awaited = before.as_ref().and_then(|before| before.awaited);
             let is_told = match &refusal {
                 Refusal::Store(_) | Refusal::Stopping => {
-                    handled.due = Some(now + SOON);
+                    handled.failures = before.map_or(1, |before| before.failures + 1);
+                    handled.due = Some(now + (SOON * 2_u32.pow(handled.failures.min(6) - 1)).min(AGAIN));
                     tracing::warn!(node = %name, "{refusal}");
                     false
                 }

@@ -200,3 +200,6 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
         node_uid: (!spec.node_uid.is_empty()).then(|| spec.node_uid.clone()),
     })
 }
+
+#[cfg(test)]
+mod tests;

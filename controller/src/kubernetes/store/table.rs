@@ -27,7 +27,7 @@ const PARALLEL: usize = 32;
 /// Time for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pauses before a request is repeated that the server had no time for.
-const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
+const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
 
 /// An object as the API server knows it.
 #[derive(Debug, Clone)]

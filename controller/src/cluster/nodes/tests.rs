@@ -1,0 +1,199 @@
+//! Nodes through the whole cluster, with a store that fails.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use weft_core::{
+    settings::Settings,
+    types::{Family, Vni},
+};
+use weft_proto::convert::Facts;
+
+use super::*;
+use crate::{
+    clock::SystemClock,
+    cluster::{ConnectAsk, NodeIdentity, Report, Rules, start},
+    metrics::Metrics,
+    store::{Failure, MemoryStore, Store as _, StoreError, Write},
+};
+
+fn name(text: &str) -> NodeName {
+    text.parse().expect("a name")
+}
+
+async fn cluster(store: &MemoryStore, who: NodeCidrs) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
+    let pool: weft_core::alloc::PoolRule = "10.244.0.0/22=24".parse().expect("a pool");
+    let settings = Settings {
+        pools: vec![pool.pool.cidr()],
+        mode: weft_core::settings::Mode::CrossSubnet,
+        vni: Vni::new(87).expect("in range"),
+        port: 4789,
+        outer: Family::V4,
+    };
+    let rules = Rules {
+        settings,
+        pools: vec![pool],
+        admission: Admission::Nodes(who),
+        acknowledge_timeout: Duration::from_secs(30),
+        reconnect_grace: Duration::ZERO,
+        coalesce: Duration::ZERO,
+    };
+    let metrics = Arc::new(Metrics::default());
+    start(Arc::new(store.clone()), rules, metrics, Arc::new(SystemClock)).await.expect("a sound store")
+}
+
+fn node(text: &str, uid: &str) -> NodeSeen {
+    NodeSeen {
+        name: name(text),
+        uid: uid.to_owned(),
+        created_unix: 1000,
+        pod_cidrs: PerFamily::default(),
+        cidrs_are_ours: false,
+        addresses: vec!["192.0.2.1".parse().expect("an address")],
+        labels: BTreeMap::new(),
+    }
+}
+
+fn given(text: &str, third: u8) -> NodeSeen {
+    let v4 = format!("10.244.{third}.0/24").parse().ok();
+    NodeSeen { pod_cidrs: PerFamily { v4, v6: None }, ..node(text, text) }
+}
+
+fn all(seen: &[NodeSeen]) -> AllNodes {
+    AllNodes { seen: seen.to_vec(), unreadable: BTreeSet::new() }
+}
+
+async fn connect(cluster: &Cluster, node: &str, address: &str) -> Result<super::super::Session, Refusal> {
+    let incarnation = cluster.identify(name(node), None).await?;
+    let underlay = |text: &str| text.parse().ok();
+    let facts = Facts {
+        underlay: PerFamily { v4: underlay(address), v6: underlay("2001:db8::1/64") },
+        underlay_mtu: 1500,
+        agent_version: String::new(),
+    };
+    let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
+    cluster.connect(ConnectAsk { identity, source: [192, 0, 2, 1].into(), facts: Some(facts) }).await
+}
+
+#[tokio::test]
+async fn all_nodes_together_are_taken_in_and_what_is_gone_departs() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store, NodeCidrs::Auto).await;
+    let answers = cluster.sync_nodes(all(&[node("a", "1"), node("b", "2")])).await.expect("the store is well");
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok_and_ours()), "{answers:?}");
+    let commits = store.commits();
+    cluster.sync_nodes(all(&[node("a", "1"), node("b", "2")])).await.expect("the store is well");
+    assert_eq!(store.commits(), commits, "what is known was written again");
+
+    // Of b nothing can be read now; that is not its end.
+    let unreadable = AllNodes { seen: vec![node("a", "1")], unreadable: [name("b")].into() };
+    cluster.sync_nodes(unreadable).await.expect("the store is well");
+    assert_eq!(cluster.known_nodes().await.expect("it runs").len(), 2);
+    cluster.sync_nodes(all(&[node("b", "2")])).await.expect("the store is well");
+    assert_eq!(cluster.known_nodes().await.expect("it runs").keys().collect::<Vec<_>>(), [&name("b")]);
+}
+
+trait IsOurs {
+    fn is_ok_and_ours(&self) -> bool;
+}
+
+impl IsOurs for Result<Admitted, Refusal> {
+    fn is_ok_and_ours(&self) -> bool {
+        self.as_ref().is_ok_and(|admitted| admitted.is_ours_to_write && !admitted.pod_cidrs.is_empty())
+    }
+}
+
+#[tokio::test]
+async fn who_allocates_is_found_out_from_all_nodes_and_from_one_that_comes_later() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::Auto).await;
+    let refused = cluster.admit(node("early", "0")).await;
+    assert!(refused.is_ok_and_ours(), "{refused:?}");
+    let answers = cluster.sync_nodes(all(&[node("early", "0"), given("a", 3)])).await.expect("the store is well");
+    assert_eq!(cluster.status().await.expect("it runs").allocates, Some(NodeCidrs::KubeControllerManager));
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok()), "{answers:?}");
+    assert!(matches!(cluster.admit(node("b", "2")).await, Err(Refusal::CidrsAwaited { .. })));
+    // Two Nodes exchange their CIDRs by being created again.
+    let swapped =
+        [NodeSeen { uid: "x".to_owned(), ..given("a", 2) }, NodeSeen { uid: "y".to_owned(), ..given("b", 3) }];
+    let answers = cluster.sync_nodes(all(&swapped)).await.expect("the store is well");
+    assert!(answers.iter().all(|(_, answer)| answer.is_ok()), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_refused_write_takes_nobody_in() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store, NodeCidrs::Weft).await;
+    for failure in [Failure::Refused, Failure::Unconfirmed] {
+        store.fail_next(failure);
+        assert!(matches!(cluster.admit(node("a", "1")).await, Err(Refusal::Store(_))));
+        assert!(cluster.admit(node("a", "1")).await.is_ok_and_ours(), "{failure:?}");
+        store.fail_next(failure);
+        cluster.depart(name("a")).await.expect_err("no confirmation");
+        cluster.depart(name("a")).await.expect("the store is well again");
+    }
+    assert!(cluster.known_nodes().await.expect("it runs").is_empty());
+}
+
+#[tokio::test]
+async fn a_departed_node_is_remembered_until_its_cidr_is_free() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store, NodeCidrs::Weft).await;
+    let mut freed = cluster.freed();
+    for (text, address) in [("a", "192.0.2.1/24"), ("b", "192.0.2.2/24")] {
+        let addresses = vec![address[..9].parse().expect("an address")];
+        cluster.admit(NodeSeen { addresses, ..node(text, text) }).await.expect("taken in");
+    }
+    let session = connect(&cluster, "a", "192.0.2.1/24").await.expect("a member");
+    cluster.depart(name("b")).await.expect("the store is well");
+    let stored = store.load().await.expect("readable");
+    assert_eq!((stored.lives.len(), stored.quarantine.len()), (1, 1));
+    // It waits for a, which was told.
+    let applied = Some(cluster.fanout().revision());
+    cluster.report(name("a"), session.id, Report { applied, ..Report::default() }, [192, 0, 2, 1].into()).await;
+    freed.changed().await.expect("it runs");
+    // With the CIDR or in the next moment.
+    let forgotten = async {
+        while !store.load().await.expect("readable").lives.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten).await.expect("the departed node is never forgotten");
+    assert_eq!(store.load().await.expect("readable").quarantine, []);
+}
+
+#[tokio::test]
+async fn addresses_are_those_of_the_node_object() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::Weft).await;
+    let mut complaints = cluster.complaints();
+    assert!(matches!(connect(&cluster, "a", "192.0.2.1/24").await, Err(Refusal::NodeUnseen { .. })));
+    cluster.admit(node("a", "1")).await.expect("taken in");
+    let refused = connect(&cluster, "a", "192.0.2.9/24").await.expect_err("not its own");
+    assert!(matches!(&refused, Refusal::AddressNotOfNode { .. }));
+    assert_eq!(complaints.recv().await, Ok((name("a"), refused)));
+    connect(&cluster, "a", "192.0.2.1/24").await.expect("its own");
+    // The Node lists no IPv6 address, and outer packets are IPv4: what the agent says of IPv6 is left out.
+    assert_eq!(cluster.standings().await.expect("it runs")[0].underlay.v6, None);
+}
+
+#[tokio::test]
+async fn after_another_start_what_is_known_may_stay_until_the_nodes_are_looked_at() {
+    let store = MemoryStore::new();
+    let (first, _task) = cluster(&store, NodeCidrs::Weft).await;
+    first.admit(node("a", "1")).await.expect("taken in");
+    connect(&first, "a", "192.0.2.1/24").await.expect("its own");
+    let stored = store.load().await.expect("readable").nodes.remove(0);
+    let mut with_v6 = stored.clone();
+    with_v6.member.underlay.v6 = "2001:db8::1/64".parse().ok();
+    store.commit(vec![Write::Node(with_v6)]).await.expect("writable");
+    let (second, _task) = cluster(&store, NodeCidrs::Weft).await;
+    connect(&second, "a", "192.0.2.1/24").await.expect("what is known already");
+    assert!(matches!(connect(&second, "a", "192.0.2.5/24").await, Err(Refusal::NodeUnseen { .. })));
+}
+
+#[tokio::test]
+async fn there_are_no_tokens_and_no_deletions_apart_from_the_node() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::Weft).await;
+    cluster.admit(node("a", "1")).await.expect("taken in");
+    let refused = cluster.delete_node(name("a")).await.expect_err("its Node is there");
+    assert!(refused.to_string().contains("kubectl delete node a"), "{refused}");
+}
