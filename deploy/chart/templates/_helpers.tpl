@@ -43,3 +43,12 @@ port: {{ regexFind "[0-9]+$" . }}
 {{- range .Values.pools }}{{ if contains ":" .cidr }}{{ $found = true }}{{ end }}{{ end -}}
 {{- if $found }}true{{ end -}}
 {{- end }}
+
+{{/* How many controllers. Rendered without a cluster, nothing is known of its nodes. */}}
+{{- define "weft.replicas" -}}
+{{- $nodes := dig "items" list (lookup "v1" "Node" "" "") -}}
+{{- if ne (toString .Values.controller.replicas) "auto" }}{{ .Values.controller.replicas }}
+{{- else if eq (len $nodes) 1 }}1
+{{- else }}2
+{{- end -}}
+{{- end }}
