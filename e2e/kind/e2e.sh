@@ -74,6 +74,8 @@ cargo test --quiet --locked --package weft-e2e --test kind --test chart --no-run
 if [ $# = 0 ]; then
     step "Testing the chart"
     cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
+    step "Testing the controller against an API server of its own"
+    cargo test --quiet --locked --package weft-controller --test kubernetes -- --ignored --test-threads=1
 fi
 if [ $# != 0 ]; then
     run weft "$@"
