@@ -3,8 +3,12 @@
 use anyhow::{Context, ensure};
 use ipnetwork::IpNetwork;
 use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
 use weft_api::{Allocation, PodCidrClaim, claim_name, names};
-use weft_e2e::{kind::Kind, kind_test};
+use weft_e2e::{
+    kind::{Kind, helm::NAMESPACE},
+    kind_test,
+};
 
 kind_test!(each_node_has_one_pod_cidr_of_each_family_and_the_claim_to_it, async |kind: &Kind| {
     let claims: Api<PodCidrClaim> = Api::all(kind.client());
@@ -37,9 +41,14 @@ kind_test!(weft_says_who_allocates, async |kind: &Kind| {
     let said: Allocation = serde_json::from_str(said)?;
     ensure!(said.node_cidrs == who, "{} allocates, and it should be {who}", said.node_cidrs);
     let deployment = format!("deploy/{}", names::CONTROLLER);
-    let words = ["--namespace", "weft-system", "exec", &deployment, "--", "weft", "status"];
+    let words = ["--namespace", NAMESPACE, "exec", &deployment, "--", "weft", "status", "--output", "json"];
     let told = kind.kubectl(&words).await?;
-    println!("{told}");
-    ensure!(told.to_lowercase().contains(who), "weft status does not name {who}");
+    let status: Value = serde_json::from_str(&told).with_context(|| format!("weft status printed {told}"))?;
+    ensure!(status["nodeCidrs"] == who, "{who} allocates, and weft status prints {told}");
+    // One pool a family, and every node has a share of each.
+    let pools = status["pools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shares = json!(kind.nodes().count());
+    let right = pools.len() == kind.families().len() && pools.iter().all(|pool| pool["used"] == shares);
+    ensure!(right, "each pool should have {shares} shares in use, and weft status prints {told}");
     Ok(())
 });

@@ -8,6 +8,7 @@ mod firewall;
 mod helm_test;
 mod identity;
 mod journey;
+mod kube_proxy;
 mod listing;
 mod mtu;
 mod nodes;

@@ -20,7 +20,7 @@ const UNDERLAY: u32 = 1500;
 const TUNNEL: u32 = 20 + 8 + 8 + 14;
 
 /// The MTU of a pod's interface.
-async fn mtu(pod: &Pod) -> Result<u32> {
+pub(crate) async fn mtu(pod: &Pod) -> Result<u32> {
     let link = pod.net().wire().link("eth0").await?;
     let mtu = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Mtu(mtu) => Some(*mtu),

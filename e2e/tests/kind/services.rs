@@ -3,19 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1;
 use serde_json::json;
 use weft_core::types::Family;
 use weft_e2e::{
-    kind::{Kind, Node, Pod, Scene, Service, http, scene::cluster_ip, wait},
+    kind::{Kind, Node, Pod, Scene, Service, http, scene::cluster_ip},
     kind_test,
 };
 
-use crate::traffic::{self, Transport, answers, seen_as_itself};
+use crate::{
+    kube_proxy::KubeProxy,
+    traffic::{self, Transport, answers, seen_as_itself},
+};
 
 /// What a stranger asks of a node: the service's port on it.
 async fn node_port(kind: &Kind, node: &Node, service: &v1::Service, family: Family) -> Result<SocketAddr> {
@@ -58,10 +58,13 @@ kind_test!(with_local_traffic_policy_the_client_is_seen_and_other_nodes_are_sile
         answers(kind.router(), to).await?;
         let (seen, own) = stranger_sees(kind, to).await?;
         ensure!(seen == own, "the pod sees {seen} instead of the client's {own}");
-        for node in kind.nodes().filter(|node| node.name() != there.name()) {
+        // Silence takes its time to be sure of.
+        let others = kind.nodes().filter(|node| node.name() != there.name()).map(async |node| {
             let to = node_port(kind, node, &service, family).await?;
             ensure!(http::get(kind.router(), to, "/hostname").await.is_err(), "{to} answers without having a pod");
-        }
+            anyhow::Ok(())
+        });
+        join_all(others).await.into_iter().collect::<Result<()>>()?;
     }
     scene.end().await
 });
@@ -103,39 +106,3 @@ kind_test!(services_work_with_and_without_a_cluster_cidr, async |kind: &Kind| {
     asked.with_context(|| format!("with {other}"))?;
     scene.end().await
 });
-
-/// kube-proxy, and its configuration.
-struct KubeProxy {
-    maps: Api<v1::ConfigMap>,
-    daemons: Api<DaemonSet>,
-}
-
-impl KubeProxy {
-    const NAME: &str = "kube-proxy";
-    const KEY: &str = "config.conf";
-
-    fn of(kind: &Kind) -> Self {
-        let namespace = "kube-system";
-        Self { maps: Api::namespaced(kind.client(), namespace), daemons: Api::namespaced(kind.client(), namespace) }
-    }
-
-    async fn configuration(&self) -> Result<String> {
-        let map = self.maps.get(Self::NAME).await?;
-        map.data.and_then(|data| data.get(Self::KEY).cloned()).context("kube-proxy has no configuration")
-    }
-
-    /// Puts a configuration in place and waits until it holds everywhere.
-    async fn configure(&self, text: &str) -> Result<()> {
-        let map = json!({ "data": { (Self::KEY): text } });
-        self.maps.patch(Self::NAME, &PatchParams::default(), &Patch::Merge(map)).await?;
-        let generation = self.daemons.restart(Self::NAME).await?.metadata.generation;
-        wait::object(&self.daemons, Self::NAME, "kube-proxy to be new everywhere", wait::PATIENCE, |object| {
-            let status = object.and_then(|object| object.status.as_ref()).context("no status yet")?;
-            ensure!(status.observed_generation >= generation, "the change was not seen yet");
-            let counts = [status.updated_number_scheduled.unwrap_or_default(), status.number_ready];
-            ensure!(counts == [status.desired_number_scheduled; 2], "are new, are ready: {counts:?}");
-            Ok(())
-        })
-        .await
-    }
-}
