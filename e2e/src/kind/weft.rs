@@ -194,12 +194,19 @@ impl Kind {
     /// The peer list, as `weft peers` in the controller's pod prints it.
     ///
     /// # Errors
-    /// Where it cannot be asked.
+    /// As [`Self::weft`].
     pub async fn peers(&self) -> Result<Vec<Peer>> {
-        let deployment = format!("deploy/{}", names::CONTROLLER);
-        let words = ["--namespace", NAMESPACE, "exec", &deployment, "--", "weft", "peers", "--output", "json"];
-        let printed = self.kubectl(&words).await?;
+        let printed = self.weft(&["peers", "--output", "json"]).await?;
         serde_json::from_str(&printed).with_context(|| format!("weft peers printed {printed}"))
+    }
+
+    /// Runs `weft` in the pod that leads, for another one may be on a node that nobody reaches; returns what it prints.
+    ///
+    /// # Errors
+    /// Where nobody leads, or it fails, with what it says.
+    pub async fn weft(&self, words: &[&str]) -> Result<String> {
+        let leader = self.leader().await?;
+        self.kubectl(&[&["--namespace", NAMESPACE, "exec", &leader, "--", "weft"], words].concat()).await
     }
 }
 

@@ -5,10 +5,7 @@ use ipnetwork::IpNetwork;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use weft_api::{Allocation, PodCidrClaim, claim_name, names};
-use weft_e2e::{
-    kind::{Kind, helm::NAMESPACE},
-    kind_test,
-};
+use weft_e2e::{kind::Kind, kind_test};
 
 kind_test!(each_node_has_one_pod_cidr_of_each_family_and_the_claim_to_it, async |kind: &Kind| {
     let claims: Api<PodCidrClaim> = Api::all(kind.client());
@@ -40,9 +37,7 @@ kind_test!(weft_says_who_allocates, async |kind: &Kind| {
     let said = data.get(names::ALLOCATION).context("it does not say who allocates")?;
     let said: Allocation = serde_json::from_str(said)?;
     ensure!(said.node_cidrs == who, "{} allocates, and it should be {who}", said.node_cidrs);
-    let deployment = format!("deploy/{}", names::CONTROLLER);
-    let words = ["--namespace", NAMESPACE, "exec", &deployment, "--", "weft", "status", "--output", "json"];
-    let told = kind.kubectl(&words).await?;
+    let told = kind.weft(&["status", "--output", "json"]).await?;
     let status: Value = serde_json::from_str(&told).with_context(|| format!("weft status printed {told}"))?;
     ensure!(status["nodeCidrs"] == who, "{who} allocates, and weft status prints {told}");
     // One pool a family, and every node has a share of each.
