@@ -6,6 +6,7 @@
 //! for another one of its name, on the word of the watch alone, which may lag behind what an earlier leader saw; nor
 //! write into a Node that has pod CIDRs.
 
+mod handled;
 mod look;
 mod pools;
 mod seen;

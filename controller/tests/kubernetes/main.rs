@@ -6,6 +6,7 @@
 mod api;
 mod contract;
 mod cut;
+mod fleet;
 mod leaders;
 mod leaving;
 mod nodes;

@@ -23,10 +23,11 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Controller(Child);
+/// A controller that leads alone; ends with this.
+pub(crate) struct Controller(Child);
 
 impl Controller {
-    fn start(server: &ApiServer, options: &[&str]) -> Self {
+    pub(crate) fn start(server: &ApiServer, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weft-controller"));
         command
             .env("KUBECONFIG", server.kubeconfig())
@@ -39,7 +40,7 @@ impl Controller {
     }
 
     /// Ends it as a crash does.
-    fn crash(mut self) {
+    pub(crate) fn crash(mut self) {
         self.0.kill().expect("it runs");
         self.0.wait().expect("it was started here");
     }

@@ -21,7 +21,7 @@ fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
 }
 
-async fn cluster(store: &MemoryStore, who: NodeCidrs) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
+fn rules(who: NodeCidrs) -> Rules {
     let pool: weft_core::alloc::PoolRule = "10.244.0.0/22=24".parse().expect("a pool");
     let settings = Settings {
         pools: vec![pool.pool.cidr()],
@@ -30,16 +30,19 @@ async fn cluster(store: &MemoryStore, who: NodeCidrs) -> (Cluster, JoinHandle<Re
         port: 4789,
         outer: Family::V4,
     };
-    let rules = Rules {
+    Rules {
         settings,
         pools: vec![pool],
         admission: Admission::Nodes(who),
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         coalesce: Duration::ZERO,
-    };
+    }
+}
+
+async fn cluster(store: &MemoryStore, who: NodeCidrs) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
     let metrics = Arc::new(Metrics::default());
-    start(Arc::new(store.clone()), rules, metrics, Arc::new(SystemClock)).await.expect("a sound store")
+    start(Arc::new(store.clone()), rules(who), metrics, Arc::new(SystemClock)).await.expect("a sound store")
 }
 
 fn node(text: &str, uid: &str) -> NodeSeen {
@@ -196,4 +199,72 @@ async fn there_are_no_tokens_and_no_deletions_apart_from_the_node() {
     cluster.admit(node("a", "1")).await.expect("taken in");
     let refused = cluster.delete_node(name("a")).await.expect_err("its Node is there");
     assert!(refused.to_string().contains("kubectl delete node a"), "{refused}");
+}
+
+/// A store of which a hand took a member's record away, or spoilt it.
+struct Spoilt {
+    store: MemoryStore,
+    victim: NodeName,
+    is_unreadable: bool,
+    is_spoilt: std::sync::atomic::AtomicBool,
+}
+
+impl crate::store::Store for Spoilt {
+    fn load(&self) -> futures::future::BoxFuture<'_, Result<crate::store::Stored, StoreError>> {
+        Box::pin(async {
+            let mut stored = self.store.load().await?;
+            if self.is_spoilt.load(std::sync::atomic::Ordering::SeqCst) {
+                let (gone, rest) = stored.nodes.into_iter().partition(|node| node.member.name == self.victim);
+                stored.nodes = rest;
+                for node in &gone as &Vec<crate::store::NodeRecord> {
+                    let owner = node.member.name.clone();
+                    let held = |cidr: &PodCidr| crate::store::Held { cidr: *cidr, owner: owner.clone() };
+                    stored.held.extend(node.member.pod_cidrs.iter().map(held));
+                    stored.unreadable.extend(self.is_unreadable.then(|| owner.clone()));
+                }
+            }
+            Ok(stored)
+        })
+    }
+
+    fn commit(&self, batch: Vec<Write>) -> futures::future::BoxFuture<'_, Result<(), StoreError>> {
+        let is_mended = batch.iter().any(|write| matches!(write, Write::Node(node) if node.member.name == self.victim));
+        Box::pin(async move {
+            self.store.commit(batch).await?;
+            if is_mended {
+                self.is_spoilt.store(false, std::sync::atomic::Ordering::SeqCst);
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_record_is_spoilt_by_hand_stays_one_and_is_written_again() {
+    for is_unreadable in [false, true] {
+        let memory = MemoryStore::new();
+        let spoilt = Arc::new(Spoilt {
+            store: memory.clone(),
+            victim: name("a"),
+            is_unreadable,
+            is_spoilt: std::sync::atomic::AtomicBool::new(false),
+        });
+        let (cluster, _task) = start(spoilt.clone(), rules(NodeCidrs::Weft), Arc::default(), Arc::new(SystemClock))
+            .await
+            .expect("a sound store");
+        cluster.admit(node("a", "1")).await.expect("taken in");
+        let mut session = connect(&cluster, "a", "192.0.2.1/24").await.expect("a member");
+        let before = cluster.fanout().contents();
+        spoilt.is_spoilt.store(true, std::sync::atomic::Ordering::SeqCst);
+        memory.fail_next(Failure::Refused);
+        cluster.admit(node("b", "2")).await.expect_err("the store failed, and is read again");
+        assert_eq!(cluster.fanout().contents(), before, "a member was taken from the others");
+        assert!(session.closed.try_recv().is_err(), "its stream was closed");
+        let mended = async {
+            while spoilt.is_spoilt.load(std::sync::atomic::Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), mended).await.expect("it is not written again");
+    }
 }

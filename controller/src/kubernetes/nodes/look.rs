@@ -3,10 +3,10 @@
 //! Owns what was seen of each last, and what waits: for the API server, for a pod CIDR to become free, for another
 //! allocator. Must never be in a hurry: whatever was missed is found with the next look.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::bail;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Resource as _, runtime::reflector::ObjectRef};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use weft_core::types::{Family, NodeName};
 use super::{
     super::{Leader, store::patiently},
     AGAIN,
+    handled::Handled,
     seen::{name, seen},
     write,
 };
@@ -22,23 +23,6 @@ use crate::cluster::{Admitted, AllNodes, NodeSeen, Refusal};
 
 /// Requests under way at a time.
 const PARALLEL: usize = 16;
-/// After something that passes by itself.
-const SOON: Duration = Duration::from_secs(1);
-/// Another allocator may take that long before anybody is told.
-const ALLOCATOR_TIME: Duration = Duration::from_secs(30);
-
-/// What was done about a Node.
-#[derive(Debug)]
-struct Handled {
-    version: Option<String>,
-    /// When to look again though nothing changed.
-    due: Option<Instant>,
-    /// Since when it waits for another allocator.
-    awaited: Option<Instant>,
-    /// How often the API server or the store failed over it.
-    failures: u32,
-}
-
 /// The looks of one term.
 pub(super) struct Look {
     leader: Leader,
@@ -91,19 +75,14 @@ impl Look {
         };
         let doubtful: Vec<NodeName> =
             known.iter().filter(|(name, uid)| is_doubtful(name, uid)).map(|(name, _)| name.clone()).collect();
-        for (name, found) in self.ask_all(doubtful).await? {
-            match found {
-                Some(node) => drop(nodes.insert(name, Arc::new(node))),
-                None => drop(nodes.remove(&name)),
-            }
-        }
+        self.ask_again(&mut nodes, doubtful).await?;
         let mut all = AllNodes::default();
         for (name, node) in &nodes {
             match seen(node) {
                 Ok(seen) => all.seen.push(seen),
                 Err(refusal) => {
                     all.unreadable.insert(name.clone());
-                    self.settle(node, Err(refusal)).await;
+                    self.settle(node, Err(refusal));
                 }
             }
         }
@@ -122,24 +101,31 @@ impl Look {
 
     /// A look at what changed, what is gone, and what is due.
     pub(super) async fn again(&mut self) -> anyhow::Result<()> {
-        let nodes = self.current();
+        let mut nodes = self.current();
+        // A watch that lags may show the Node that was there before the one that is known.
+        let is_another =
+            |name: &NodeName, node: &Arc<Node>| self.handled.get(name).is_some_and(|it| it.uid != node.metadata.uid);
+        let others: Vec<NodeName> =
+            nodes.iter().filter(|(name, node)| is_another(name, node)).map(|(name, _)| name.clone()).collect();
+        self.ask_again(&mut nodes, others).await?;
         let gone: Vec<NodeName> = self.handled.keys().filter(|name| !nodes.contains_key(*name)).cloned().collect();
-        for (name, found) in self.ask_all(gone).await? {
-            // Where there is one after all, the watch will show it.
-            if found.is_none() && self.leader.cluster.depart(name.clone()).await.is_ok() {
-                self.handled.remove(&name);
+        let leader = &self.leader;
+        // Where there is one after all, the watch will show it.
+        let departs = self.ask_all(gone).await?.into_iter().filter(|(_, found)| found.is_none());
+        let depart = |name: NodeName| async move { (leader.cluster.depart(name.clone()).await, name) };
+        for (departed, name) in join_all(departs.map(|(name, _)| depart(name))).await {
+            match departed {
+                Ok(()) => drop(self.handled.remove(&name)),
+                Err(refusal) => tracing::warn!(node = %name, "it is gone, and still a member: {refusal}"),
             }
         }
         let now = Instant::now();
         let is_due = |name: &NodeName, node: &Arc<Node>| match self.handled.get(name) {
             None => true,
-            Some(handled) => {
-                handled.version != node.metadata.resource_version || handled.due.is_some_and(|due| due <= now)
-            }
+            Some(handled) => handled.is_due(node, now),
         };
         let due: Vec<Arc<Node>> =
             nodes.iter().filter(|(name, node)| is_due(name, node)).map(|(_, node)| node.clone()).collect();
-        let leader = &self.leader;
         let admit = |node: Arc<Node>| async move {
             let answer = match seen(&node) {
                 Ok(seen) => leader.cluster.admit(seen).await,
@@ -148,7 +134,7 @@ impl Look {
             (node, answer)
         };
         // All are under way together, and so are one batch of writes.
-        let answers = futures::future::join_all(due.into_iter().map(admit)).await;
+        let answers = join_all(due.into_iter().map(admit)).await;
         self.settle_all(answers).await;
         Ok(())
     }
@@ -156,6 +142,17 @@ impl Look {
     fn current(&self) -> BTreeMap<NodeName, Arc<Node>> {
         let nodes = self.leader.watched.store.state();
         nodes.into_iter().filter_map(|node| Some((name(&node)?, node))).collect()
+    }
+
+    /// Puts in place of what the watch shows what the API server itself says.
+    async fn ask_again(&self, nodes: &mut BTreeMap<NodeName, Arc<Node>>, names: Vec<NodeName>) -> anyhow::Result<()> {
+        for (name, found) in self.ask_all(names).await? {
+            match found {
+                Some(node) => drop(nodes.insert(name, Arc::new(node))),
+                None => drop(nodes.remove(&name)),
+            }
+        }
+        Ok(())
     }
 
     /// Asks the API server itself about Nodes.
@@ -186,7 +183,7 @@ impl Look {
             .collect()
             .await;
         for (node, answer) in written {
-            self.settle(&node, answer).await;
+            self.settle(&node, answer);
         }
     }
 
@@ -215,41 +212,17 @@ impl Look {
     }
 
     /// Remembers what was done about a Node, and tells what was not.
-    async fn settle(&mut self, node: &Node, answer: Result<Admitted, Refusal>) {
+    fn settle(&mut self, node: &Node, answer: Result<Admitted, Refusal>) {
         let Some(name) = name(node) else { return };
-        let now = Instant::now();
-        let before = self.handled.remove(&name);
-        let mut handled =
-            Handled { version: node.metadata.resource_version.clone(), due: None, awaited: None, failures: 0 };
-        if let Err(refusal) = answer {
-            let is_over = |since: Instant| now.duration_since(since) >= ALLOCATOR_TIME;
-            handled.awaited = before.as_ref().and_then(|before| before.awaited);
-            let is_told = match &refusal {
-                Refusal::Store(_) | Refusal::Stopping => {
-                    handled.failures = before.map_or(1, |before| before.failures + 1);
-                    handled.due = Some(now + (SOON * 2_u32.pow(handled.failures.min(6) - 1)).min(AGAIN));
-                    tracing::warn!(node = %name, "{refusal}");
-                    false
-                }
-                Refusal::CleaningUp { .. } => {
-                    handled.due = Some(now + AGAIN);
-                    false
-                }
-                Refusal::CidrsAwaited { .. } => {
-                    let since = *handled.awaited.get_or_insert(now);
-                    handled.due = Some(now + AGAIN);
-                    is_over(since)
-                }
-                _ => {
-                    handled.due = Some(now + AGAIN);
-                    true
-                }
-            };
-            if is_told {
-                tracing::warn!(node = %name, "{refusal}");
-                self.leader.events.warn(&node.object_ref(&()), refusal.reason(), &refusal.to_string());
-            }
+        let (refusal, before) = (answer.err(), self.handled.remove(&name));
+        let (handled, is_told) = Handled::after(node, refusal.as_ref(), before.as_ref(), Instant::now());
+        self.handled.insert(name.clone(), handled);
+        let Some(refusal) = refusal else { return };
+        if is_told {
+            self.leader.events.warn(&node.object_ref(&()), refusal.reason(), &refusal.to_string());
         }
-        self.handled.insert(name, handled);
+        if is_told || matches!(refusal, Refusal::Store(_)) {
+            tracing::warn!(node = %name, "{refusal}");
+        }
     }
 }
