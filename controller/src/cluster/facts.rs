@@ -78,6 +78,18 @@ impl Registry {
         Ok(facts)
     }
 
+    /// An underlay address that the node has registered and its Node object does not list any more. It counts until the
+    /// agent reports another: what works is not ended on hearsay.
+    pub(super) fn strayed(&self, name: &NodeName) -> Option<Refusal> {
+        let known = self.from_nodes.addresses.get(name)?;
+        let is_listed = |address: &IpAddr| known.contains(address);
+        let lists_family = |address: &IpAddr| known.iter().any(|known| Family::of(*known) == Family::of(*address));
+        let registered = self.nodes.get(name)?.member.underlay;
+        let address = node_addresses(&registered).find(|address| lists_family(address) && !is_listed(address))?;
+        let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Some(Refusal::AddressNotOfNode { node: name.clone(), address, known })
+    }
+
     fn check_pools(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {
         for underlay in facts.underlay.iter() {
             if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {

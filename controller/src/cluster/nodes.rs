@@ -18,6 +18,9 @@ use super::{
 };
 use crate::config::NodeCidrs;
 
+/// Writes of one batch, about: everybody else waits for so long.
+const WRITES: usize = 256;
+
 /// How nodes become members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -84,8 +87,9 @@ impl Cluster {
         self.ask(|reply| Command::Node(NodeCommand::Depart(name, reply))).await
     }
 
-    /// Takes in all Nodes, and ends the membership of whatever is not among them; answers for each Node. Decides who
-    /// gives pod CIDRs, where the configuration leaves it open.
+    /// Ends the membership of whatever is not among all these Nodes, and takes them in; answers for each that it has taken
+    /// in or refused, which are all unless there is too much to write at once: the rest is to be admitted afterwards, those
+    /// with pod CIDRs first. Decides who gives pod CIDRs, where the configuration leaves it open.
     pub(crate) async fn sync_nodes(&self, nodes: AllNodes) -> Result<Vec<Answered>, Refusal> {
         self.ask(|reply| Command::Node(NodeCommand::Sync(nodes, reply))).await
     }
@@ -148,7 +152,14 @@ impl Actor {
         replaced.iter().for_each(|name| self.depart_node(name, batch));
         // What is given comes before what is to be found, which must not take it.
         seen.sort_by(|a, b| (a.pod_cidrs.is_empty(), &a.name).cmp(&(b.pod_cidrs.is_empty(), &b.name)));
-        seen.iter().map(|seen| (seen.name.clone(), self.admit_node(seen, batch))).collect()
+        let mut answers = Vec::with_capacity(seen.len());
+        for seen in &seen {
+            if batch.writes.len() > WRITES {
+                break;
+            }
+            answers.push((seen.name.clone(), self.admit_node(seen, batch)));
+        }
+        answers
     }
 
     fn admit_node(&mut self, seen: &NodeSeen, batch: &mut Batch) -> Result<Admitted, Refusal> {
@@ -158,6 +169,9 @@ impl Actor {
         }
         let Outcome { changed, left, answer, begun } = self.registry.admit(seen, self.clock.unix_ms());
         let is_change = !changed.writes.is_empty();
+        if let Some(refusal) = self.registry.strayed(&node) {
+            self.complain(&node, &refusal);
+        }
         batch.add(changed);
         if !left.is_empty() {
             batch.departed.push((node.clone(), left));

@@ -173,7 +173,12 @@ async fn addresses_are_those_of_the_node_object() {
     let refused = connect(&cluster, "a", "192.0.2.9/24").await.expect_err("not its own");
     assert!(matches!(&refused, Refusal::AddressNotOfNode { .. }));
     assert_eq!(complaints.recv().await, Ok((name("a"), refused)));
-    connect(&cluster, "a", "192.0.2.1/24").await.expect("its own");
+    let mut session = connect(&cluster, "a", "192.0.2.1/24").await.expect("its own");
+    // It moves: that is told, and the stream goes on until its agent says where it is.
+    let addresses = vec!["192.0.2.7".parse().expect("an address")];
+    cluster.admit(NodeSeen { addresses, ..node("a", "1") }).await.expect("taken in");
+    assert!(matches!(complaints.recv().await, Ok((_, Refusal::AddressNotOfNode { .. }))));
+    assert!(session.closed.try_recv().is_err(), "its stream was closed");
     // The Node lists no IPv6 address, and outer packets are IPv4: what the agent says of IPv6 is left out.
     assert_eq!(cluster.standings().await.expect("it runs")[0].underlay.v6, None);
 }
@@ -267,4 +272,15 @@ async fn a_member_whose_record_is_spoilt_by_hand_stays_one_and_is_written_again(
         };
         tokio::time::timeout(Duration::from_secs(10), mended).await.expect("it is not written again");
     }
+}
+
+#[tokio::test]
+async fn too_many_for_one_batch_are_left_to_those_that_follow() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::KubeControllerManager).await;
+    let many: Vec<NodeSeen> = (0..400).map(|n| node(&format!("n{n}"), "1")).chain([given("z", 1)]).collect();
+    let answers = cluster.sync_nodes(all(&many)).await.expect("the store is well");
+    assert!(answers.len() < many.len(), "everybody else waits for {} writes", answers.len());
+    assert_eq!(answers[0].0, name("z"), "what is given must come first");
+    let again = cluster.sync_nodes(all(&many)).await.expect("the store is well");
+    assert_eq!(again.len(), many.len());
 }

@@ -23,6 +23,8 @@ use crate::cluster::{Admitted, AllNodes, NodeSeen, Refusal};
 
 /// Requests under way at a time.
 const PARALLEL: usize = 16;
+/// Nodes that are taken in together: one batch of writes, after which it is others' turn.
+const AT_ONCE: usize = 100;
 /// The looks of one term.
 pub(super) struct Look {
     leader: Leader,
@@ -92,7 +94,8 @@ impl Look {
                 let answers =
                     answers.into_iter().filter_map(|(name, answer)| Some((nodes.get(&name)?.clone(), answer)));
                 self.settle_all(answers.collect()).await;
-                Ok(())
+                // The rest, where there was too much to write at once.
+                self.again().await
             }
             Err(Refusal::CleaningUp { .. }) => Ok(()),
             Err(refusal) => bail!(refusal),
@@ -124,18 +127,22 @@ impl Look {
             None => true,
             Some(handled) => handled.is_due(node, now),
         };
-        let due: Vec<Arc<Node>> =
+        let mut due: Vec<Arc<Node>> =
             nodes.iter().filter(|(name, node)| is_due(name, node)).map(|(_, node)| node.clone()).collect();
-        let admit = |node: Arc<Node>| async move {
-            let answer = match seen(&node) {
-                Ok(seen) => leader.cluster.admit(seen).await,
-                Err(refusal) => Err(refusal),
+        // What is given comes before what is to be found, which must not take it.
+        due.sort_by_key(|node| node.spec.as_ref().is_none_or(|spec| spec.pod_cidr.is_none()));
+        for some in due.chunks(AT_ONCE) {
+            let leader = &self.leader;
+            let admit = |node: Arc<Node>| async move {
+                let answer = match seen(&node) {
+                    Ok(seen) => leader.cluster.admit(seen).await,
+                    Err(refusal) => Err(refusal),
+                };
+                (node, answer)
             };
-            (node, answer)
-        };
-        // All are under way together, and so are one batch of writes.
-        let answers = join_all(due.into_iter().map(admit)).await;
-        self.settle_all(answers).await;
+            let answers = join_all(some.iter().cloned().map(admit)).await;
+            self.settle_all(answers).await;
+        }
         Ok(())
     }
 
