@@ -52,11 +52,25 @@ impl Kind {
     pub async fn well(&self, node: &Node) -> Result<()> {
         let name = node.name();
         self.told(name, &[VtepState::Ready]).await?;
+        self.current(name).await?;
         let nodes: Api<v1::Node> = Api::all(self.client());
         wait::object(&nodes, name, &format!("node {name} to be ready"), wait::PATIENCE, |node| {
             let node = node.context("there is no such node")?;
             ensure!(condition(node, "Ready")? == "True", "it is not ready");
             ensure!(condition(node, "NetworkUnavailable")? == "False", "its network is said to be unavailable");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until what is shown of a node is what the present leader heard of it.
+    async fn current(&self, node: &str) -> Result<()> {
+        lab::wait::until(&format!("the present leader to hear of {node}"), wait::PATIENCE, async || {
+            let map = self.own::<v1::ConfigMap>().get(names::CLUSTER).await?;
+            let epoch = map.data.and_then(|data| data.get(names::EPOCH).cloned()).context("nobody ever led")?;
+            let applied = self.vteps().get(node).await?.status.and_then(|status| status.applied);
+            let applied = applied.context("its kernel holds nothing yet")?.epoch.to_string();
+            ensure!(applied == epoch, "the leader's term is {epoch}, and it was heard of in {applied}");
             Ok(())
         })
         .await
@@ -180,6 +194,22 @@ impl Kind {
             .await?;
         }
         Ok(())
+    }
+
+    /// Waits until none of these pods is left, and as many others are ready.
+    ///
+    /// # Errors
+    /// When it takes too long, with what is missing.
+    pub async fn replaced(&self, program: &str, before: &[String]) -> Result<()> {
+        lab::wait::until(&format!("other pods of {program}"), wait::PATIENCE, async || {
+            let pods = self.pods_of(program).await?;
+            let old = pods.iter().find(|pod| before.contains(&pod.name_any()));
+            ensure!(old.is_none(), "{} is still there", old.map(ResourceExt::name_any).unwrap_or_default());
+            let ready = pods.iter().filter(|pod| super::pod::look(Some(pod)).is_ok()).count();
+            ensure!(ready == before.len(), "of {} there are {}, {ready} are ready", before.len(), pods.len());
+            Ok(())
+        })
+        .await
     }
 
     /// Kills a pod of ours without its grace.

@@ -10,6 +10,7 @@ mod identity;
 mod journey;
 mod kube_proxy;
 mod listing;
+mod moved;
 mod mtu;
 mod nodes;
 mod outage;

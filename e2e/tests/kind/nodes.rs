@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1;
 use kube::{Api, ResourceExt, api::DeleteParams};
 use weft_api::{PodCidrClaim, VtepState, claim_name};
 use weft_e2e::{
-    kind::{Kind, Node, Scene, wait as watch},
+    kind::{Kind, Node, Scene, wait as watch, weft::condition},
     kind_test,
     lab::wait,
 };
@@ -59,12 +59,15 @@ kind_test!(a_node_is_drained_deleted_and_comes_again_under_its_name, async |kind
         anyhow::Ok(())
     };
     let left = left.await;
-    node.run(&["systemctl", "start", "kubelet"]).await?;
+    // What is said first of the new life's network, which nobody has looked at.
+    let first = watch::object(&nodes, name, "the new node's network to be judged", watch::PATIENCE, |node| {
+        Ok(condition(node.context("there is no such node")?, "NetworkUnavailable")?.to_owned())
+    });
+    let (started, first) = tokio::join!(node.run(&["systemctl", "start", "kubelet"]), first);
+    started?;
     left?;
-    watch::object(&nodes, name, "the node to register", watch::PATIENCE, |node| {
-        node.map(|_| ()).context("there is no such node")
-    })
-    .await?;
+    let first = first?;
+    ensure!(first == "True", "before anything was read back, NetworkUnavailable was {first}");
     kind.told(name, &[VtepState::Ready]).await?;
     kind.settled().await?;
     let after = kind.vteps().get(name).await?;

@@ -59,9 +59,11 @@ kind_test!(without_any_controller_no_packet_is_lost_and_all_is_well_when_they_re
 
 kind_test!(restarting_every_agent_at_once_loses_no_packet, async |kind: &Kind| {
     let streams = Streams::start(kind, "agents").await?;
-    for pod in kind.pods_of(names::AGENT).await? {
-        kind.kill(&pod.name_any()).await?;
+    let agents: Vec<_> = kind.pods_of(names::AGENT).await?.iter().map(ResourceExt::name_any).collect();
+    for agent in &agents {
+        kind.kill(agent).await?;
     }
+    kind.replaced(names::AGENT, &agents).await?;
     kind.settled().await?;
     streams.expect_no_loss().await
 });
