@@ -82,8 +82,8 @@ if [ $# != 0 ]; then
 elif [ "$all" = false ]; then
     run weft "${usual[@]}"
 else
-    run weft --skip dual_stack::
-    other weft-dual '--ip-family dual --proxy-mode nftables' dual_stack:: journey:: services:: ports:: mtu:: same_subnet:: allocators:: uninstall::
-    other weft-theirs '--allocate-node-cidrs' allocators:: journey:: readiness:: uninstall::
+    run weft --skip dual_stack:: --skip moved::
+    other weft-dual '--ip-family dual --proxy-mode nftables' dual_stack:: journey:: services:: ports:: mtu:: same_subnet:: allocators:: listing:: firewall:: uninstall::
+    other weft-theirs '--allocate-node-cidrs' allocators:: moved:: journey:: readiness:: uninstall::
 fi
 step "All tests passed; the cluster weft is still up: ./dev cluster down takes it away"
