@@ -44,14 +44,15 @@ pub enum Refusal {
         node: NodeName,
     },
     /// Not a member.
-    #[error("node {node} is not a member: it has to join with a token from `weft token create {node}`")]
+    #[error("node {node} is not a member: it has to join with {}", token(node))]
     UnknownNode {
         /// Which node.
         node: NodeName,
     },
     /// A certificate of an earlier life.
     #[error(
-        "the certificate of node {node} is of incarnation {held}, and {current} has begun since: join again with a token from `weft token create {node}`"
+        "the certificate of node {node} is of incarnation {held}, and {current} has begun since: join again with {}",
+        token(node)
     )]
     StaleIdentity {
         /// Which node.
@@ -62,7 +63,7 @@ pub enum Refusal {
         current: u64,
     },
     /// The certificate's time is over.
-    #[error("the certificate of node {node} has ended: join again with a token from `weft token create {node}`")]
+    #[error("the certificate of node {node} has ended: join again with {}", token(node))]
     CertificateEnded {
         /// Which node.
         node: NodeName,
@@ -131,7 +132,7 @@ pub enum Refusal {
         sequence: u64,
     },
     /// The node was deleted while its stream was open.
-    #[error("node {node} was deleted: it has to join with a token from `weft token create {node}`")]
+    #[error("node {node} was deleted: it has to join with {}", token(node))]
     Deleted {
         /// Which node.
         node: NodeName,
@@ -286,6 +287,31 @@ impl Refusal {
             Self::CleaningUp { .. } => "cleaning_up",
             Self::CalledOff { .. } => "called_off",
             Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What a node joins with: on Kubernetes its agent has that token, and joins by itself.
+fn token(node: &NodeName) -> String {
+    format!("a token, which is the ServiceAccount's on Kubernetes, else one from `weft token create {node}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_join_again_is_told_with_what_on_either_store() {
+        let node: NodeName = "edge-1".parse().expect("a name");
+        let refusals = [
+            Refusal::UnknownNode { node: node.clone() },
+            Refusal::StaleIdentity { node: node.clone(), held: 1, current: 2 },
+            Refusal::CertificateEnded { node: node.clone() },
+            Refusal::Deleted { node },
+        ];
+        for refusal in refusals {
+            let told = refusal.to_string();
+            assert!(told.contains("ServiceAccount") && told.contains("`weft token create edge-1`"), "{told}");
         }
     }
 }
