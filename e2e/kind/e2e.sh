@@ -50,7 +50,7 @@ run() {
     shift
     load "$name"
     step "Testing on $name"
-    WEFT_KIND=$name cargo test --quiet --locked --package weft-e2e --test kind -- --ignored --nocapture --test-threads=1 "$@"
+    WEFT_KIND=$name "$tests" --ignored --nocapture --test-threads=1 "$@"
 }
 
 # other NAME OPTIONS TEST...: brings a cluster of its own up for some tests, and takes it away.
@@ -70,7 +70,8 @@ cluster weft
 step "Building the image $image"
 "$root/dev" image
 step "Building the tests"
-cargo test --quiet --locked --package weft-e2e --test kind --test chart --no-run
+tests=$(cargo test --quiet --locked --package weft-e2e --test kind --no-run --message-format=json |
+    jq -r 'select(.reason == "compiler-artifact" and .target.name == "kind" and .executable) | .executable')
 if [ $# = 0 ]; then
     step "Testing the chart"
     cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
