@@ -133,7 +133,7 @@ lab_test!(two_plain_hosts_become_nodes_by_the_commands_of_the_readme, async || {
 
     // Every key that the installed file shows as a default is one that the agent knows.
     hosts.run("a1", "sed 's/^#\\([a-zA-Z]*:\\)/\\1/' /etc/weft/agent.yaml >all.yaml; cat all.yaml").await?;
-    hosts.run("a1", "grep -c '^[a-zA-Z]*:' all.yaml | grep -qx 13; weft-agent check --config all.yaml").await?;
+    hosts.run("a1", "grep -c '^[a-zA-Z]*:' all.yaml | grep -qx 14; weft-agent check --config all.yaml").await?;
     hosts
         .run("a1", "for file in /etc/weft/token /run/weft/agent.sock; do stat -c %a $file; done | uniq | grep -qx 600")
         .await?;
