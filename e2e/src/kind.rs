@@ -14,6 +14,7 @@ mod manifest;
 mod netns;
 pub mod node;
 mod pod;
+mod programs;
 pub mod scene;
 pub mod shell;
 pub mod udp;
