@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock::{self, SystemClock},
     metrics::Metrics,
-    store::{Failure, MemoryStore},
+    store::{Failure, MemoryStore, Write},
 };
 
 pub(super) fn rules() -> Rules {
@@ -65,14 +65,14 @@ async fn what_the_store_refuses_never_happened() {
     let store = MemoryStore::new();
     let (cluster, _task) = cluster(&store).await;
     let ask = token(&cluster, "n1").await;
-    store.fail_next(Failure::Refused);
+    store.fail_next_with(Failure::Refused, |write| matches!(write, Write::Node(_)));
     let refused = cluster.join(again(&ask)).await.expect_err("the disk is full");
     assert!(matches!(&refused, Refusal::Store(detail) if detail.contains("disk")), "{refused}");
     assert!(cluster.peers().await.expect("it runs").is_empty(), "a node that is not stored is listed");
     assert_eq!(cluster.join(ask).await, Ok(1), "the token was used up");
 
     let before = cluster.fanout().revision();
-    store.fail_next(Failure::Refused);
+    store.fail_next_with(Failure::Refused, |write| matches!(write, Write::Node(_)));
     cluster.connect(connect("n1", 1, 1)).await.expect_err("the disk is full");
     assert_eq!(cluster.fanout().revision(), before, "facts that are not stored were announced");
     assert_eq!(cluster.status().await.expect("it runs").connected, 0);
@@ -85,7 +85,7 @@ async fn what_was_stored_without_a_confirmation_did_happen() {
     let store = MemoryStore::new();
     let (cluster, _task) = cluster(&store).await;
     let ask = token(&cluster, "n1").await;
-    store.fail_next(Failure::Unconfirmed);
+    store.fail_next_with(Failure::Unconfirmed, |write| matches!(write, Write::Node(_)));
     cluster.join(again(&ask)).await.expect_err("no confirmation");
     // It is a member with a CIDR of its own, and its retry gets the very same life.
     assert_eq!(cluster.status().await.expect("it runs").pools[0].used, 1);
@@ -102,7 +102,7 @@ async fn a_deletion_without_a_confirmation_ends_the_stream_and_keeps_the_quarant
         cluster.join(ask).await.expect("a good token");
         let session = cluster.connect(connect(node, 1, last)).await.expect("a member");
         if node == "n2" {
-            store.fail_next(Failure::Unconfirmed);
+            store.fail_next_with(Failure::Unconfirmed, |write| matches!(write, Write::RemoveNode(_)));
             cluster.delete_node(name("n2")).await.expect_err("no confirmation");
             assert!(matches!(session.closed.await, Ok(Refusal::UnknownNode { .. })), "its stream goes on");
         }
@@ -122,7 +122,7 @@ async fn a_store_that_is_gone_ends_the_term() {
         let (cluster, task) = cluster(&store).await;
         let before = cluster.fanout().revision();
         let ask = token(&cluster, "n1").await;
-        store.fail_next(failure);
+        store.fail_next_with(failure, |write| matches!(write, Write::Node(_)));
         cluster.join(again(&ask)).await.expect_err("the store is gone");
         task.await.expect("no panic").expect_err("it cannot know what is true any more");
         assert!(!cluster.is_alive());

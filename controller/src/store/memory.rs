@@ -28,10 +28,17 @@ pub enum Failure {
     CrashAfter,
 }
 
+/// A failure that waits for a batch with a write that it is meant for.
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    failure: Failure,
+    is_meant: fn(&Write) -> bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     records: BTreeMap<(&'static str, String), (Table, Vec<u8>)>,
-    failure: Option<Failure>,
+    planned: Option<Planned>,
     crashed: bool,
     commits: usize,
 }
@@ -46,9 +53,15 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Makes the next commit fail.
+    /// Makes the next commit fail, whatever it writes.
     pub fn fail_next(&self, failure: Failure) {
-        self.lock().failure = Some(failure);
+        self.fail_next_with(failure, |_| true);
+    }
+
+    /// Makes the next commit fail that has such a write. Who owns the store writes of its own accord too, and such a write
+    /// must not take the failure that was meant for another.
+    pub fn fail_next_with(&self, failure: Failure, is_meant: fn(&Write) -> bool) {
+        self.lock().planned = Some(Planned { failure, is_meant });
     }
 
     /// Opens it again after a crash.
@@ -74,7 +87,8 @@ impl MemoryStore {
         if inner.crashed {
             return Err(Self::failed("it crashed and was not opened again"));
         }
-        let failure = inner.failure.take();
+        let failure =
+            inner.planned.take_if(|planned| batch.iter().any(planned.is_meant)).map(|planned| planned.failure);
         match failure {
             Some(Failure::Refused) => return Err(Self::failed("the disk is full")),
             Some(Failure::CrashBefore) => {

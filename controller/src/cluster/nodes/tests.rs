@@ -127,10 +127,10 @@ async fn a_refused_write_takes_nobody_in() {
     let store = MemoryStore::new();
     let (cluster, _task) = cluster(&store, NodeCidrs::Weft).await;
     for failure in [Failure::Refused, Failure::Unconfirmed] {
-        store.fail_next(failure);
+        store.fail_next_with(failure, |write| matches!(write, Write::Node(_)));
         assert!(matches!(cluster.admit(node("a", "1")).await, Err(Refusal::Store(_))));
         assert!(cluster.admit(node("a", "1")).await.is_ok_and_ours(), "{failure:?}");
-        store.fail_next(failure);
+        store.fail_next_with(failure, |write| matches!(write, Write::RemoveNode(_)));
         cluster.depart(name("a")).await.expect_err("no confirmation");
         cluster.depart(name("a")).await.expect("the store is well again");
     }
@@ -261,7 +261,7 @@ async fn a_member_whose_record_is_spoilt_by_hand_stays_one_and_is_written_again(
         let mut session = connect(&cluster, "a", "192.0.2.1/24").await.expect("a member");
         let before = cluster.fanout().contents();
         spoilt.is_spoilt.store(true, std::sync::atomic::Ordering::SeqCst);
-        memory.fail_next(Failure::Refused);
+        memory.fail_next_with(Failure::Refused, |write| matches!(write, Write::Node(_)));
         cluster.admit(node("b", "2")).await.expect_err("the store failed, and is read again");
         assert_eq!(cluster.fanout().contents(), before, "a member was taken from the others");
         assert!(session.closed.try_recv().is_err(), "its stream was closed");
