@@ -1,5 +1,6 @@
 //! Weft on plain hosts: `deploy/hosts`, and what README.md says about it.
 
+mod docker;
 mod install;
 mod newcomer;
 mod readme;
