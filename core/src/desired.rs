@@ -39,8 +39,9 @@ pub struct Underlay {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: PerFamily<Option<UnderlayAddress>>,
-    /// True where the link's IPv6 configuration comes from router advertisements, so that forwarding needs accept_ra=2.
-    pub by_router_advertisement: bool,
+    /// Links of the host, this one or others, whose IPv6 configuration may come from router advertisements, so that
+    /// forwarding needs accept_ra=2 there.
+    pub advertised_links: BTreeSet<LinkName>,
 }
 
 /// The host's side of one attached pod.

@@ -41,7 +41,7 @@ fn member(n: u8, underlay: [Option<&str>; 2], underlay_mtu: u32) -> Member {
 /// What node `me` knows of itself when its kernel agrees with what it registered.
 fn local(me: &Member) -> Local {
     let underlay =
-        Underlay { link: link("eth0"), mtu: me.underlay_mtu, addresses: me.underlay, by_router_advertisement: false };
+        Underlay { link: link("eth0"), mtu: me.underlay_mtu, addresses: me.underlay, advertised_links: [].into() };
     Local { device: link("weft0"), underlay }
 }
 
@@ -218,12 +218,21 @@ fn the_device_speaks_from_the_registered_address() {
 fn the_node_forwards_and_answers_for_its_overlay() {
     let me = member(1, ME, 1500);
     let mut local = local(&me);
-    local.underlay.by_router_advertisement = true;
+    local.underlay.advertised_links = [link("eth0"), link("eth1")].into();
     let objects = node(&settings(Mode::CrossSubnet, Family::V4), &me, &local);
     let sysctl = |sysctl| objects.get(&Key::Sysctl(sysctl)).cloned();
     let set = |value| Some(Value::Sysctl(value));
     assert_eq!((sysctl(Sysctl::ForwardV4), sysctl(Sysctl::ForwardV6)), (set(1), set(1)));
-    assert_eq!(sysctl(Sysctl::AcceptRa(link("eth0"))), set(2), "forwarding would end the default route");
+    for from in ["eth0", "weft0"] {
+        assert_eq!(sysctl(Sysctl::ForwardFrom(link(from))), set(1), "pods' packets from {from} would be dropped");
+    }
+    assert!(
+        Key::Sysctl(Sysctl::ForwardV4) < Key::Sysctl(Sysctl::ForwardFrom(link("eth0"))),
+        "the first sets the other"
+    );
+    for advertised in ["eth0", "eth1"] {
+        assert_eq!(sysctl(Sysctl::AcceptRa(link(advertised))), set(2), "forwarding would end {advertised}'s routes");
+    }
     assert!(Key::Sysctl(Sysctl::AcceptRa(link("eth0"))) < Key::Sysctl(Sysctl::ForwardV6), "set too late");
     assert_eq!((sysctl(Sysctl::RpFilter(link("weft0"))), sysctl(Sysctl::AcceptRa(link("weft0")))), (set(2), set(0)));
     for address in ["10.244.1.0", "fd00:244:0:1::"] {
@@ -257,6 +266,7 @@ fn a_pod_has_its_route_with_the_vtep_address_as_source_in_both_families() {
     assert_eq!(sysctl(Sysctl::RpFilter(attached.link)), Some(Value::Sysctl(1)), "a pod could forge its source");
     assert_eq!(sysctl(Sysctl::AcceptRa(attached.link)), Some(Value::Sysctl(0)), "a pod could configure the host");
     assert_eq!(sysctl(Sysctl::SendRedirects(attached.link)), Some(Value::Sysctl(0)));
+    assert_eq!(sysctl(Sysctl::ForwardFrom(attached.link)), Some(Value::Sysctl(1)), "a pod could send nothing");
 }
 
 /// The node got another CIDR: the pod's address may be another node's pod by now.

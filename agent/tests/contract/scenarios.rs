@@ -334,7 +334,9 @@ pub(crate) async fn the_underlay_is_found(mut kernel: impl Kernel, _: impl Hands
     let query = |outer| UnderlayQuery { interface: None, addresses: Vec::new(), controller: None, outer };
     for outer in Family::ALL {
         let underlay = kernel.underlay(&query(outer)).await.expect("an underlay");
-        assert_eq!((underlay.link, underlay.mtu, underlay.by_router_advertisement), (link("eth0"), 1500, false));
+        assert_eq!((underlay.link, underlay.mtu), (link("eth0"), 1500));
+        // No advertisement has come yet, and the first one must count.
+        assert_eq!(underlay.advertised_links, [link("eth0")].into());
         assert_eq!(underlay.addresses.v4.map(|a| a.to_string()).as_deref(), Some("10.0.0.1/24"));
         assert_eq!(underlay.addresses.v6.map(|a| a.to_string()).as_deref(), Some("fd00:a::1/64"));
     }

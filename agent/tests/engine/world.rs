@@ -55,7 +55,7 @@ pub(crate) fn underlay() -> Underlay {
         link: link("eth0"),
         mtu: 1500,
         addresses: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
-        by_router_advertisement: false,
+        advertised_links: [].into(),
     }
 }
 

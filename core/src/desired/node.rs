@@ -36,6 +36,9 @@ pub fn pod(settings: &Settings, me: &Member, local: &Local, pod: &Pod) -> Object
         // A pod's router advertisement must not configure the host, whether or not the pod has IPv6 from us.
         sysctl(Sysctl::AcceptRa(pod.link), 0),
     ]);
+    if pod.addresses.v4.is_some() {
+        objects.extend([sysctl(Sysctl::ForwardFrom(pod.link), 1)]);
+    }
     if pod.addresses.v6.is_some() {
         objects.extend([sysctl(Sysctl::DisableIpv6(pod.link), 0)]);
     }
@@ -69,22 +72,24 @@ fn sysctl(sysctl: Sysctl, value: i32) -> (Key, Value) {
 fn device_sysctls(me: &Member, local: &Local) -> Vec<(Key, Value)> {
     // Loose, because the direct route and the tunnel lead to the same peer and may change sides in between.
     let mut sysctls = vec![sysctl(Sysctl::RpFilter(local.device), 2), sysctl(Sysctl::AcceptRa(local.device), 0)];
+    if me.pod_cidrs.v4.is_some() {
+        sysctls.push(sysctl(Sysctl::ForwardFrom(local.device), 1));
+    }
     if me.pod_cidrs.v6.is_some() {
         sysctls.push(sysctl(Sysctl::DisableIpv6(local.device), 0));
     }
     sysctls
 }
 
-/// Forwarding in the families that the node has pods of.
+/// Forwarding in the families that the node has pods of. An administrator, networkd or a file of sysctls may switch it off
+/// for one link, so the link by which pods' packets come from other nodes is named too.
 fn forwarding(me: &Member, local: &Local) -> Vec<(Key, Value)> {
     let mut sysctls = Vec::new();
     if me.pod_cidrs.v4.is_some() {
-        sysctls.push(sysctl(Sysctl::ForwardV4, 1));
+        sysctls.extend([Sysctl::ForwardV4, Sysctl::ForwardFrom(local.underlay.link)].map(|it| sysctl(it, 1)));
     }
     if me.pod_cidrs.v6.is_some() {
-        if local.underlay.by_router_advertisement {
-            sysctls.push(sysctl(Sysctl::AcceptRa(local.underlay.link), 2));
-        }
+        sysctls.extend(local.underlay.advertised_links.iter().map(|link| sysctl(Sysctl::AcceptRa(*link), 2)));
         sysctls.push(sysctl(Sysctl::ForwardV6, 1));
     }
     sysctls

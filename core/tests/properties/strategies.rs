@@ -85,12 +85,17 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), by_router_advertisement: bool) -> Local {
+    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), is_advertised: bool) -> Local {
         let address = |text: &str| Some(text.parse().expect("an underlay address"));
         let addresses = PerFamily { v4: address("192.0.1.1/24"), v6: address("2001:db8:1::1/64") };
         Local {
             device: link("weft0"),
-            underlay: Underlay { link: link("eth0"), mtu, addresses, by_router_advertisement },
+            underlay: Underlay {
+                link: link("eth0"),
+                mtu,
+                addresses,
+                advertised_links: is_advertised.then(|| link("eth0")).into_iter().collect(),
+            },
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Packets made by hand, for tests that play a forger.
 //!
-//! Owns the encoding of Ethernet, IPv4, IPv6, UDP, ICMP echo and VXLAN, with correct checksums: a forged packet must
+//! Owns the encoding of Ethernet, IPv4, IPv6, UDP, ICMP echo, router advertisements and VXLAN, with correct checksums: a forged packet must
 //! fail for what it is, not for a mistake in it. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::packet::{ICMP, ICMPV6, UDP};
 
@@ -64,6 +64,26 @@ pub fn echo(from: IpAddr, to: IpAddr, id: u16, sequence: u16) -> Vec<u8> {
         message[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     ip(from, to, if from.is_ipv6() { ICMPV6 } else { ICMP }, &message)
+}
+
+/// An IPv6 packet with a router advertisement to all nodes (RFC 4861, section 4.2): `from` is a default router for half an
+/// hour, and hosts may make themselves addresses in `prefix`/64 for as long.
+pub fn router_advertisement(from: Ipv6Addr, prefix: Ipv6Addr) -> Vec<u8> {
+    let lifetime = 1800;
+    let [high, low] = u16::to_be_bytes(lifetime);
+    let for_seconds = u32::from(lifetime).to_be_bytes();
+    let header = [134, 0, 0, 0, 64, 0, high, low, 0, 0, 0, 0, 0, 0, 0, 0];
+    // On-link, and for addresses.
+    let option = [&[3, 4, 64, 0xc0][..], &for_seconds, &for_seconds, &[0; 4], &prefix.octets()].concat();
+    let mut message = [&header[..], &option].concat();
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let length = u16::try_from(message.len()).expect("48 bytes");
+    let sum = checksum(&[&pseudo_header(from.into(), all_nodes.into(), ICMPV6, length), &message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = ip(from.into(), all_nodes.into(), ICMPV6, &message);
+    // Nobody beyond the link may send one.
+    packet[7] = u8::MAX;
+    packet
 }
 
 fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {

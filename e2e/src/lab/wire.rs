@@ -15,7 +15,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
     link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
     neighbour::NeighbourMessage,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use weft_core::types::{Family, Mac};
@@ -157,10 +157,12 @@ impl Wire {
     /// Where the kernel refuses the dump.
     pub async fn routes_to(&self, to: (IpAddr, u8)) -> Result<Vec<RouteMessage>> {
         // A request that names a destination asks for the route a packet would take instead of a dump.
-        let filter = match to.0 {
+        let mut filter = match to.0 {
             IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
             IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().build(),
         };
+        // The builder means "static", and a dump would tell of no others.
+        filter.header.protocol = RouteProtocol::Unspec;
         let all: Vec<_> = self.handle.route().get(filter).execute().try_collect().await?;
         Ok(all.into_iter().filter(|route| is_to(route, to)).collect())
     }
@@ -213,5 +215,6 @@ fn is_to(route: &RouteMessage, to: (IpAddr, u8)) -> bool {
     });
     route.header.destination_prefix_length == to.1
         && route.header.table == rtnetlink::packet_route::route::RouteHeader::RT_TABLE_MAIN
-        && destination == Some(to.0)
+        // The kernel leaves the destination of a default route out.
+        && (destination == Some(to.0) || (destination.is_none() && to.1 == 0))
 }

@@ -4,6 +4,7 @@
 //! everybody else's, and pods' packets flow. Each row prints how long that took; none judges it by a clock. But no wait
 //! is as long as the pause between two full looks, so that what only the regular look finds fails.
 
+mod advertised;
 mod attributes;
 mod foreign;
 mod hands;

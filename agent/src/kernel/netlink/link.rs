@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) loopback: bool,
     /// What makes it a VXLAN device.
     pub(super) vxlan: Option<Vxlan>,
+    /// A bridge, or one end of a veth pair: whoever is behind it is a guest of this host.
+    pub(super) leads_to_guests: bool,
 }
 
 /// A VXLAN device's own attributes.

@@ -161,13 +161,12 @@ pub(super) fn dump(of: Family, protocol: Option<u8>) -> Message {
     Message::GetRoute(message)
 }
 
-/// Routes learnt from router advertisements that lead to a link.
-pub(super) fn dump_advertised(link: u32) -> Message {
+/// Routes learnt from router advertisements.
+pub(super) fn dump_advertised() -> Message {
     let mut message = RouteMessage::default();
     message.header.address_family = family(Family::V6);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Ra;
-    message.attributes = vec![RouteAttribute::Oif(link)];
     Message::GetRoute(message)
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Must never choose the VXLAN device or a pod's link: the tunnel would run through itself.
 
+mod advertised;
+
 use std::net::IpAddr;
 
 use netlink_packet_route::address::AddressFlags;
 use weft_core::{
     desired::Underlay,
-    kernel::Sysctl,
     types::{Family, LinkName, PerFamily, UnderlayAddress},
 };
 
@@ -16,7 +17,7 @@ use super::{
     address::{self, Address},
     connection::{Part, refused},
     link::Link,
-    request::{Request, no_such_table},
+    request::Request,
     route::{self, Found},
 };
 use crate::kernel::{KernelError, UnderlayQuery};
@@ -63,8 +64,8 @@ impl Netlink {
         if addresses.get(query.outer).is_none() {
             return Err(no_address(&choice, query.outer));
         }
-        let by_router_advertisement = self.is_advertised(&choice.link, &found).await?;
-        Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, by_router_advertisement })
+        let advertised_links = self.advertised_links(choice.link.index).await?;
+        Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, advertised_links })
     }
 
     fn named_link(&self, name: LinkName) -> Result<Choice, KernelError> {
@@ -175,30 +176,6 @@ impl Netlink {
             Part::Again => found.clear(),
         };
         self.connection.dump(&address::dump(family, link), "addresses of the underlay link", sink).await?;
-        Ok(found)
-    }
-
-    /// True where the kernel configures the link by router advertisements. Where accept_ra is 0 somebody else does
-    /// (systemd-networkd, NetworkManager), and switching the kernel's own handling on would disturb them.
-    async fn is_advertised(&mut self, link: &Link, addresses: &[Address]) -> Result<bool, KernelError> {
-        if self.sysctls.read(&Sysctl::AcceptRa(link.name))?.is_none_or(|value| value == 0) {
-            return Ok(false);
-        }
-        if addresses.iter().any(|address| address.by_router_advertisement) {
-            return Ok(true);
-        }
-        let mut found = false;
-        let sink = |part: Part<'_>| match part {
-            Part::Object(payload) => {
-                found |=
-                    Found::read(payload).is_some_and(|r| r.by_router_advertisement() && r.link == Some(link.index));
-            }
-            Part::Again => found = false,
-        };
-        match self.connection.dump(&route::dump_advertised(link.index), "routes by advertisement", sink).await {
-            Err(error) if no_such_table(&error) => {}
-            other => other?,
-        }
         Ok(found)
     }
 }

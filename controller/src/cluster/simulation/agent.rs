@@ -119,7 +119,7 @@ impl Agent {
                 link: link("eth0"),
                 mtu: 1500,
                 addresses: self.underlay(),
-                by_router_advertisement: false,
+                advertised_links: [].into(),
             },
         }
     }

@@ -1,10 +1,15 @@
 //! Sysctls that Weft sets, switched to what they should not be.
 
+use weft_e2e::lab::UPLINK;
+
 use super::{Hand, Row};
 
 /// What Weft sets on a node with pods at these links.
 pub(crate) fn watched(pods: &[String]) -> Vec<String> {
     let mut paths: Vec<String> = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(str::to_owned).into();
+    for link in pods.iter().map(String::as_str).chain(["weft0", UPLINK]) {
+        paths.push(format!("ipv4/conf/{link}/forwarding"));
+    }
     for link in pods.iter().map(String::as_str).chain(["weft0"]) {
         paths.extend(["accept_ra", "disable_ipv6"].map(|name| format!("ipv6/conf/{link}/{name}")));
         paths.push(format!("ipv4/conf/{link}/rp_filter"));

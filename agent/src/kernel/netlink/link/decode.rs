@@ -29,7 +29,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
     let index = u32_at(payload, 4)?;
     let flags = u32_at(payload, 8)?;
     let (mut name, mut address, mut mtu, mut marked, mut vxlan) = (None, None, 0, false, None);
-    let (mut enslaved, mut no_address_generated) = (false, true);
+    let (mut enslaved, mut no_address_generated, mut leads_to_guests) = (false, true, false);
     for (kind, value) in attributes(payload, HEADER) {
         match kind {
             IFLA_IFNAME => name = link_name(value),
@@ -37,7 +37,10 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
             IFLA_MTU => mtu = number(value)?,
             IFLA_IFALIAS => marked = text(value) == Some(ALIAS),
             IFLA_MASTER => enslaved = number(value) != Some(0),
-            IFLA_LINKINFO => vxlan = vxlan_info(value),
+            IFLA_LINKINFO => {
+                vxlan = vxlan_info(value);
+                leads_to_guests = matches!(info_kind(value), Some("bridge" | "veth"));
+            }
             IFLA_AF_SPEC => no_address_generated = generates_no_address(value),
             _ => {}
         }
@@ -55,6 +58,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
         carrier: flags & IFF_LOWER_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
         vxlan,
+        leads_to_guests,
     })
 }
 
@@ -65,9 +69,12 @@ fn generates_no_address(value: &[u8]) -> bool {
     mode.is_none_or(|(_, mode)| mode.first() == Some(&IN6_ADDR_GEN_MODE_NONE))
 }
 
+fn info_kind(value: &[u8]) -> Option<&str> {
+    nested(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).and_then(|(_, kind)| text(kind))
+}
+
 fn vxlan_info(value: &[u8]) -> Option<Vxlan> {
-    let (_, kind) = nested(value).find(|(kind, _)| *kind == IFLA_INFO_KIND)?;
-    if text(kind) != Some("vxlan") {
+    if info_kind(value) != Some("vxlan") {
         return None;
     }
     let data = nested(value).find(|(kind, _)| *kind == IFLA_INFO_DATA);

@@ -144,7 +144,7 @@ impl Monitor {
         if present { vec![object] } else { vec![object, Event::Look] }
     }
 
-    /// Forwarding and rp_filter: of all links, or of one of ours.
+    /// Forwarding and rp_filter: of all links, of one of ours, or of what may be the underlay.
     fn setting(&self, payload: &[u8]) -> Option<Event> {
         let mut of = attributes(payload, NETCONF_HEADER).filter(|(kind, _)| *kind == NETCONFA_IFINDEX);
         let index = of.next().and_then(|(_, value)| number(value))?;
@@ -152,6 +152,11 @@ impl Monitor {
         if let Some(pod) = link.filter(|link| link.is_of_pod()) {
             return Some(Event::PodLink(pod.name));
         }
-        (index == ALL || link.is_some_and(|link| self.is_ours(link))).then_some(Event::Look)
+        let is_ours = index == ALL || link.is_some_and(|link| self.is_ours(link));
+        match link {
+            _ if is_ours => Some(Event::Look),
+            Some(_) => Some(Event::Underlay),
+            None => None,
+        }
     }
 }
