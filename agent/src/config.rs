@@ -59,6 +59,9 @@ pub struct Options {
     /// The underlay link; without it the route to the controller names it.
     #[arg(long)]
     pub interface: Option<String>,
+    /// The largest packet in bytes that the network between the nodes carries, where that is less than the link's MTU.
+    #[arg(long)]
+    pub mtu: Option<String>,
     /// Where the container runtime looks for CNI plugins [default: /opt/cni/bin].
     #[arg(long)]
     pub cni_bin_dir: Option<PathBuf>,
@@ -110,6 +113,8 @@ pub struct Config {
     pub device: LinkName,
     /// The underlay link, where named.
     pub interface: Option<LinkName>,
+    /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
+    pub mtu: Option<u32>,
     /// Where the runtime caches CNI results.
     pub cni_results_dir: PathBuf,
     /// How long a pod has to be gone before its addresses are freed without a DEL.
@@ -172,6 +177,7 @@ impl Options {
             socket: self.socket.or(file.socket),
             device: self.device.or(file.device),
             interface: self.interface.or(file.interface),
+            mtu: self.mtu.or(file.mtu),
             cni_bin_dir: self.cni_bin_dir.or(file.cni_bin_dir),
             cni_conf_dir: self.cni_conf_dir.or(file.cni_conf_dir),
             cni_binary: self.cni_binary.or(file.cni_binary),

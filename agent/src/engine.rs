@@ -66,6 +66,8 @@ pub struct Setup {
     pub device: LinkName,
     /// The underlay link, where the operator named it.
     pub interface: Option<LinkName>,
+    /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
+    pub mtu: Option<u32>,
     /// The addresses by which the cluster knows this node, where somebody told them.
     pub addresses: Vec<IpAddr>,
     /// Where the last good membership is kept.

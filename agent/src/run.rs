@@ -143,7 +143,7 @@ pub(crate) async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usi
 
 fn setup(config: &Config, last_good: LastGood) -> Setup {
     let (node, addresses) = (config.node.clone(), config.node_addresses.clone());
-    Setup { node, device: config.device, interface: config.interface, addresses, last_good }
+    Setup { node, device: config.device, interface: config.interface, mtu: config.mtu, addresses, last_good }
 }
 
 fn open_kernel(config: &Config) -> Result<Netlink, KernelError> {

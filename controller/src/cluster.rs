@@ -56,6 +56,8 @@ use crate::{
 pub(crate) struct Rules {
     /// What all nodes share.
     pub(crate) settings: Settings,
+    /// No node is announced with a larger MTU in bytes; none: with what it reports.
+    pub(crate) mtu: Option<u32>,
     /// Where pod CIDRs come from, and for which nodes.
     pub(crate) pools: Vec<PoolRule>,
     /// How nodes become members.

@@ -44,6 +44,8 @@ pub struct Config {
     pub pools: Vec<PoolRule>,
     /// What all nodes share.
     pub settings: Settings,
+    /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
+    pub mtu: Option<u32>,
     /// How long node certificates are good for.
     pub certificate_lifetime: Duration,
     /// An agent that has not acknowledged for this long is disconnected.

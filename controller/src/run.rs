@@ -83,6 +83,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
 pub(crate) fn rules(config: &Config) -> Rules {
     Rules {
         settings: config.settings.clone(),
+        mtu: config.mtu,
         pools: config.pools.clone(),
         admission: match &config.store {
             StoreLocation::Redb(_) => Admission::Tokens,

@@ -28,6 +28,15 @@ pub struct Local {
     pub device: LinkName,
     /// The link that carries outer packets.
     pub underlay: Underlay,
+    /// The largest packet in bytes that the network between the nodes carries, where the operator said so at this node.
+    pub mtu_limit: Option<u32>,
+}
+
+impl Local {
+    /// The largest packet in bytes that this node sends to another, as far as it knows itself.
+    pub fn mtu(&self) -> u32 {
+        self.mtu_limit.map_or(self.underlay.mtu, |limit| limit.min(self.underlay.mtu))
+    }
 }
 
 /// The link towards the other nodes, as the kernel has it now.

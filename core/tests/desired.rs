@@ -42,7 +42,7 @@ fn member(n: u8, underlay: [Option<&str>; 2], underlay_mtu: u32) -> Member {
 fn local(me: &Member) -> Local {
     let underlay =
         Underlay { link: link("eth0"), mtu: me.underlay_mtu, addresses: me.underlay, advertised_links: [].into() };
-    Local { device: link("weft0"), underlay }
+    Local { device: link("weft0"), underlay, mtu_limit: None }
 }
 
 const ME: [Option<&str>; 2] = [Some("192.0.2.1/24"), Some("2001:db8:1::1/64")];
@@ -201,6 +201,37 @@ fn the_smallest_underlay_still_carries_ipv6_pods() {
     assert_eq!(device(&node(&settings, &me, &local(&me))).mtu, 1280);
     let v4_only = Member { pod_cidrs: PerFamily { v6: None, ..me.pod_cidrs }, ..me };
     assert_eq!(device(&node(&settings, &v4_only, &local(&v4_only))).mtu, 1210);
+}
+
+#[test]
+fn the_smallest_of_link_node_and_announcement_is_the_nodes_mtu() {
+    let settings = settings(Mode::CrossSubnet, Family::V4);
+    let me = member(1, ME, 1500);
+    let mut local = local(&me);
+    let near = member(2, NEAR, 1500);
+    let of_route = |me: &Member, local: &Local| {
+        let mut ids = NexthopIds::new();
+        route(&peer(&settings, me, local, &near, &mut ids), "10.244.2.0/24").expect("a direct route").mtu
+    };
+    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1450, 0));
+    local.mtu_limit = Some(1400);
+    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1350, 1400));
+    // The controller lowered it, and nobody has to be told but by that.
+    let lowered = Member { underlay_mtu: 1300, ..me };
+    assert_eq!((device(&node(&settings, &lowered, &local)).mtu, of_route(&lowered, &local)), (1280, 1300));
+}
+
+/// Inside a subnet of mixed MTUs nobody answers that a packet was too big: large datagrams would be lost.
+#[test]
+fn a_direct_route_carries_no_more_than_the_peer_takes() {
+    let settings = settings(Mode::CrossSubnet, Family::V4);
+    let me = member(1, ME, 9000);
+    for (theirs, expected) in [(1500, 1500), (9000, 0), (65_536, 0), (0, 0)] {
+        let objects = peer_objects(&settings, &me, &member(2, NEAR, theirs));
+        for to in ["10.244.2.0/24", "fd00:244:0:2::/64"] {
+            assert_eq!(route(&objects, to).expect("a direct route").mtu, expected, "{to} with {theirs}");
+        }
+    }
 }
 
 #[test]

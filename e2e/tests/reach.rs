@@ -1,5 +1,7 @@
 //! Who reaches whom, and how the packets travel: pods of both families over every kind of underlay.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use weft_core::{settings::Mode, types::Family};
 use weft_e2e::{
@@ -8,6 +10,7 @@ use weft_e2e::{
         LabSpec, Underlay,
         echo::{Echo, Transport, exchange},
         ping::Answer,
+        wait,
     },
     lab_test,
 };
@@ -117,6 +120,47 @@ async fn large_packets_arrive(spec: LabSpec) -> Result<()> {
     }
     Ok(())
 }
+
+// Nobody between two hosts of one subnet says that a packet was too big.
+lab_test!(large_datagrams_arrive_inside_a_subnet_of_mixed_mtus, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(2)).await?;
+    let pods = pods(&cluster).await?;
+    cluster.lab().host("a2").run(&["ip", "link", "set", "eth0", "mtu", "1400"]).await?;
+    for family in Family::ALL {
+        let server = Echo::start(pods[1].net(), Transport::Udp, (pods[1].address(family), 0).into())?;
+        // The first may be lost: its sender has to learn the MTU of its own node's route.
+        wait::until("a large datagram to come back", wait::PATIENCE, async || {
+            let asked = exchange(pods[0].net(), Transport::Udp, server.address(), &[0x57; 4000]);
+            tokio::time::timeout(Duration::from_secs(1), asked).await??;
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+});
+
+// The network between these hosts drops what is larger, and its links do not say so.
+lab_test!(no_packet_is_larger_than_the_mtu_that_the_operator_names, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    for agent in cluster.agents() {
+        agent.stop().await?;
+        agent.set_options(&["--mtu", "1400"]);
+        agent.start().await?;
+        agent.ready().await?;
+    }
+    cluster.ready().await?;
+    let pods = pods(&cluster).await?;
+    let wires = Wires::tap(&cluster).await?;
+    for family in Family::ALL {
+        let server = Echo::start(pods[1].net(), Transport::Udp, (pods[1].address(family), 0).into())?;
+        exchange(pods[0].net(), Transport::Udp, server.address(), &[0x57; 4000]).await?;
+    }
+    for (node, capture) in wires.uplinks() {
+        capture.expect_none(&format!("packets of more than 1400 bytes at {node}"), |packet| packet.length > 1400)?;
+    }
+    ensure!(wires.prove()?.vxlan_packets > 0, "nothing went through the router");
+    Ok(())
+});
 
 lab_test!(large_packets_arrive_over_ipv4, async || large_packets_arrive(LabSpec::default()).await);
 

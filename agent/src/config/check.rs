@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use weft_core::types::{LinkName, NodeName};
+use weft_core::types::{LinkName, NodeName, parse_underlay_mtu};
 
 use super::{CniPaths, Config, Invalid, Options};
 use crate::{cni::install::Chained, controller::Credentials, pods::CACHED_RESULTS};
@@ -29,6 +29,7 @@ impl Options {
         let controllers = self.controllers(&credentials, &mut problems);
         let device = problems.check("device", LinkName::new(self.device.as_deref().unwrap_or("weft0")));
         let interface = self.interface.take().and_then(|name| problems.check("interface", LinkName::new(&name)));
+        let mtu = self.mtu.take().and_then(|text| problems.check("mtu", parse_underlay_mtu(&text)));
         let node_addresses = addresses(&self.node_addresses, &mut problems);
         let metrics_listen = match self.metrics_listen.as_deref() {
             Some("off") => None,
@@ -52,6 +53,7 @@ impl Options {
                 socket: self.socket.unwrap_or_else(|| "/run/weft/agent.sock".into()),
                 device,
                 interface,
+                mtu,
                 cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
                 pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
                 cni,

@@ -13,10 +13,11 @@ fn reports_every_problem_at_once() {
         controllers: vec!["2001:db8::1:7887x".into()],
         device: Some("a name too long for a link".into()),
         metrics_listen: Some("nowhere".into()),
+        mtu: Some("1279".into()),
         ..Options::default()
     };
-    let text = options.load(None).expect_err("four wrong values").to_string();
-    for word in ["node", "controller", "device", "metricsListen"] {
+    let text = options.load(None).expect_err("five wrong values").to_string();
+    for word in ["node", "controller", "device", "metricsListen", "mtu"] {
         assert!(text.contains(word), "{word} is missing in: {text}");
     }
 }

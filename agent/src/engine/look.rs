@@ -129,15 +129,16 @@ impl<K: Kernel> Engine<K> {
             let query = UnderlayQuery { interface, addresses, controller: self.controller, outer };
             match self.kernel.underlay(&query).await {
                 Ok(underlay) => {
+                    let local = Local { device: self.setup.device, mtu_limit: self.setup.mtu, underlay };
                     let facts = Facts {
-                        underlay: underlay.addresses,
-                        underlay_mtu: underlay.mtu,
+                        underlay: local.underlay.addresses,
+                        underlay_mtu: local.mtu(),
                         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                     };
-                    if self.local.as_ref().is_some_and(|local| local.underlay != underlay) {
-                        info!(link = %underlay.link, mtu = underlay.mtu, "the underlay changed");
+                    if self.local.as_ref().is_some_and(|before| before.underlay != local.underlay) {
+                        info!(link = %local.underlay.link, mtu = local.mtu(), "the underlay changed");
                     }
-                    self.local = Some(Local { device: self.setup.device, underlay });
+                    self.local = Some(local);
                     self.out.facts.send_if_modified(|told| {
                         let changed = told.as_ref() != Some(&facts);
                         *told = Some(facts);

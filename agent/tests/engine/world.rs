@@ -105,6 +105,7 @@ impl World {
         let setup = Setup {
             node: member(1, true).name,
             device: link("weft0"),
+            mtu: None,
             interface: None,
             addresses: Vec::new(),
             last_good: LastGood::in_dir(&dir.0),

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use weft_core::types::{NodeName, Revision};
-use weft_proto::v1;
+use weft_proto::{convert::Facts, v1};
 
 use super::{
     ConnectAsk, Refusal, Reply, Report, Session,
@@ -48,7 +48,14 @@ impl Actor {
         self.registry.check(&ask.identity, self.clock.unix_seconds())?;
         let Some(facts) = ask.facts.as_ref().filter(|_| self.cleaning.is_none()) else { return Ok(Changed::default()) };
         let sessions = &self.sessions;
-        self.registry.take_facts(&ask.identity.name, facts, ask.source, |other| sessions.is_connected(other))
+        let facts = self.limited(facts);
+        self.registry.take_facts(&ask.identity.name, &facts, ask.source, |other| sessions.is_connected(other))
+    }
+
+    /// A node's facts with an MTU that the cluster's network carries.
+    fn limited(&self, facts: &Facts) -> Facts {
+        let limit = self.rules.mtu.unwrap_or(u32::MAX);
+        Facts { underlay_mtu: facts.underlay_mtu.min(limit), ..facts.clone() }
     }
 
     pub(super) fn report(&mut self, node: &NodeName, id: u64, report: Report, source: IpAddr, batch: &mut Batch) {
@@ -58,7 +65,8 @@ impl Actor {
         }
         if let Some(facts) = report.facts.as_ref().filter(|_| self.cleaning.is_none()) {
             let sessions = &self.sessions;
-            match self.registry.take_facts(node, facts, source, |other| sessions.is_connected(other)) {
+            let facts = self.limited(facts);
+            match self.registry.take_facts(node, &facts, source, |other| sessions.is_connected(other)) {
                 Ok(changed) => batch.add(changed),
                 Err(refusal) => {
                     tracing::warn!(%node, "stream closed: {refusal}");

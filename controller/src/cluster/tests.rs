@@ -20,6 +20,7 @@ pub(super) fn rules() -> Rules {
         outer: weft_core::types::Family::V4,
     };
     Rules {
+        mtu: None,
         settings,
         pools: vec![Pool::new(cidr, 30).expect("a pool").into()],
         admission: Admission::Tokens,

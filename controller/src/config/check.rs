@@ -7,7 +7,7 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Dura
 use weft_core::{
     alloc::{Allocator, PoolRule},
     settings::{Mode, Settings},
-    types::{Family, PodCidr, Vni},
+    types::{Family, PodCidr, Vni, parse_underlay_mtu},
 };
 use weft_program::log::Format;
 
@@ -130,6 +130,9 @@ impl Config {
                 10 * second,
                 (Duration::from_millis(100), 60 * second),
             ),
+            mtu: checker.value("mtu", options.mtu.as_deref(), None, |text| {
+                parse_underlay_mtu(text).map(Some).map_err(|error| error.to_string())
+            }),
             log_format: checker.value("logFormat", options.log_format.as_deref(), Format::Text, str::parse),
             data_dir,
             store,

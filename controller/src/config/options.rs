@@ -41,6 +41,9 @@ pub struct Options {
     /// Family of the outer packets: ipv4 or ipv6 [default: ipv4]
     #[arg(long, value_name = "FAMILY")]
     pub outer: Option<String>,
+    /// The largest packet in bytes that the network between the nodes carries; no node uses more [default: as each node finds]
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<String>,
     /// How long node certificates are good for [default: 24h; in Kubernetes 1h]
     #[arg(long, value_name = "TIME")]
     pub certificate_lifetime: Option<String>,
@@ -140,6 +143,7 @@ impl Options {
             "vni" => &mut self.vni,
             "port" => &mut self.port,
             "outer" => &mut self.outer,
+            "mtu" => &mut self.mtu,
             "certificateLifetime" => &mut self.certificate_lifetime,
             "acknowledgeTimeout" => &mut self.acknowledge_timeout,
             "reconnectGrace" => &mut self.reconnect_grace,
@@ -180,6 +184,7 @@ impl Options {
             vni: self.vni.or(file.vni),
             port: self.port.or(file.port),
             outer: self.outer.or(file.outer),
+            mtu: self.mtu.or(file.mtu),
             certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
             acknowledge_timeout: self.acknowledge_timeout.or(file.acknowledge_timeout),
             reconnect_grace: self.reconnect_grace.or(file.reconnect_grace),

@@ -35,7 +35,7 @@ pub fn peer(settings: &Settings, me: &Member, local: &Local, peer: &Member, ids:
             Path::Vxlan => nexthop.map(|id| through_tunnel(settings, me, local, peer, id)),
             Path::Direct => peer.underlay.get(family).map(|at| Route {
                 via: Via::Gateway(at.address(), local.underlay.link),
-                mtu: 0,
+                mtu: narrower(tunnel::mtu_towards(me, local, peer), local.underlay.mtu),
                 src: None,
             }),
             Path::None => None,
@@ -95,12 +95,14 @@ fn nexthop(objects: &mut Objects, local: &Local, peer: &Member, cidr: PodCidr, i
     Some(id)
 }
 
-/// The path MTU is that of the narrower end; 0 where the device's own says the same.
+/// The path MTU is that of the narrower end.
 fn through_tunnel(settings: &Settings, me: &Member, local: &Local, peer: &Member, id: u32) -> Route {
-    let own = tunnel::mtu(settings, me, local.underlay.mtu);
-    let theirs = match peer.underlay_mtu {
-        0 => own,
-        underlay => tunnel::mtu(settings, me, underlay),
-    };
-    Route { via: Via::Nexthop(id), mtu: if theirs < own { theirs } else { 0 }, src: None }
+    let of_device = tunnel::mtu(settings, me, tunnel::own_mtu(me, local));
+    let of_path = tunnel::mtu(settings, me, tunnel::mtu_towards(me, local, peer));
+    Route { via: Via::Nexthop(id), mtu: narrower(of_path, of_device), src: None }
+}
+
+/// A route's MTU: 0 where the link's own says the same.
+const fn narrower(of_path: u32, of_link: u32) -> u32 {
+    if of_path < of_link { of_path } else { 0 }
 }

@@ -85,11 +85,12 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), is_advertised: bool) -> Local {
+    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), mtu_limit in one_of([None, Some(1400)]), is_advertised: bool) -> Local {
         let address = |text: &str| Some(text.parse().expect("an underlay address"));
         let addresses = PerFamily { v4: address("192.0.1.1/24"), v6: address("2001:db8:1::1/64") };
         Local {
             device: link("weft0"),
+            mtu_limit,
             underlay: Underlay {
                 link: link("eth0"),
                 mtu,

@@ -64,6 +64,8 @@ pub struct Packet {
     pub ip: Ip,
     /// What a VXLAN packet carries.
     pub tunnel: Option<Tunnel>,
+    /// Its length in bytes with the outermost IP header, as that says.
+    pub length: usize,
 }
 
 impl Packet {
@@ -72,7 +74,7 @@ impl Packet {
         let (ip, rest) = ethernet(frame)?;
         let is_vxlan = ip.protocol == UDP && ip.ports.is_some_and(|(_, to)| to == VXLAN_PORT);
         let tunnel = if is_vxlan { vxlan(rest.get(8..)?) } else { None };
-        Some(Self { direction, ip, tunnel })
+        Some(Self { direction, ip, tunnel, length: length(frame.get(ETHERNET..)?)? })
     }
 
     /// True where either end of the outermost IP header satisfies `test`.
@@ -102,6 +104,12 @@ impl fmt::Display for Ip {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// The total length in an IPv4 header (RFC 791), or what an IPv6 header and its payload take (RFC 8200).
+fn length(packet: &[u8]) -> Option<usize> {
+    let field = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
+    if packet.first()? >> 4 == 6 { Some(field(4)? + 40) } else { field(2) }
 }
 
 fn ethernet(frame: &[u8]) -> Option<(Ip, &[u8])> {

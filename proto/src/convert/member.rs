@@ -2,7 +2,7 @@
 
 use weft_core::{
     membership::Member,
-    types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
+    types::{Mac, NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnderlayAddress},
 };
 
 use super::{
@@ -11,10 +11,6 @@ use super::{
 };
 use crate::v1;
 
-/// The smallest MTU that IPv6 allows (RFC 8200, section 5).
-const SMALLEST_MTU: u32 = 1280;
-/// The largest MTU of an IP link.
-const LARGEST_MTU: u32 = 65_536;
 /// The longest version text that is kept.
 const LONGEST_VERSION: usize = 64;
 
@@ -34,8 +30,9 @@ impl TryFrom<v1::Facts> for Facts {
 
     fn try_from(wire: v1::Facts) -> Result<Self, ConvertError> {
         let underlay = underlay(&wire.underlay_addresses)?;
-        if !(SMALLEST_MTU..=LARGEST_MTU).contains(&wire.underlay_mtu) {
-            let message = format!("{} is not between {SMALLEST_MTU} and {LARGEST_MTU} bytes", wire.underlay_mtu);
+        if !UNDERLAY_MTUS.contains(&wire.underlay_mtu) {
+            let (least, most) = (UNDERLAY_MTUS.start(), UNDERLAY_MTUS.end());
+            let message = format!("{} is not between {least} and {most} bytes", wire.underlay_mtu);
             return Err(ConvertError::new("underlay_mtu", message));
         }
         if wire.agent_version.len() > LONGEST_VERSION || wire.agent_version.chars().any(char::is_control) {
@@ -60,8 +57,9 @@ impl TryFrom<v1::Member> for Member {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Member) -> Result<Self, ConvertError> {
-        if wire.underlay_mtu > LARGEST_MTU {
-            return Err(ConvertError::new("underlay_mtu", format!("{} is over {LARGEST_MTU}", wire.underlay_mtu)));
+        let most = *UNDERLAY_MTUS.end();
+        if wire.underlay_mtu > most {
+            return Err(ConvertError::new("underlay_mtu", format!("{} is over {most}", wire.underlay_mtu)));
         }
         Ok(Self {
             name: NodeName::new(&wire.name).map_err(|error| ConvertError::new("name", error))?,

@@ -31,6 +31,7 @@ fn rules(who: NodeCidrs) -> Rules {
         outer: Family::V4,
     };
     Rules {
+        mtu: None,
         settings,
         pools: vec![pool],
         admission: Admission::Nodes(who),

@@ -115,6 +115,7 @@ impl Agent {
         let link = |name: &str| LinkName::new(name).expect("a link name");
         Local {
             device: link("weft0"),
+            mtu_limit: None,
             underlay: Underlay {
                 link: link("eth0"),
                 mtu: 1500,

@@ -288,6 +288,7 @@ fn first_rules(random: &mut Random) -> Rules {
         outer: Family::V4,
     };
     Rules {
+        mtu: None,
         settings,
         pools: pools.into_iter().map(PoolRule::from).collect(),
         admission: Admission::Tokens,

@@ -27,6 +27,7 @@ fn every_problem_is_told_at_once() {
         mode: sometimes
         vni: 0
         port: 65536
+        mtu: 9
         outer: ipx
         certificateLifetime: 1s
         colour: red
@@ -43,6 +44,7 @@ fn every_problem_is_told_at_once() {
         "sometimes",
         "vni",
         "65536",
+        "mtu",
         "ipx",
         "1s",
         "colour",

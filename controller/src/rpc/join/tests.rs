@@ -67,6 +67,7 @@ impl World {
             outer: Family::V4,
         };
         let rules = Rules {
+            mtu: None,
             settings,
             pools: vec![Pool::new(cidr, 24).expect("a pool").into()],
             admission: Admission::Nodes(NodeCidrs::Weft),

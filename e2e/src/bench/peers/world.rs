@@ -180,6 +180,7 @@ impl World {
         let setup = Setup {
             node: member(1, &[]).name,
             device: device(),
+            mtu: None,
             interface: Some(LinkName::new(UPLINK)?),
             addresses: Vec::new(),
             last_good: LastGood::in_dir(state),
