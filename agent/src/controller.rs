@@ -21,7 +21,7 @@ pub use identity::Identity;
 pub use stream::{Client, Links};
 pub use token::JoinToken;
 use weft_core::{
-    membership::{Delta, Digest, Snapshot},
+    membership::{Delta, Digests, Snapshot, Told},
     types::Revision,
 };
 use weft_proto::v1;
@@ -29,12 +29,19 @@ use weft_proto::v1;
 /// What the controller said, typed and checked.
 #[derive(Debug)]
 pub enum Update {
-    /// The whole membership, complete, with the digest that the controller computed.
-    Snapshot(Snapshot, Vec<u8>),
+    /// The whole membership, complete, with the digests that the controller computed.
+    Snapshot(Snapshot, Told),
     /// Changes.
     Delta(Delta),
-    /// What has this digest, which the Hello told, is current, at this revision.
-    Current(Revision, Digest),
+    /// What the Hello told is current.
+    Current {
+        /// At this revision.
+        revision: Revision,
+        /// What the Hello told.
+        found: Digests,
+        /// The controller knows what later versions say; version 0.1 does not, and then there is nothing of it.
+        knows_more: bool,
+    },
 }
 
 /// What the controller wants of this node as a whole.
@@ -54,8 +61,8 @@ pub enum Order {
 pub struct Held {
     /// The revision, once there is one.
     pub revision: Option<Revision>,
-    /// The digest over it.
-    pub digest: Option<Digest>,
+    /// The digests over it.
+    pub digests: Option<Digests>,
     /// Raised when the engine could not use an update: the stream starts anew.
     pub resyncs: u64,
 }

@@ -109,6 +109,8 @@ pub struct Engine<K> {
     out: Outputs,
     findings: Findings,
     view: View,
+    /// False while what is held comes from the disk of version 0.1, which keeps a part only: a delta would not do.
+    is_whole: bool,
     controller: Option<IpAddr>,
     local: Option<Local>,
     ids: NexthopIds,
@@ -147,6 +149,7 @@ impl<K: Kernel> Engine<K> {
             out,
             findings,
             view: View::new(),
+            is_whole: true,
             controller: None,
             local: None,
             ids: NexthopIds::new(),
@@ -247,8 +250,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn membership_changed(&mut self) {
-        let (revision, digest) = (Some(self.view.revision()), Some(self.view.digest()));
-        self.out.held.send_modify(|held| *held = Held { revision, digest, ..held.clone() });
+        let (revision, digests) = (self.is_whole.then(|| self.view.revision()), Some(self.view.digests()));
+        self.out.held.send_modify(|held| *held = Held { revision, digests, ..held.clone() });
         self.tidy_at.get_or_insert(Instant::now() + TIDY);
     }
 

@@ -80,7 +80,7 @@ fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let end = v1::SnapshotEnd {
         settings: Some(snapshot.settings.as_ref().into()),
         member_count: u32::try_from(snapshot.members.len()).expect("a cluster has fewer than 2^32 nodes"),
-        digest: Vec::new(),
+        ..Default::default()
     };
     let mut body = v1::Revision::from(snapshot.revision).encode_length_delimited_to_vec();
     body.extend(v1::SnapshotChunk { members }.encode_length_delimited_to_vec());
@@ -113,7 +113,7 @@ mod tests {
     use std::sync::Arc;
 
     use weft_core::{
-        membership::Member,
+        membership::{Member, More},
         settings::{Mode, Settings},
         types::{Family, Mac, NodeName, PerFamily, Revision, Vni},
     };
@@ -129,6 +129,7 @@ mod tests {
                 mac: Mac::local([1; 6]),
                 underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
                 underlay_mtu: 1500,
+                more: More::default(),
             })
         };
         let settings = Settings {
@@ -137,6 +138,7 @@ mod tests {
             vni: Vni::new(87).expect("valid"),
             port: 4789,
             outer: Family::V4,
+            more: More::default(),
         };
         Snapshot {
             revision: Revision::new(5, 9),

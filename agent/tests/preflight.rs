@@ -21,7 +21,7 @@ use weft_core::{
 fn input(outer: Family) -> Input {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
     let vni = Vni::new(87).expect("in range");
-    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer };
+    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
     Input { interface: Some("eth0".parse().expect("a name")), settings: Some(settings), ..Input::default() }
 }
 

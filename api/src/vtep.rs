@@ -51,12 +51,21 @@ pub struct VtepSpec {
     /// Version its agent reported last; empty until then.
     #[serde(default)]
     pub agent_version: String,
+    /// The newest kind of settings that its agent can follow; 0 is version 0.1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub agent_generation: u32,
     /// When the node was admitted, Unix time in milliseconds.
     #[serde(default)]
     pub joined_unix_ms: i64,
     /// The Node object is gone; this object goes once every connected agent has acknowledged that.
     #[serde(default)]
     pub departed: bool,
+}
+
+// serde asks by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// An underlay address.

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 use weft_core::{
-    membership::{Digest, Log, Member},
+    membership::{Log, Member, Told},
     settings::Settings,
     types::{NodeName, Revision},
 };
@@ -132,16 +132,16 @@ impl Fanout {
         self.cleaning.load(Ordering::Acquire).then(|| frames::clean_up(self.revision()))
     }
 
-    /// Where a stream begins whose agent holds `revision` with `digest`.
-    pub(crate) fn begin(&self, held: Option<Revision>, digest: Option<Digest>) -> Next {
+    /// Where a stream begins whose agent holds `held`, and what it told of its content.
+    pub(crate) fn begin(&self, held: Option<Revision>, told: Option<Told>) -> Next {
         let mut inner = self.lock();
         let now = inner.log.revision();
-        let is_current = digest == Some(inner.log.digest());
+        let is_current = told.is_some_and(|told| told.is_of(&inner.log.digests()));
         match held {
             Some(held) if held.epoch == now.epoch && held.sequence < now.sequence => inner.after(held.sequence),
             // Across terms, and at the very same revision, only the content counts.
             Some(held) if is_current && (held.epoch < now.epoch || held == now) => {
-                Next::Frame(frames::current(now), now.sequence)
+                Next::Frame(frames::current(now, inner.log.digests()), now.sequence)
             }
             _ => Next::Snapshot(inner.snapshot()),
         }
@@ -153,11 +153,11 @@ impl Fanout {
         (sequence < inner.log.revision().sequence).then(|| inner.after(sequence))
     }
 
-    /// All that streams are or may be told, with its digest.
+    /// All that streams are or may be told, with its digests.
     #[cfg(test)]
-    pub(crate) fn contents(&self) -> (weft_core::membership::Snapshot, Digest) {
+    pub(crate) fn contents(&self) -> (weft_core::membership::Snapshot, weft_core::membership::Digests) {
         let inner = self.lock();
-        (inner.log.snapshot(), inner.log.digest())
+        (inner.log.snapshot(), inner.log.digests())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -193,8 +193,8 @@ impl Inner {
             return Arc::clone(snapshot);
         }
         let Self { log, chunks, .. } = self;
-        let (count, digest) = (log.members().len(), log.digest());
-        let fresh = Arc::new(Snapshot::new(now, chunks.encoded(), log.settings(), count, digest));
+        let (count, digests) = (log.members().len(), log.digests());
+        let fresh = Arc::new(Snapshot::new(now, chunks.encoded(), log.settings(), count, digests));
         self.snapshot = Some(Arc::clone(&fresh));
         fresh
     }

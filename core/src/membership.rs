@@ -6,12 +6,14 @@
 mod claims;
 mod digest;
 mod log;
+mod more;
 mod view;
 
 use std::sync::Arc;
 
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, Digests, Told};
 pub use log::Log;
+pub use more::More;
 pub use view::{Touched, View, ViewError};
 
 use crate::{
@@ -34,6 +36,8 @@ pub struct Member {
     pub underlay: PerFamily<Option<UnderlayAddress>>,
     /// MTU of the underlay link in bytes; 0 until the node reported it.
     pub underlay_mtu: u32,
+    /// What later versions say of it.
+    pub more: More,
 }
 
 /// How packets of one family travel between two nodes.
@@ -101,8 +105,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Its digest, to be compared with the sender's before the snapshot counts.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.settings, self.members.iter().map(AsRef::as_ref))
+    /// Its digests, to be compared with the sender's before the snapshot counts.
+    pub fn digests(&self) -> Digests {
+        Digests::of(&self.settings, self.members.iter().map(AsRef::as_ref))
     }
 }

@@ -4,12 +4,19 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::types::{Family, PodCidr, Vni};
+use crate::{
+    membership::More,
+    types::{Family, PodCidr, Vni},
+};
 
 /// Bytes that VXLAN adds in front of an inner IP packet over IPv4: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
 pub const OVERHEAD_V4: u32 = 50;
 /// The same over IPv6, whose header has 40 bytes.
 pub const OVERHEAD_V6: u32 = 70;
+
+/// The newest kind of settings that this version can follow. It rises with each version whose agents do something with a
+/// setting that those before would only carry; 0 is version 0.1, which does not even carry what it does not know.
+pub const GENERATION: u32 = 1;
 
 /// When pod traffic is encapsulated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +71,8 @@ pub struct Settings {
     pub port: u16,
     /// The family of the outer packets, one for the whole cluster.
     pub outer: Family,
+    /// What later versions say of the cluster.
+    pub more: More,
 }
 
 impl Settings {

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use weft_core::{
     desired::{Local, NexthopIds, Pod, Underlay, all, changed, node, peer, pod, pod_mtu},
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
-    membership::Member,
+    membership::{Member, More},
     nft::SetName,
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, UnderlayAddress, Vni},
@@ -22,7 +22,7 @@ fn link(name: &str) -> LinkName {
 
 fn settings(mode: Mode, outer: Family) -> Settings {
     let pools = vec![parsed("10.244.0.0/16"), parsed("fd00:244::/48")];
-    Settings { pools, mode, vni: Vni::new(87).expect("in range"), port: 4789, outer }
+    Settings { pools, mode, vni: Vni::new(87).expect("in range"), port: 4789, outer, more: More::default() }
 }
 
 /// Node `n` with pods of both families and the underlay addresses given.
@@ -35,6 +35,7 @@ fn member(n: u8, underlay: [Option<&str>; 2], underlay_mtu: u32) -> Member {
         mac: Mac::local([2, 0x57, 0, 0, 0, n]),
         underlay: PerFamily { v4: underlay[0].map(parsed), v6: underlay[1].map(parsed) },
         underlay_mtu,
+        more: More::default(),
     }
 }
 

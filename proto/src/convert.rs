@@ -10,7 +10,7 @@ mod settings;
 
 pub use addresses::{cidr, networks, to_cidr};
 pub use member::Facts;
-pub use membership::{SnapshotBuilder, SnapshotError, change_to_wire, delta};
+pub use membership::{SnapshotBuilder, SnapshotError, change_to_wire, delta, told};
 
 /// Why a message was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -26,8 +26,9 @@ prop_compose! {
         mac in vec(any::<u8>(), 0..8),
         underlay_addresses in vec(cidr(), 0..4),
         underlay_mtu in any::<u32>(),
+        more in vec(any::<u8>(), 0..9),
     ) -> v1::Member {
-        v1::Member { name, incarnation, pod_cidrs, mac, underlay_addresses, underlay_mtu }
+        v1::Member { name, incarnation, pod_cidrs, mac, underlay_addresses, underlay_mtu, more }
     }
 }
 
@@ -38,8 +39,9 @@ prop_compose! {
         vni in prop_oneof![any::<u32>(), 0..3_u32],
         port in prop_oneof![any::<u32>(), 0..3_u32],
         outer_family in -1..4_i32,
+        more in vec(any::<u8>(), 0..9),
     ) -> v1::Settings {
-        v1::Settings { pools, mode, vni, port, outer_family }
+        v1::Settings { pools, mode, vni, port, outer_family, more }
     }
 }
 
@@ -75,7 +77,7 @@ proptest! {
 
     #[test]
     fn facts_hold_one_address_a_family(underlay_addresses in vec(cidr(), 0..4), underlay_mtu in any::<u32>(), agent_version in ".{0,80}") {
-        if let Ok(facts) = Facts::try_from(v1::Facts { underlay_addresses, underlay_mtu, agent_version }) {
+        if let Ok(facts) = Facts::try_from(v1::Facts { underlay_addresses, underlay_mtu, agent_version, generation: 0 }) {
             for family in Family::ALL {
                 prop_assert!(facts.underlay.get(family).is_none_or(|address| address.family() == family));
             }
@@ -89,7 +91,7 @@ proptest! {
         let _ = delta(at, v1::Delta { from: Some(at.into()), changes });
         let mut snapshot = SnapshotBuilder::default();
         if snapshot.chunk(at, v1::SnapshotChunk { members }).is_ok() {
-            let _ = snapshot.end(at, v1::SnapshotEnd { settings: None, member_count: count, digest: Vec::new() });
+            let _ = snapshot.end(at, v1::SnapshotEnd { settings: None, member_count: count, ..Default::default() });
         }
     }
 

@@ -2,7 +2,10 @@
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
-use weft_core::{membership::Digest, types::NodeName};
+use weft_core::{
+    membership::{Digest, Digests},
+    types::NodeName,
+};
 use weft_proto::{
     convert::Facts,
     v1::{self, watch_request::Message as Sent},
@@ -25,8 +28,8 @@ pub(super) struct Reporter {
     sender: mpsc::Sender<v1::WatchRequest>,
     sent: Standing,
     resyncs: u64,
-    /// The digest in the Hello.
-    pub(super) told: Option<Digest>,
+    /// The digests in the Hello.
+    pub(super) told: Option<Digests>,
 }
 
 impl Reporter {
@@ -41,16 +44,18 @@ impl Reporter {
             facts.wait_for(Option::is_some).await.context("the engine has ended")?.as_ref().map(v1::Facts::from);
         facts.mark_unchanged();
         let holds = held.borrow_and_update().clone();
+        let octets = |digest: Option<Digest>| digest.map(|digest| digest.octets().to_vec()).unwrap_or_default();
         let hello = v1::Hello {
             node: node.to_string(),
             revision: holds.revision.map(Into::into),
-            digest: holds.digest.map(|digest| digest.octets().to_vec()).unwrap_or_default(),
+            digest: octets(holds.digests.map(|digests| digests.typed)),
+            more_digest: octets(holds.digests.map(|digests| digests.more)),
             facts: known,
         };
         let sent = standing.borrow_and_update().clone();
         let mut cleaned_up = links.cleaned_up.clone();
         let is_cleaned_up = *cleaned_up.borrow_and_update();
-        let (resyncs, told) = (holds.resyncs, holds.digest);
+        let (resyncs, told) = (holds.resyncs, holds.digests);
         let mut reporter = Self { held, facts, standing, cleaned_up, sender, sent, resyncs, told };
         reporter.queue(Sent::Hello(hello)).await?;
         let first = v1::Report {

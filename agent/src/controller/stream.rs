@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::{info, warn};
-use weft_core::{membership::Digest, types::NodeName};
+use weft_core::{membership::Digests, types::NodeName};
 use weft_proto::{
     connect,
     convert::{self, Facts, SnapshotBuilder},
@@ -207,11 +207,11 @@ impl Client {
         }
     }
 
-    /// Hands a message on; `told` is the digest in the stream's Hello.
+    /// Hands a message on; `told` are the digests in the stream's Hello.
     async fn receive(
         &self,
         message: v1::WatchResponse,
-        told: Option<Digest>,
+        told: Option<Digests>,
         snapshot: &mut SnapshotBuilder,
     ) -> anyhow::Result<()> {
         let revision = message.revision.context("the controller sent a message without a revision")?;
@@ -221,15 +221,16 @@ impl Client {
             // From now on the engine is to hear of no member.
             _ if *self.links.order.borrow() != Order::Serve => return Ok(()),
             Received::CleanUp(_) => return Ok(()),
-            Received::Current(_) => {
-                let told = told.context("the controller found a membership current that it was not told of")?;
-                Update::Current(revision.into(), told)
+            Received::Current(current) => {
+                let found = told.context("the controller found a membership current that it was not told of")?;
+                Update::Current { revision: revision.into(), found, knows_more: !current.more_digest.is_empty() }
             }
             Received::Delta(delta) => Update::Delta(convert::delta(revision.into(), delta)?),
             Received::SnapshotChunk(chunk) => return Ok(snapshot.chunk(revision.into(), chunk)?),
             Received::SnapshotEnd(end) => {
-                let digest = end.digest.clone();
-                Update::Snapshot(std::mem::take(snapshot).end(revision.into(), end)?, digest)
+                let told = convert::told(&end.digest, &end.more_digest)?;
+                let told = told.context("the controller sent a snapshot without its digest")?;
+                Update::Snapshot(std::mem::take(snapshot).end(revision.into(), end)?, told)
             }
         };
         self.links.updates.send(update).await.context("the engine has ended")

@@ -7,8 +7,9 @@ use weft_core::{
     desired::{self, Local},
     diff::{Op, diff_keys},
     kernel::{Key, Objects, Observed},
-    membership::{Delta, Member, Snapshot, Touched},
+    membership::{Delta, Digests, Member, Snapshot, Told, Touched},
     settings::Settings,
+    types::Revision,
 };
 
 use super::Engine;
@@ -23,25 +24,29 @@ const FEW: usize = 256;
 impl<K: Kernel> Engine<K> {
     pub(super) async fn update(&mut self, update: Update) {
         match update {
-            Update::Snapshot(snapshot, digest) => self.snapshot(snapshot, &digest).await,
+            Update::Snapshot(snapshot, told) => self.snapshot(snapshot, told).await,
             Update::Delta(delta) => self.delta(&delta).await,
-            Update::Current(revision, found) => match self.view.adopt(revision, found) {
-                Ok(()) => {
-                    self.membership_changed();
-                    self.publish();
-                }
-                Err(error) => self.resync(&error.to_string()),
-            },
+            Update::Current { revision, found, knows_more } => self.current(revision, found, knows_more).await,
         }
     }
 
-    async fn snapshot(&mut self, snapshot: Snapshot, digest: &[u8]) {
-        if snapshot.digest().octets() != digest {
+    async fn current(&mut self, revision: Revision, found: Digests, knows_more: bool) {
+        if let Err(error) = self.view.adopt(revision, found) {
+            return self.resync(&error.to_string());
+        }
+        let forgot = !knows_more && self.view.forget_more();
+        self.membership_changed();
+        if forgot { self.look().await } else { self.publish() }
+    }
+
+    async fn snapshot(&mut self, snapshot: Snapshot, told: Told) {
+        if !told.is_of(&snapshot.digests()) {
             return self.resync("the snapshot's digest is not that of its members");
         }
         info!(revision = %snapshot.revision, members = snapshot.members.len(), "membership received");
         match self.view.apply_snapshot(snapshot) {
             Ok(()) => {
+                self.is_whole = true;
                 self.membership_changed();
                 self.look().await;
             }
@@ -66,10 +71,10 @@ impl<K: Kernel> Engine<K> {
     /// The stream starts anew with what is held; the kernel stays as it is.
     fn resync(&mut self, reason: &str) {
         warn!("the controller's message cannot be used: {reason}; asking again");
-        let (revision, digest) = (self.view.revision(), self.view.digest());
+        let (revision, digests) = (self.is_whole.then(|| self.view.revision()), self.view.digests());
         self.out.held.send_modify(|held| {
-            held.revision = Some(revision);
-            held.digest = Some(digest);
+            held.revision = revision;
+            held.digests = Some(digests);
             held.resyncs += 1;
         });
     }

@@ -12,6 +12,7 @@ use weft_core::{
     diff::{Op, Plan, diff},
     kernel::{Key, Objects, Observed},
     membership::Member,
+    settings::GENERATION,
     types::Family,
 };
 use weft_proto::convert::Facts;
@@ -134,6 +135,7 @@ impl<K: Kernel> Engine<K> {
                         underlay: local.underlay.addresses,
                         underlay_mtu: local.mtu(),
                         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                        generation: GENERATION,
                     };
                     if self.local.as_ref().is_some_and(|before| before.underlay != local.underlay) {
                         info!(link = %local.underlay.link, mtu = local.mtu(), "the underlay changed");

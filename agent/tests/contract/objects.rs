@@ -60,7 +60,14 @@ fn unreachable(to: &str) -> (Key, Value) {
 
 fn settings() -> Settings {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
-    Settings { pools, mode: Mode::CrossSubnet, vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 }
+    Settings {
+        pools,
+        mode: Mode::CrossSubnet,
+        vni: Vni::new(87).expect("in range"),
+        port: 4789,
+        outer: Family::V4,
+        more: Default::default(),
+    }
 }
 
 /// What a node needs for itself.

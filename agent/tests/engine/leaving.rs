@@ -38,8 +38,8 @@ fn everything_of_ours_goes_and_nothing_brings_it_back() {
         // Neither a member, nor an event, nor time, nor a pod.
         world.log.upsert(member(3, false));
         let snapshot = world.log.snapshot();
-        let digest = snapshot.digest().octets().to_vec();
-        world.tell(weft_agent::controller::Update::Snapshot(snapshot, digest)).await;
+        let told = snapshot.digests().into();
+        world.tell(weft_agent::controller::Update::Snapshot(snapshot, told)).await;
         world.kernel.lose_events(true);
         world.kernel.lose_events(false);
         tokio::time::sleep(Duration::from_secs(300)).await;

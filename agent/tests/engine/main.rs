@@ -5,12 +5,13 @@ mod leaving;
 mod world;
 
 use rustix::io::Errno;
-use weft_agent::controller::Update;
+use weft_agent::controller::{Held, Update};
 use weft_core::{
     desired::Pod,
     diff::Op,
     kernel::{Key, Objects, Value},
-    types::{Mac, PerFamily},
+    membership::{Digest, Digests, Member, More},
+    types::{Mac, PerFamily, Revision},
 };
 use world::{kernel, link, member, run};
 
@@ -71,15 +72,15 @@ fn without_a_complete_view_nothing_is_removed() {
     run(shared.clone(), Vec::new(), async |mut world| {
         let snapshot = world.log.snapshot();
         let resyncs = world.held.borrow().resyncs;
-        world.tell(Update::Snapshot(snapshot, vec![0; 16])).await;
+        world.tell(Update::Snapshot(snapshot, Digests::default().into())).await;
         world.held.wait_for(|held| held.resyncs > resyncs).await.expect("a wrong digest is refused");
         let gap = world.gap();
         world.tell(Update::Delta(gap)).await;
         world.held.wait_for(|held| held.resyncs > resyncs + 1).await.expect("a gap is refused");
         world.log.remove(&member(1, true).name);
         let snapshot = world.log.snapshot();
-        let digest = snapshot.digest().octets().to_vec();
-        world.tell(Update::Snapshot(snapshot, digest)).await;
+        let told = snapshot.digests().into();
+        world.tell(Update::Snapshot(snapshot, told)).await;
         let left_out = |status: &weft_agent::engine::Status| {
             status.problem.as_ref().is_some_and(|problem| problem.reason == "NotMember")
         };
@@ -164,8 +165,8 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
     run(kernel, Vec::new(), async |mut world| {
         world.log.upsert(member(2, false));
         let snapshot = world.log.snapshot();
-        let digest = snapshot.digest().octets().to_vec();
-        world.tell(Update::Snapshot(snapshot, digest)).await;
+        let told = snapshot.digests().into();
+        world.tell(Update::Snapshot(snapshot, told)).await;
         let named = |status: &weft_agent::engine::Status| {
             status.problem.as_ref().is_some_and(|problem| problem.message.contains("10.244.2.0/24"))
         };
@@ -281,5 +282,23 @@ fn links_of_pods_that_are_not_attached_cost_nothing() {
         world.status.wait_for(|status| status.repairs > repairs).await.expect("the loop runs");
         assert!(world.kernel.objects().contains_key(&key));
         assert_eq!(world.kernel.reads() - before, 2, "before and after the repair");
+    });
+}
+
+#[test]
+fn an_older_controller_s_word_leaves_nothing_that_only_a_newer_one_said() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.log.upsert(Member { more: More::new([0x0a, 1, 5]), ..member(2, false) });
+        world.snapshot().await;
+        let before = world.held.borrow().clone();
+        let found = before.digests.expect("it holds a snapshot");
+        assert_ne!(found.more, Digest::default());
+        // A controller that was rolled back to 0.1 leads, and finds right what it knows.
+        let revision = Revision::new(8, 0);
+        world.tell(Update::Current { revision, found, knows_more: false }).await;
+        let forgot = |held: &Held| held.revision == Some(revision);
+        let held = world.held.wait_for(forgot).await.expect("the loop runs").clone();
+        assert_eq!(held.digests, Some(Digests { more: Digest::default(), ..found }));
+        assert_eq!(held.resyncs, before.resyncs, "it asks for snapshots that cannot help");
     });
 }

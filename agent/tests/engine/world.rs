@@ -15,7 +15,7 @@ use weft_agent::{
 };
 use weft_core::{
     desired::{Pod, Underlay},
-    membership::{Change, Delta, Log, Member},
+    membership::{Change, Delta, Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, Revision, Vni},
 };
@@ -31,6 +31,7 @@ pub(crate) fn settings() -> Settings {
         vni: Vni::new(87).expect("valid"),
         port: 4789,
         outer: Family::V4,
+        more: More::default(),
     }
 }
 
@@ -47,6 +48,7 @@ pub(crate) fn member(n: u8, near: bool) -> Member {
         mac: Mac::local([2, 0x57, 0, 0, 0, n]),
         underlay: PerFamily { v4: Some(format!("{subnet}.{n}/24").parse().expect("valid")), v6: None },
         underlay_mtu: 1500,
+        more: More::default(),
     }
 }
 
@@ -137,8 +139,8 @@ impl World {
     /// Sends the whole membership and waits until the kernel was read back to hold it.
     pub(crate) async fn snapshot(&mut self) {
         let snapshot = self.log.snapshot();
-        let digest = snapshot.digest().octets().to_vec();
-        self.tell(Update::Snapshot(snapshot, digest)).await;
+        let told = snapshot.digests().into();
+        self.tell(Update::Snapshot(snapshot, told)).await;
         self.applied().await;
     }
 

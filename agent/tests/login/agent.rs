@@ -72,11 +72,11 @@ impl Agent {
     /// Node `a` with what is on `disk`, which knows `controllers`.
     pub(crate) fn start(disk: &Disk, controllers: &[&Controller]) -> Self {
         let (updates_in, updates) = mpsc::channel(16);
-        let digest = Some(View::new().digest());
-        let (held, held_out) = watch::channel(Held { revision: Some(Revision::new(1, 1)), digest, resyncs: 0 });
+        let digests = Some(View::new().digests());
+        let (held, held_out) = watch::channel(Held { revision: Some(Revision::new(1, 1)), digests, resyncs: 0 });
         let underlay = PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None };
         let (facts, facts_out) =
-            watch::channel(Some(Facts { underlay, underlay_mtu: 1500, agent_version: String::new() }));
+            watch::channel(Some(Facts { underlay, underlay_mtu: 1500, agent_version: String::new(), generation: 0 }));
         let (standing, standing_out) = watch::channel(Standing::default());
         let (cleaned, cleaned_up) = watch::channel(false);
         let (status_in, status) = watch::channel(ConnectionStatus::default());
@@ -108,7 +108,7 @@ impl Agent {
     pub(crate) async fn told(&mut self) {
         let told = tokio::time::timeout(Duration::from_secs(20), self.updates.recv()).await;
         let update = told.unwrap_or_else(|_| panic!("no stream: {:?}", self.status.borrow()));
-        assert!(matches!(update, Some(Update::Current(..))), "{update:?}");
+        assert!(matches!(update, Some(Update::Current { .. })), "{update:?}");
     }
 }
 

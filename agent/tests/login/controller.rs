@@ -213,7 +213,7 @@ impl MembershipService for Door {
         self.asked.lock().expect("no panic").streams += 1;
         let manner = self.manner()?;
         manner.streams.map_or(Ok(()), Err)?;
-        let message = Some(v1::watch_response::Message::Current(v1::Current {}));
+        let message = Some(v1::watch_response::Message::Current(v1::Current::default()));
         let current = v1::WatchResponse { revision: Some(Revision::new(1, 1).into()), message };
         Ok(Response::new(Box::pin(stream::once(async { Ok(current) }).chain(stream::pending()))))
     }

@@ -20,7 +20,7 @@ pub(crate) const POOLS4: SetName = SetName::Pools(Family::V4);
 pub(crate) fn rules(outer: Family) -> Ruleset {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
     let vni = Vni::new(87).expect("in range");
-    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer };
+    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
     ruleset(&settings, "weft0".parse().expect("a name"))
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use weft_core::{
     alloc::AllocError,
-    membership::Member,
+    membership::{Member, More},
     types::{Family, NodeName, PerFamily, PodCidr},
 };
 
@@ -127,8 +127,10 @@ impl Registry {
                 mac: self.free_mac(&seen.name),
                 underlay: PerFamily::default(),
                 underlay_mtu: 0,
+                more: More::default(),
             },
             agent_version: String::new(),
+            generation: 0,
             joined_unix_ms: now_ms,
             node_uid: None,
         }

@@ -33,6 +33,7 @@ impl Registry {
         fresh.member.underlay = facts.underlay;
         fresh.member.underlay_mtu = facts.underlay_mtu;
         fresh.agent_version.clone_from(&facts.agent_version);
+        fresh.generation = facts.generation;
         if fresh == *node {
             return Ok(Changed::default());
         }

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
     types::{Mac, NodeName, PerFamily},
 };
 
@@ -85,8 +85,10 @@ impl Registry {
                 mac: self.free_mac(name),
                 underlay: PerFamily::default(),
                 underlay_mtu: 0,
+                more: More::default(),
             },
             agent_version: String::new(),
+            generation: 0,
             joined_unix_ms: now_ms,
             node_uid: None,
         })

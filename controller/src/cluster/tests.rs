@@ -18,6 +18,7 @@ pub(super) fn rules() -> Rules {
         vni: weft_core::types::Vni::new(87).expect("in range"),
         port: 4789,
         outer: weft_core::types::Family::V4,
+        more: Default::default(),
     };
     Rules {
         mtu: None,
@@ -55,8 +56,12 @@ fn again(ask: &JoinAsk) -> JoinAsk {
 
 pub(crate) fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
     let v4 = format!("192.0.2.{last}/24").parse().expect("an address");
-    let facts =
-        Facts { underlay: PerFamily { v4: Some(v4), v6: None }, underlay_mtu: 1500, agent_version: String::new() };
+    let facts = Facts {
+        underlay: PerFamily { v4: Some(v4), v6: None },
+        underlay_mtu: 1500,
+        agent_version: String::new(),
+        generation: 0,
+    };
     let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
     ConnectAsk { identity, source: [127, 0, 0, 1].into(), facts: Some(facts) }
 }

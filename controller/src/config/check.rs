@@ -223,6 +223,7 @@ fn settings(checker: &mut Checker, options: &Options, pools: &[PoolRule]) -> Set
             "ipv6" => Ok(Family::V6),
             _ => Err(format!("{text:?} is no family: give ipv4 or ipv6")),
         }),
+        more: Default::default(),
     }
 }
 

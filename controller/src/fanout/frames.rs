@@ -9,7 +9,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint},
 };
 use weft_core::{
-    membership::{Delta, Digest, Member},
+    membership::{Delta, Digests, Member},
     settings::Settings,
     types::Revision,
 };
@@ -37,7 +37,7 @@ impl Snapshot {
         chunks: impl ExactSizeIterator<Item = Bytes>,
         settings: &Settings,
         member_count: usize,
-        digest: Digest,
+        digests: Digests,
     ) -> Self {
         let mut frames = Vec::with_capacity(chunks.len() * 2 + 1);
         for body in chunks {
@@ -47,7 +47,8 @@ impl Snapshot {
         let end = v1::SnapshotEnd {
             settings: Some(settings.into()),
             member_count: u32::try_from(member_count).unwrap_or(u32::MAX),
-            digest: digest.octets().to_vec(),
+            digest: digests.typed.octets().to_vec(),
+            more_digest: digests.more.octets().to_vec(),
         };
         frames.push(frame(revision, Some(watch_response::Message::SnapshotEnd(end)), 0));
         Self { sequence: revision.sequence, frames }
@@ -71,8 +72,9 @@ fn chunk_beginning(revision: Revision, body_length: usize) -> Bytes {
 }
 
 /// "You are current."
-pub(super) fn current(revision: Revision) -> Bytes {
-    frame(revision, Some(watch_response::Message::Current(v1::Current {})), 0)
+pub(super) fn current(revision: Revision, digests: Digests) -> Bytes {
+    let current = v1::Current { more_digest: digests.more.octets().to_vec() };
+    frame(revision, Some(watch_response::Message::Current(current)), 0)
 }
 
 /// "Remove everything."

@@ -1,7 +1,7 @@
 //! What streams are given, without any stream.
 
 use weft_core::{
-    membership::{Member, View},
+    membership::{Digests, Member, More, View},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
 };
@@ -22,6 +22,7 @@ pub(super) fn member(n: u32) -> Member {
         mac: Mac::local([2, 0, 0, 0, high, low]),
         underlay: PerFamily { v4: Some(format!("192.0.{high}.{low}/16").parse().expect("an address")), v6: None },
         underlay_mtu: 1500,
+        more: More::default(),
     }
 }
 
@@ -32,6 +33,7 @@ fn fanout(count: u32) -> Fanout {
         vni: Vni::new(87).expect("in range"),
         port: 4789,
         outer: Family::V4,
+        more: More::default(),
     };
     Fanout::new(Log::new(7, settings, (1..=count).map(member)))
 }
@@ -51,13 +53,13 @@ fn receive(view: &mut View, next: Next) -> u64 {
         let response: WatchResponse = prost::Message::decode(message).expect("a message");
         let revision = response.revision.expect("a revision").into();
         match response.message.expect("a kind") {
-            Message::Current(_) => view.adopt(revision, view.digest()).expect("nothing newer"),
+            Message::Current(_) => view.adopt(revision, view.digests()).expect("nothing newer"),
             Message::SnapshotChunk(chunk) => builder.chunk(revision, chunk).expect("sound"),
             Message::SnapshotEnd(end) => {
-                let digest = end.digest.clone();
+                let told = convert::told(&end.digest, &end.more_digest).expect("sound").expect("told");
                 let whole = std::mem::take(&mut builder).end(revision, end).expect("whole");
                 view.apply_snapshot(whole).expect("nothing newer");
-                assert_eq!(view.digest().octets().to_vec(), digest);
+                assert!(told.is_of(&view.digests()));
             }
             Message::Delta(delta) => {
                 view.apply_delta(&convert::delta(revision, delta).expect("sound")).expect("no gap");
@@ -90,7 +92,7 @@ fn a_reader_however_slow_ends_where_the_log_is() {
         while let Some(next) = fanout.after(at) {
             at = receive(&mut view, next);
         }
-        assert_eq!(view.digest(), fanout.lock().log.digest(), "a reader that pauses for {pause}");
+        assert_eq!(view.digests(), fanout.lock().log.digests(), "a reader that pauses for {pause}");
         assert_eq!(view.revision(), fanout.revision());
     }
 }
@@ -109,18 +111,36 @@ fn readers_in_step_share_one_encoding() {
 #[test]
 fn who_holds_the_same_content_of_another_term_is_current() {
     let fanout = fanout(10);
-    let digest = fanout.lock().log.digest();
-    let begin = |held, digest| fanout.begin(held, digest);
-    let is_current = |next: &Next| matches!(next, Next::Frame(frame, _) if frame.len() < 40);
-    assert!(is_current(&begin(Some(Revision::new(3, 99)), Some(digest))));
-    assert!(is_current(&begin(Some(Revision::new(7, 0)), Some(digest))));
-    for (held, digest) in [
-        (Some(Revision::new(3, 99)), Some(Digest::default())),
-        (Some(Revision::new(7, 0)), Some(Digest::default())),
-        (Some(Revision::new(7, 5)), Some(digest)),
+    let told = Told::from(fanout.lock().log.digests());
+    let begin = |held, told| fanout.begin(held, told);
+    let is_current = |next: &Next| matches!(next, Next::Frame(frame, _) if frame.len() < 50);
+    assert!(is_current(&begin(Some(Revision::new(3, 99)), Some(told))));
+    assert!(is_current(&begin(Some(Revision::new(7, 0)), Some(told))));
+    for (held, told) in [
+        (Some(Revision::new(3, 99)), Some(Digests::default().into())),
+        (Some(Revision::new(7, 0)), Some(Digests::default().into())),
+        (Some(Revision::new(7, 5)), Some(told)),
         (Some(Revision::new(3, 99)), None),
-        (None, Some(digest)),
+        (None, Some(told)),
     ] {
-        assert!(matches!(begin(held, digest), Next::Snapshot(_)), "{held:?} {digest:?}");
+        assert!(matches!(begin(held, told), Next::Snapshot(_)), "{held:?} {told:?}");
     }
+}
+
+#[test]
+fn an_agent_of_version_0_1_is_current_by_what_it_knows_and_a_newer_one_is_told_the_rest() {
+    let fanout = fanout(10);
+    let before = fanout.lock().log.digests();
+    fanout.upsert(Member { more: More::new([0x0a, 1, 5]), ..member(3) });
+    let digests = fanout.lock().log.digests();
+    assert_eq!(digests.typed, before.typed, "an agent of version 0.1 would compute another digest");
+    let of_an_earlier_term = Some(Revision::new(3, 99));
+    let old = Told { typed: digests.typed, more: None };
+    assert!(matches!(fanout.begin(of_an_earlier_term, Some(old)), Next::Frame(..)));
+    assert!(matches!(fanout.begin(of_an_earlier_term, Some(digests.into())), Next::Frame(..)));
+    let Next::Snapshot(snapshot) = fanout.begin(of_an_earlier_term, Some(before.into())) else { panic!("not whole") };
+    let mut view = View::new();
+    receive(&mut view, Next::Snapshot(snapshot));
+    assert_eq!(view.digests(), digests);
+    assert_eq!(view.member(&member(3).name).expect("a member").more.octets(), [0x0a, 1, 5]);
 }

@@ -17,9 +17,9 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use tonic::{Status, Streaming, body::Body, codec::BufferSettings, server::NamedService};
 use tonic_prost::ProstDecoder;
-use weft_core::membership::Digest;
+use weft_core::{membership::Told, types::Revision};
 use weft_proto::{
-    convert::{ConvertError, Facts},
+    convert::{self, Facts},
     v1::{Hello, WatchRequest, watch_request},
 };
 
@@ -99,7 +99,7 @@ async fn first(requests: &mut Streaming<WatchRequest>) -> Result<Hello, Status> 
     }
 }
 
-type Held = (Option<weft_core::types::Revision>, Option<Digest>);
+type Held = (Option<Revision>, Option<Told>);
 
 fn check(hello: Hello, identity: NodeIdentity, caller: &Caller) -> Result<(ConnectAsk, Held), Status> {
     if hello.node != identity.name.as_str() {
@@ -111,13 +111,10 @@ fn check(hello: Hello, identity: NodeIdentity, caller: &Caller) -> Result<(Conne
         return Err(Status::permission_denied(message));
     }
     let facts = hello.facts.map(Facts::try_from).transpose().map_err(|error| error.inside("hello.facts"))?;
-    let digest = match hello.digest.as_slice() {
-        [] => None,
-        octets => Some(Digest::try_from(octets).map_err(|error| ConvertError::new("hello.digest", error))?),
-    };
+    let told = convert::told(&hello.digest, &hello.more_digest).map_err(|error| error.inside("hello"))?;
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let source = caller.address.ip().to_canonical();
-    Ok((ConnectAsk { identity, source, facts }, (hello.revision.map(Into::into), digest)))
+    Ok((ConnectAsk { identity, source, facts }, (hello.revision.map(Into::into), told)))
 }
 
 fn short(text: &str) -> String {

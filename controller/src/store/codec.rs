@@ -70,6 +70,8 @@ struct Node {
     joined_unix_ms: i64,
     #[prost(string, optional, tag = "4")]
     node_uid: Option<String>,
+    #[prost(uint32, tag = "5")]
+    generation: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -155,6 +157,7 @@ pub(super) fn encode(write: &Write) -> Put {
             &Node {
                 member: Some((&node.member).into()),
                 agent_version: node.agent_version.clone(),
+                generation: node.generation,
                 joined_unix_ms: node.joined_unix_ms,
                 node_uid: node.node_uid.clone(),
             },
@@ -216,8 +219,8 @@ fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
     if member.name.as_str() != key {
         return Err(format!("holds node {}", member.name));
     }
-    let Node { agent_version, joined_unix_ms, node_uid, .. } = wire;
-    Ok(NodeRecord { member, agent_version, joined_unix_ms, node_uid })
+    let Node { agent_version, joined_unix_ms, node_uid, generation, .. } = wire;
+    Ok(NodeRecord { member, agent_version, generation, joined_unix_ms, node_uid })
 }
 
 fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {

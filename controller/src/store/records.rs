@@ -16,6 +16,8 @@ pub struct NodeRecord {
     pub member: Member,
     /// Version its agent reported last; empty until then.
     pub agent_version: String,
+    /// The newest kind of settings that its agent could follow when it reported last; 0 is version 0.1.
+    pub generation: u32,
     /// When it joined first, Unix time in milliseconds.
     pub joined_unix_ms: i64,
     /// UID of its Node object in this life; none outside of Kubernetes.

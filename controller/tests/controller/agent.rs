@@ -6,6 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use weft_core::{
     membership::View,
+    settings::GENERATION,
     types::{Family, NodeName, PodCidr, Revision},
 };
 use weft_proto::{
@@ -28,11 +29,12 @@ pub(crate) struct Agent {
 
 pub(crate) fn facts(underlay: &[&str]) -> v1::Facts {
     let addresses = underlay.iter().map(|text| convert::to_cidr(text.parse::<IpNetwork>().expect("an address")));
-    v1::Facts { underlay_addresses: addresses.collect(), underlay_mtu: 1500, agent_version: "test".to_owned() }
+    let (underlay_addresses, agent_version) = (addresses.collect(), "test".to_owned());
+    v1::Facts { underlay_addresses, underlay_mtu: 1500, agent_version, generation: GENERATION }
 }
 
 pub(crate) fn hello(node: &str, underlay: &[&str]) -> v1::Hello {
-    v1::Hello { node: node.to_owned(), revision: None, digest: Vec::new(), facts: Some(facts(underlay)) }
+    v1::Hello { node: node.to_owned(), facts: Some(facts(underlay)), ..Default::default() }
 }
 
 fn request(message: watch_request::Message) -> v1::WatchRequest {
@@ -76,7 +78,7 @@ impl Agent {
         match message.message.expect("a kind") {
             watch_response::Message::Current(_) => {
                 self.log.push("current");
-                self.view.adopt(revision, self.view.digest()).expect("nothing newer is held");
+                self.view.adopt(revision, self.view.digests()).expect("nothing newer is held");
             }
             watch_response::Message::SnapshotChunk(chunk) => {
                 self.log.push("chunk");
@@ -85,10 +87,10 @@ impl Agent {
             }
             watch_response::Message::SnapshotEnd(end) => {
                 self.log.push("snapshot");
-                let digest = end.digest.clone();
+                let told = convert::told(&end.digest, &end.more_digest).expect("sound digests").expect("told");
                 let snapshot = std::mem::take(&mut self.snapshot).end(revision, end).expect("a whole snapshot");
                 self.view.apply_snapshot(snapshot).expect("nothing newer is held");
-                assert_eq!(self.view.digest().octets().to_vec(), digest, "the digest fits the content");
+                assert!(told.is_of(&self.view.digests()), "the digests fit the content");
             }
             watch_response::Message::Delta(delta) => {
                 self.log.push("delta");

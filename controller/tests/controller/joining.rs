@@ -33,7 +33,7 @@ async fn nodes_that_join_at_once_have_different_cidrs_and_see_each_other() {
     let macs: HashSet<_> = members.iter().map(|member| member.mac).collect();
     assert_eq!((v4.len(), v6.len(), macs.len()), (8, 8, 8), "two nodes share something");
     for agent in &agents {
-        assert_eq!(agent.view.digest(), agents[0].view.digest(), "two nodes see different clusters");
+        assert_eq!(agent.view.digests(), agents[0].view.digests(), "two nodes see different clusters");
     }
 }
 

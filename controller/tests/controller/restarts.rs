@@ -21,7 +21,7 @@ async fn each_start_begins_a_higher_term_and_an_unchanged_agent_is_current() {
 
     let mut again = hello("n1", &["192.0.2.1/24"]);
     again.revision = Some(first.into());
-    again.digest = agent.view.digest().octets().to_vec();
+    again.digest = agent.view.digests().typed.octets().to_vec();
     let view = agent.view;
     let mut agent = Agent::open(&cluster, &credentials, again).await.expect("a member still");
     agent.view = view;
@@ -54,7 +54,7 @@ async fn within_a_term_a_reconnect_costs_the_changes_only() {
     Agent::join(&cluster, "n2", &["192.0.2.2/24"]).await;
     let mut again = hello("n1", &["192.0.2.1/24"]);
     again.revision = Some(view.revision().into());
-    again.digest = view.digest().octets().to_vec();
+    again.digest = view.digests().typed.octets().to_vec();
     let mut agent = Agent::open(&cluster, &credentials, again).await.expect("a member");
     agent.view = view;
     agent.until(|view| view.len() == 2).await;
@@ -77,13 +77,13 @@ async fn a_wrong_digest_gets_a_snapshot() {
 async fn changed_settings_reach_everybody_and_pools_must_cover_the_nodes() {
     let mut cluster = Cluster::start(&["10.244.0.0/16=24"]).await;
     let (agent, credentials) = Agent::join(&cluster, "n1", &["192.0.2.1/24"]).await;
-    let digest = agent.view.digest();
+    let digest = agent.view.digests();
     drop(agent);
     cluster.stop().await;
     cluster.config.settings.port = 8472;
     cluster.run().await;
     let mut again = hello("n1", &["192.0.2.1/24"]);
-    again.digest = digest.octets().to_vec();
+    again.digest = digest.typed.octets().to_vec();
     let mut agent = Agent::open(&cluster, &credentials, again).await.expect("a member");
     agent.until(|view| view.len() == 1).await;
     assert_eq!(agent.view.snapshot().expect("a membership").settings.port, 8472);

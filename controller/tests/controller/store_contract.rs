@@ -4,7 +4,7 @@ use weft_controller::store::{
     Binding, Failure, Life, MemoryStore, NodeRecord, Quarantined, RedbStore, Store, Stored, TokenId, TokenRecord, Write,
 };
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
 };
@@ -21,8 +21,10 @@ fn node(text: &str, third: u8) -> NodeRecord {
             mac: Mac::local([2, 0, 0, 0, 0, third]),
             underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None },
             underlay_mtu: 1500,
+            more: More::new([0x0a, 1, 5]),
         },
         agent_version: "1.2.3".to_owned(),
+        generation: 1,
         joined_unix_ms: 1_700_000_000_000,
         node_uid: Some("0f3c".to_owned()),
     }
@@ -39,6 +41,7 @@ fn settings() -> Settings {
         vni: Vni::new(5).expect("in range"),
         port: 4789,
         outer: Family::V6,
+        more: More::new([8, 1]),
     }
 }
 

@@ -25,6 +25,7 @@ fn settings() -> Settings {
         vni: Vni::new(5).expect("in range"),
         port: 4789,
         outer: Family::V6,
+        more: weft_core::membership::More::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use weft_controller::store::{NodeRecord, Quarantined, Stored};
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
     types::{Mac, NodeName, PerFamily, PodCidr},
 };
 
@@ -30,8 +30,10 @@ pub(crate) fn record(text: &str, third: u8) -> NodeRecord {
             mac: Mac::local([2, 0, 0, 0, 0, third]),
             underlay: PerFamily { v4: format!("192.0.2.{}/24", third + 1).parse().ok(), v6: None },
             underlay_mtu: 1500,
+            more: More::default(),
         },
         agent_version: "1.2.3".to_owned(),
+        generation: 1,
         joined_unix_ms: 1_700_000_000_000,
         node_uid: Some(format!("uid-{text}")),
     }

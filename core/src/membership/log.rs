@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
-use super::{Change, Delta, Digest, Member, Snapshot};
+use super::{Change, Delta, Digests, Member, Snapshot};
 use crate::{
     settings::Settings,
     types::{NodeName, Revision},
@@ -20,7 +20,7 @@ const DEPARTURES_KEPT: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Log {
     revision: Revision,
-    digest: Digest,
+    digests: Digests,
     settings: Arc<Settings>,
     settings_sequence: u64,
     members: BTreeMap<NodeName, Entry>,
@@ -45,10 +45,10 @@ impl Log {
     pub fn new(epoch: u64, settings: Settings, members: impl IntoIterator<Item = Member>) -> Self {
         let entry = |member: Member| (member.name.clone(), Entry { member: Arc::new(member), sequence: 0 });
         let members: BTreeMap<_, _> = members.into_iter().map(entry).collect();
-        let digest = Digest::of(&settings, members.values().map(|entry| entry.member.as_ref()));
+        let digests = Digests::of(&settings, members.values().map(|entry| entry.member.as_ref()));
         Self {
             revision: Revision::new(epoch, 0),
-            digest,
+            digests,
             settings: Arc::new(settings),
             settings_sequence: 0,
             members,
@@ -73,9 +73,9 @@ impl Log {
         self.revision
     }
 
-    /// The digest of members and settings.
-    pub const fn digest(&self) -> Digest {
-        self.digest
+    /// The digests of members and settings.
+    pub const fn digests(&self) -> Digests {
+        self.digests
     }
 
     /// The cluster's settings.
@@ -111,9 +111,9 @@ impl Log {
         }
         let replaced = old.map(|old| old.sequence).or_else(|| self.departed.remove(&member.name));
         if let Some(old) = old {
-            self.digest.subtract(&old.member);
+            self.digests.subtract(&old.member);
         }
-        self.digest.add(&member);
+        self.digests.add(&member);
         let member = Arc::new(member);
         let revision = self.record(replaced, Change::Upsert(Arc::clone(&member)));
         self.members.insert(member.name.clone(), Entry { member, sequence: revision.sequence });
@@ -123,7 +123,7 @@ impl Log {
     /// Ends a membership; none where there is no such member.
     pub fn remove(&mut self, name: &NodeName) -> Option<Revision> {
         let old = self.members.remove(name)?;
-        self.digest.subtract(&old.member);
+        self.digests.subtract(&old.member);
         let revision = self.record(Some(old.sequence), Change::Departed(name.clone()));
         self.departed.insert(name.clone(), revision.sequence);
         self.departures.insert(revision.sequence, name.clone());
@@ -136,8 +136,8 @@ impl Log {
         if *self.settings == settings {
             return None;
         }
-        self.digest.subtract_settings(&self.settings);
-        self.digest.add_settings(&settings);
+        self.digests.subtract_settings(&self.settings);
+        self.digests.add_settings(&settings);
         self.settings = Arc::new(settings);
         let revision = self.record(Some(self.settings_sequence), Change::Settings(Arc::clone(&self.settings)));
         self.settings_sequence = revision.sequence;

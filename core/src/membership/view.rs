@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, Delta, Digest, Member, Snapshot, claims::Claims};
+use super::{Change, Delta, Digest, Digests, Member, More, Snapshot, claims::Claims};
 use crate::{
     settings::Settings,
     types::{Family, NodeName, PodCidr, Revision},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct View {
     revision: Revision,
-    digest: Digest,
+    digests: Digests,
     settings: Option<Arc<Settings>>,
     /// As announced; two of them may claim one CIDR.
     members: BTreeMap<NodeName, Arc<Member>>,
@@ -112,9 +112,9 @@ impl View {
         self.revision
     }
 
-    /// The digest of what is held, zero where nothing is.
-    pub const fn digest(&self) -> Digest {
-        self.digest
+    /// The digests of what is held, zero where nothing is.
+    pub const fn digests(&self) -> Digests {
+        self.digests
     }
 
     /// The cluster's settings; none before the first snapshot.
@@ -158,7 +158,7 @@ impl View {
         if snapshot.members.is_empty() && !self.members.is_empty() {
             return Err(ViewError::Empty { offered, held: self.members.len() });
         }
-        let digest = snapshot.digest();
+        let digests = snapshot.digests();
         let mut members = BTreeMap::new();
         for member in snapshot.members {
             if let Some(twice) = members.insert(member.name.clone(), member) {
@@ -168,7 +168,7 @@ impl View {
         self.claims = self.claims_of(&members);
         self.members = members;
         self.settings = Some(snapshot.settings);
-        self.digest = digest;
+        self.digests = digests;
         self.revision = offered;
         Ok(())
     }
@@ -199,18 +199,33 @@ impl View {
 
     /// The leader found digest `found` right: what has it is `revision`. Between telling the digest and hearing of it
     /// changes of an earlier stream may have been applied, and what is held then is something else.
-    pub fn adopt(&mut self, revision: Revision, found: Digest) -> Result<(), ViewError> {
+    pub fn adopt(&mut self, revision: Revision, found: Digests) -> Result<(), ViewError> {
         if self.settings.is_none() {
             return Err(ViewError::NoSnapshot(revision));
         }
         if revision < self.revision {
             return Err(ViewError::Older { held: self.revision, offered: revision });
         }
-        if found != self.digest {
+        if found != self.digests {
             return Err(ViewError::Overtaken { held: self.revision, offered: revision });
         }
         self.revision = revision;
         Ok(())
+    }
+
+    /// The leader knows of nothing beyond what version 0.1 does, so there is nothing more; true where there was.
+    pub fn forget_more(&mut self) -> bool {
+        if self.digests.more == Digest::default() {
+            return false;
+        }
+        for member in self.members.values_mut().filter(|member| !member.more.is_empty()) {
+            Arc::make_mut(member).more = More::default();
+        }
+        if let Some(settings) = &mut self.settings {
+            Arc::make_mut(settings).more = More::default();
+        }
+        self.digests.more = Digest::default();
+        true
     }
 
     fn check(&self, delta: &Delta) -> Result<Revision, ViewError> {
@@ -250,9 +265,9 @@ impl View {
 
     fn upsert(&mut self, member: &Arc<Member>) {
         let old = self.members.insert(member.name.clone(), Arc::clone(member));
-        self.digest.add(member);
+        self.digests.add(member);
         if let Some(old) = &old {
-            self.digest.subtract(old);
+            self.digests.subtract(old);
         }
         for family in Family::ALL {
             let before = old.as_ref().and_then(|old| *old.pod_cidrs.get(family));
@@ -271,7 +286,7 @@ impl View {
 
     fn remove(&mut self, name: &NodeName) {
         let Some(old) = self.members.remove(name) else { return };
-        self.digest.subtract(&old);
+        self.digests.subtract(&old);
         for cidr in old.pod_cidrs.iter() {
             self.claims.release(*cidr, name);
         }
@@ -279,9 +294,9 @@ impl View {
 
     fn set_settings(&mut self, settings: &Arc<Settings>) {
         if let Some(old) = &self.settings {
-            self.digest.subtract_settings(old);
+            self.digests.subtract_settings(old);
         }
-        self.digest.add_settings(settings);
+        self.digests.add_settings(settings);
         self.settings = Some(Arc::clone(settings));
     }
 

@@ -46,6 +46,7 @@ fn world() -> Vec<(Key, Vec<Value>)> {
         vni: Vni::new(87).expect("in range"),
         port,
         outer: Family::V4,
+        more: Default::default(),
     };
     let table = |port| Value::Ruleset(Arc::new(ruleset(&settings(Mode::Always, port), link("weft0"))));
     let mut world = vec![

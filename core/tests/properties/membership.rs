@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use weft_core::{
-    membership::{Delta, Digest, Log, Member, Snapshot, Touched, View, ViewError},
+    membership::{Delta, Digests, Log, Member, More, Snapshot, Touched, View, ViewError},
     settings::Settings,
     types::{NodeName, PerFamily, Revision},
 };
@@ -43,7 +43,7 @@ fn view_of(log: &Log) -> View {
 }
 
 fn agrees(view: &View, log: &Log) -> bool {
-    view.snapshot() == Some(log.snapshot()) && view.digest() == log.digest()
+    view.snapshot() == Some(log.snapshot()) && view.digests() == log.digests()
 }
 
 proptest! {
@@ -81,7 +81,7 @@ proptest! {
             prop_assert!(view.apply_delta(delta).is_ok());
         }
         prop_assert!(agrees(&view, &log));
-        prop_assert_eq!(log.digest(), log.snapshot().digest());
+        prop_assert_eq!(log.digests(), log.snapshot().digests());
     }
 
     /// A reader at any revision either catches up by one delta, or is told to take a snapshot.
@@ -114,10 +114,10 @@ proptest! {
         };
         let (a, b) = (filled(a), filled(b));
         let content = |log: &Log| Snapshot { revision: Revision::default(), ..log.snapshot() };
-        prop_assert_eq!(a.digest() == b.digest(), content(&a) == content(&b));
+        prop_assert_eq!(a.digests() == b.digests(), content(&a) == content(&b));
         let members: Vec<Member> = a.members().map(|member| Member::clone(member)).collect();
-        let reversed = Digest::of(a.settings(), members.iter().rev());
-        prop_assert_eq!(reversed, a.digest());
+        let reversed = Digests::of(a.settings(), members.iter().rev());
+        prop_assert_eq!(reversed, a.digests());
     }
 
     /// What a delta is said to touch is what differs, and nothing else.
@@ -171,7 +171,7 @@ proptest! {
     /// One field is enough to tell two memberships apart.
     #[test]
     fn every_field_shows_in_the_digest(a in member_of(1), b in member_of(2), s in settings(), t in settings()) {
-        let digest = |member: &Member, settings: &Settings| Digest::of(settings, [member]);
+        let digest = |member: &Member, settings: &Settings| Digests::of(settings, [member]);
         for other in one_field_of(&a, &b) {
             prop_assert_eq!(digest(&a, &s) == digest(&other, &s), a == other, "{:?}", other);
         }
@@ -208,6 +208,7 @@ fn some_member(node: u8, share: u8) -> Member {
         mac: weft_core::types::Mac::local([2, 0, 0, 0, 0, node]),
         underlay: PerFamily::default(),
         underlay_mtu: 1500,
+        more: More::default(),
     }
 }
 
@@ -218,6 +219,7 @@ fn some_settings() -> Settings {
         vni: weft_core::types::Vni::new(87).expect("in range"),
         port: 4789,
         outer: weft_core::types::Family::V4,
+        more: More::default(),
     }
 }
 
@@ -266,10 +268,10 @@ fn what_is_older_or_emptier_is_refused() {
     assert!(matches!(view.apply_delta(&delta), Err(ViewError::OtherEpoch { held: 7, .. })));
     let across = Delta { to: Revision::new(7, 9), ..delta.clone() };
     assert!(matches!(view.apply_delta(&across), Err(ViewError::OtherEpoch { .. })));
-    assert!(matches!(view.adopt(Revision::new(6, 99), view.digest()), Err(ViewError::Older { .. })));
+    assert!(matches!(view.adopt(Revision::new(6, 99), view.digests()), Err(ViewError::Older { .. })));
     assert!(matches!(View::new().apply_delta(&delta), Err(ViewError::NoSnapshot(_))));
     assert_eq!(view.snapshot(), held);
-    view.adopt(Revision::new(8, 0), view.digest()).expect("a later epoch with the same content");
+    view.adopt(Revision::new(8, 0), view.digests()).expect("a later epoch with the same content");
     assert_eq!((view.revision(), view.len()), (Revision::new(8, 0), 2));
 }
 
@@ -279,12 +281,24 @@ fn what_was_found_current_counts_only_while_it_is_held() {
     // nothing of that change's member any more, and finds the digest right.
     let mut log = Log::new(7, some_settings(), [some_member(1, 1)]);
     let mut view = view_of(&log);
-    let (told, held) = (view.digest(), view.revision());
+    let (told, held) = (view.digests(), view.revision());
     log.upsert(some_member(2, 2));
     view.apply_delta(&log.since(held).expect("kept")).expect("the next change");
     let refused = view.adopt(Revision::new(8, 0), told);
     assert!(matches!(refused, Err(ViewError::Overtaken { .. })), "a departed member is held for ever: {refused:?}");
     assert_eq!(view.revision(), log.revision());
+}
+
+#[test]
+fn a_leader_that_knows_of_nothing_more_leaves_what_its_own_snapshot_would() {
+    let settings = Settings { more: More::new([8, 1]), ..some_settings() };
+    let log = Log::new(7, settings, [Member { more: More::new([0x0a, 0]), ..some_member(1, 1) }, some_member(2, 2)]);
+    let mut view = view_of(&log);
+    let older = Log::new(8, some_settings(), [some_member(1, 1), some_member(2, 2)]);
+    assert!(view.forget_more(), "there was more");
+    view.adopt(older.revision(), view.digests()).expect("the same content");
+    assert!(agrees(&view, &older));
+    assert!(!view.forget_more(), "nothing is left");
 }
 
 #[test]

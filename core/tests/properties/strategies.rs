@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 use weft_core::{
     desired::{Local, Underlay},
-    membership::Member,
+    membership::{Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, UnderlayAddress, Vni},
 };
@@ -55,6 +55,7 @@ prop_compose! {
         under4 in proptest::option::weighted(0.8, 1..4_u8),
         under6 in proptest::option::weighted(0.6, 1..4_u8),
         underlay_mtu in one_of([0, 1400, 1500, 9000]),
+        more in one_of([&[][..], &[1], &[8, 1]]),
     ) -> Member {
         Member {
             name: name(node),
@@ -66,6 +67,7 @@ prop_compose! {
                 v6: under6.map(|subnet| underlay(Family::V6, node, subnet)),
             },
             underlay_mtu,
+            more: More::new(more),
         }
     }
 }
@@ -79,8 +81,9 @@ prop_compose! {
         mode in one_of([Mode::CrossSubnet, Mode::Always, Mode::Never]),
         vni in 86..88_u32,
         outer in one_of(Family::ALL),
+        more in one_of([&[][..], &[1], &[8, 1]]),
     ) -> Settings {
-        Settings { pools: pools(), mode, vni: Vni::new(vni).expect("in range"), port: 4789, outer }
+        Settings { pools: pools(), mode, vni: Vni::new(vni).expect("in range"), port: 4789, outer, more: More::new(more) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Members and the facts that nodes report.
 
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
     types::{Mac, NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnderlayAddress},
 };
 
@@ -23,6 +23,8 @@ pub struct Facts {
     pub underlay_mtu: u32,
     /// Version of its agent.
     pub agent_version: String,
+    /// The newest kind of settings that its agent can follow.
+    pub generation: u32,
 }
 
 impl TryFrom<v1::Facts> for Facts {
@@ -39,7 +41,8 @@ impl TryFrom<v1::Facts> for Facts {
             let message = format!("is not a printable text of at most {LONGEST_VERSION} bytes");
             return Err(ConvertError::new("agent_version", message));
         }
-        Ok(Self { underlay, underlay_mtu: wire.underlay_mtu, agent_version: wire.agent_version })
+        let v1::Facts { underlay_mtu, agent_version, generation, .. } = wire;
+        Ok(Self { underlay, underlay_mtu, agent_version, generation })
     }
 }
 
@@ -49,6 +52,7 @@ impl From<&Facts> for v1::Facts {
             underlay_addresses: facts.underlay.iter().map(|address| to_cidr(address.network())).collect(),
             underlay_mtu: facts.underlay_mtu,
             agent_version: facts.agent_version.clone(),
+            generation: facts.generation,
         }
     }
 }
@@ -68,6 +72,7 @@ impl TryFrom<v1::Member> for Member {
             mac: Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
             underlay: underlay(&wire.underlay_addresses)?,
             underlay_mtu: wire.underlay_mtu,
+            more: More::new(wire.more),
         })
     }
 }
@@ -81,6 +86,7 @@ impl From<&Member> for v1::Member {
             mac: member.mac.octets().to_vec(),
             underlay_addresses: member.underlay.iter().map(|address| to_cidr(address.network())).collect(),
             underlay_mtu: member.underlay_mtu,
+            more: member.more.octets().to_vec(),
         }
     }
 }
@@ -102,6 +108,7 @@ mod tests {
             mac: vec![2, 0x57, 0, 0, 0, 1],
             underlay_addresses: vec![network("192.0.2.7/24")],
             underlay_mtu: 1500,
+            more: vec![0xff, 1, 2],
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_core::{
-    membership::{Change, Delta, Member, Snapshot},
+    membership::{Change, Delta, Digest, Member, Snapshot, Told},
     settings::Settings,
     types::{NodeName, Revision},
 };
@@ -41,6 +41,16 @@ pub fn delta(to: Revision, wire: v1::Delta) -> Result<Delta, ConvertError> {
     let from = wire.from.ok_or_else(|| ConvertError::missing("delta.from"))?.into();
     let changes = wire.changes.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
     Ok(Delta { from, to, changes })
+}
+
+/// Reads the digests of a membership as a peer of any version tells them; none where it holds none.
+pub fn told(typed: &[u8], more: &[u8]) -> Result<Option<Told>, ConvertError> {
+    let digest = |field, octets: &[u8]| match octets {
+        [] => Ok(None),
+        octets => Digest::try_from(octets).map(Some).map_err(|error| ConvertError::new(field, error)),
+    };
+    let more = digest("more_digest", more)?;
+    Ok(digest("digest", typed)?.map(|typed| Told { typed, more }))
 }
 
 /// Collects a snapshot's chunks; only its end makes it count.
@@ -110,7 +120,7 @@ mod tests {
 
     fn end(member_count: u32) -> v1::SnapshotEnd {
         let settings = v1::Settings { mode: 1, vni: 87, port: 4789, outer_family: 1, ..Default::default() };
-        v1::SnapshotEnd { settings: Some(settings), member_count, digest: Vec::new() }
+        v1::SnapshotEnd { settings: Some(settings), member_count, ..Default::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The cluster's settings.
 
 use weft_core::{
+    membership::More,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
 };
@@ -30,7 +31,7 @@ impl TryFrom<v1::Settings> for Settings {
         let port =
             port.ok_or_else(|| ConvertError::new("port", format!("{} is not between 1 and 65535", wire.port)))?;
         let vni = Vni::new(wire.vni).map_err(|error| ConvertError::new("vni", error))?;
-        Ok(Self { pools: pools(&wire.pools)?, mode, vni, port, outer })
+        Ok(Self { pools: pools(&wire.pools)?, mode, vni, port, outer, more: More::new(wire.more) })
     }
 }
 
@@ -58,6 +59,7 @@ impl From<&Settings> for v1::Settings {
             vni: settings.vni.get(),
             port: settings.port.into(),
             outer_family: v1::Family::from(settings.outer).into(),
+            more: settings.more.octets().to_vec(),
         }
     }
 }

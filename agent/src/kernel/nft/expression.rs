@@ -254,7 +254,8 @@ mod tests {
         for outer in Family::ALL {
             let pools = vec!["10.244.0.0/16".parse().expect("a CIDR")];
             let vni = Vni::new(0x0012_3456).expect("24 bits");
-            let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer };
+            let settings =
+                Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
             for chain in ruleset(&settings, "weft0".parse().expect("a name")).chains {
                 for rule in chain.rules {
                     assert_eq!(read_back(&rule), rule, "in chain {}", chain.name);

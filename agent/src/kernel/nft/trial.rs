@@ -81,7 +81,14 @@ fn part<'a>(batch: &[Message], index: Option<usize>, rules: &mut impl Iterator<I
 /// Settings whose rules use every expression that any settings' rules use.
 fn some_settings() -> Settings {
     let vni = Vni::new(87).expect("in range");
-    Settings { pools: Vec::new(), mode: Mode::CrossSubnet, vni, port: 4789, outer: Family::V4 }
+    Settings {
+        pools: Vec::new(),
+        mode: Mode::CrossSubnet,
+        vni,
+        port: 4789,
+        outer: Family::V4,
+        more: Default::default(),
+    }
 }
 
 #[cfg(test)]

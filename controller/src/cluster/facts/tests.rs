@@ -2,7 +2,7 @@
 
 use weft_core::{
     alloc::Pool,
-    membership::Member,
+    membership::{Member, More},
     types::{Mac, PerFamily, Revision},
 };
 
@@ -16,7 +16,12 @@ fn name(text: &str) -> NodeName {
 
 fn facts(v4: Option<&str>, v6: Option<&str>) -> Facts {
     let read = |text: Option<&str>| text.map(|text| text.parse().expect("an address"));
-    Facts { underlay: PerFamily { v4: read(v4), v6: read(v6) }, underlay_mtu: 1500, agent_version: "1".to_owned() }
+    Facts {
+        underlay: PerFamily { v4: read(v4), v6: read(v6) },
+        underlay_mtu: 1500,
+        agent_version: "1".to_owned(),
+        generation: 0,
+    }
 }
 
 /// Nodes `old`, which holds an address of each family, and `new`, which has none yet.
@@ -29,8 +34,10 @@ fn registry() -> Registry {
             mac: Mac::local([2, 0, 0, 0, 0, number]),
             underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
             underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
+            more: More::default(),
         },
         agent_version: "1".to_owned(),
+        generation: 0,
         joined_unix_ms: 0,
         node_uid: None,
     };

@@ -29,6 +29,7 @@ fn rules(who: NodeCidrs) -> Rules {
         vni: Vni::new(87).expect("in range"),
         port: 4789,
         outer: Family::V4,
+        more: Default::default(),
     };
     Rules {
         mtu: None,
@@ -74,6 +75,7 @@ async fn connect(cluster: &Cluster, node: &str, address: &str) -> Result<super::
         underlay: PerFamily { v4: underlay(address), v6: underlay("2001:db8::1/64") },
         underlay_mtu: 1500,
         agent_version: String::new(),
+        generation: 0,
     };
     let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
     cluster.connect(ConnectAsk { identity, source: [192, 0, 2, 1].into(), facts: Some(facts) }).await

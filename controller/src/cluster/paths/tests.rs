@@ -16,6 +16,7 @@ fn member(n: u8, v4: Option<&str>, v6: Option<&str>) -> Member {
         mac: Mac::local([2, 0, 0, 0, 0, n]),
         underlay: PerFamily { v4: underlay(v4), v6: underlay(v6) },
         underlay_mtu: 1500,
+        more: Default::default(),
     }
 }
 
@@ -37,7 +38,7 @@ fn agrees_with_every_pair() {
     for mode in [Mode::CrossSubnet, Mode::Always, Mode::Never] {
         for outer in Family::ALL {
             let vni = Vni::new(87).expect("in range");
-            let settings = Settings { pools: Vec::new(), mode, vni, port: 4789, outer };
+            let settings = Settings { pools: Vec::new(), mode, vni, port: 4789, outer, more: Default::default() };
             for family in Family::ALL {
                 let counted = count(&members, family, &settings);
                 for me in &members {

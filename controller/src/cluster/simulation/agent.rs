@@ -10,7 +10,8 @@ use std::{
 use weft_core::{
     desired::{Local, NexthopIds, Underlay},
     kernel::Objects,
-    membership::{Delta, Digest, Snapshot, View},
+    membership::{Delta, Digests, Snapshot, Told, View},
+    settings::GENERATION,
     types::{LinkName, NodeName, PerFamily, Revision, UnderlayAddress},
 };
 use weft_proto::convert::Facts;
@@ -39,9 +40,9 @@ pub(super) struct State {
 /// What the client hands to the engine.
 #[derive(Debug)]
 pub(super) enum Update {
-    Snapshot(Snapshot, Vec<u8>),
+    Snapshot(Snapshot, Told),
     Delta(Delta),
-    Current(Revision, Digest),
+    Current(Revision, Digests),
 }
 
 /// A run of the agent.
@@ -50,7 +51,7 @@ pub(super) struct Run {
     pub(super) ids: NexthopIds,
     pub(super) desired: Objects,
     /// What the engine told of itself for the next Hello.
-    pub(super) held: (Option<Revision>, Option<Digest>),
+    pub(super) held: (Option<Revision>, Option<Digests>),
     /// What waits for the engine, with the life that the stream was opened for.
     pub(super) updates: VecDeque<(u64, Update)>,
     pub(super) is_busy: bool,
@@ -108,7 +109,7 @@ impl Agent {
     }
 
     pub(super) fn facts(&self) -> Facts {
-        Facts { underlay: self.underlay(), underlay_mtu: 1500, agent_version: String::new() }
+        Facts { underlay: self.underlay(), underlay_mtu: 1500, agent_version: String::new(), generation: GENERATION }
     }
 
     pub(super) fn local(&self) -> Local {
@@ -170,7 +171,7 @@ impl World {
         if let Some(last_good) = agent.state.last_good.clone() {
             view.apply_snapshot(last_good).expect("an empty view takes every snapshot of ours");
         }
-        let held = view.settings().map(|_| (view.revision(), view.digest())).unzip();
+        let held = view.settings().map(|_| (view.revision(), view.digests())).unzip();
         agent.process = Some(Run {
             view,
             ids: NexthopIds::new(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use weft_core::{
-    membership::{Digest, Member, Snapshot},
+    membership::{Digests, Member, Snapshot},
     types::{NodeName, PodCidr, Revision},
 };
 use weft_proto::v1::{self, watch_response::Message};
@@ -26,7 +26,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Past {
     contents: HashMap<Revision, Arc<Snapshot>>,
-    digests: HashMap<Digest, Arc<Snapshot>>,
+    digests: HashMap<Digests, Arc<Snapshot>>,
     epoch: u64,
     quarantine: BTreeMap<PodCidr, NodeName>,
     /// What was in quarantine when the term began, until it is released, and when that was.
@@ -50,10 +50,10 @@ impl Past {
         Ok(())
     }
 
-    fn note(&mut self, content: Snapshot, digest: Digest) -> Checked {
-        hold!(content.digest() == digest, "the digest of {} is not that of its content", content.revision);
+    fn note(&mut self, content: Snapshot, digests: Digests) -> Checked {
+        hold!(content.digests() == digests, "the digest of {} is not that of its content", content.revision);
         let content = Arc::new(content);
-        let old = self.digests.entry(digest).or_insert_with(|| Arc::clone(&content));
+        let old = self.digests.entry(digests).or_insert_with(|| Arc::clone(&content));
         hold!(same(old, &content), "{} and {} differ and have one digest", old.revision, content.revision);
         let (revision, named) = (content.revision, Arc::clone(&content));
         let old = self.contents.entry(revision).or_insert(named);
@@ -72,8 +72,8 @@ impl World {
         let Some(server) = &self.server else { return Ok(()) };
         let seen = (server.actor.fanout.revision(), self.disk.ledger(|ledger| ledger.version));
         if self.past.seen != Some(seen) {
-            let (content, digest) = server.actor.fanout.contents();
-            self.past.note(content, digest)?;
+            let (content, digests) = server.actor.fanout.contents();
+            self.past.note(content, digests)?;
             self.past.seen = Some(seen);
         }
         self.check_sessions()?;
@@ -200,7 +200,7 @@ impl World {
             content.members
         );
         hold!(
-            process.view.digest() == content.digest(),
+            process.view.digests() == content.digests(),
             "{} computes another digest for {}",
             agent.name,
             held.revision

@@ -45,7 +45,7 @@ pub(super) struct Client {
     /// The life that the open stream is for.
     life: u64,
     /// What the Hello of the open stream said.
-    hello: (Option<Revision>, Option<weft_core::membership::Digest>),
+    hello: (Option<Revision>, Option<weft_core::membership::Digests>),
     told: (Option<Revision>, bool),
 }
 
@@ -225,9 +225,9 @@ impl World {
                 return;
             }
             Message::SnapshotEnd(end) => {
-                let digest = end.digest.clone();
+                let told = convert::told(&end.digest, &end.more_digest).expect("our own digests");
                 let whole = std::mem::take(&mut client.builder).end(revision, end).expect("our own snapshot");
-                Update::Snapshot(whole, digest)
+                Update::Snapshot(whole, told.expect("our own digests"))
             }
             Message::CleanUp(_) => unreachable!("nobody orders a clean-up here"),
         };
@@ -242,8 +242,8 @@ impl World {
         let Some(settings) = process.view.settings().cloned() else { return };
         let members = members.into_iter().map(|member| std::sync::Arc::new(member.try_into().expect("our own member")));
         let snapshot = weft_core::membership::Snapshot { revision, settings, members: members.collect() };
-        let digest = snapshot.digest().octets().to_vec();
-        process.updates.push_back((process.client.life, Update::Snapshot(snapshot, digest)));
+        let told = snapshot.digests().into();
+        process.updates.push_back((process.client.life, Update::Snapshot(snapshot, told)));
         self.wake_engine(number);
     }
 

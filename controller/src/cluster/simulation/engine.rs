@@ -22,8 +22,8 @@ impl World {
         process.is_busy = false;
         let Some((life, update)) = process.updates.pop_front() else { return Ok(()) };
         let taken = match update {
-            Update::Snapshot(snapshot, digest) => {
-                if snapshot.digest().octets() == digest.as_slice() {
+            Update::Snapshot(snapshot, told) => {
+                if told.is_of(&snapshot.digests()) {
                     process.view.apply_snapshot(snapshot).map_err(|error| error.to_string())
                 } else {
                     Err("the snapshot's digest is not that of its members".to_owned())
@@ -58,7 +58,7 @@ impl World {
 
     fn membership_changed(&mut self, number: usize, run: u64) {
         let Some(process) = self.agents[number].running(run) else { return };
-        process.held = (Some(process.view.revision()), Some(process.view.digest()));
+        process.held = (Some(process.view.revision()), Some(process.view.digests()));
         if !std::mem::replace(&mut process.tidy_due, true) {
             self.after(500, Event::Tidy(number, run));
         }
@@ -69,7 +69,7 @@ impl World {
         self.say(|world| format!("{} resyncs: {reason}", world.agents[number].name));
         let Some(process) = &mut self.agents[number].process else { return };
         if process.view.settings().is_some() {
-            process.held = (Some(process.view.revision()), Some(process.view.digest()));
+            process.held = (Some(process.view.revision()), Some(process.view.digests()));
         }
         self.client_resyncs(number);
     }

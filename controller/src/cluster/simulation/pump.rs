@@ -16,7 +16,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use weft_core::{
-    membership::Digest,
+    membership::Digests,
     types::{NodeName, Revision},
 };
 use weft_proto::v1::{self, watch_response::Message};
@@ -40,7 +40,7 @@ type Response = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
 pub(super) struct End {
     pub(super) node: NodeName,
     /// What the agent said it holds.
-    held: (Option<Revision>, Option<Digest>),
+    held: (Option<Revision>, Option<Digests>),
     pub(super) session: Option<Session>,
     /// Reports that came before the stream was accepted.
     pub(super) waiting: VecDeque<Report>,
@@ -53,7 +53,7 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(node: NodeName, held: (Option<Revision>, Option<Digest>)) -> Self {
+    pub(super) fn new(node: NodeName, held: (Option<Revision>, Option<Digests>)) -> Self {
         Self {
             node,
             held,
@@ -79,7 +79,7 @@ impl World {
         match answer {
             Ok(session) => {
                 let fanout = &server.actor.fanout;
-                let (outbound, ends) = Outbound::new(fanout, fanout.begin(end.held.0, end.held.1));
+                let (outbound, ends) = Outbound::new(fanout, fanout.begin(end.held.0, end.held.1.map(Into::into)));
                 end.response = Some(Box::pin(outbound.into_body()));
                 end.end = Some(ends.end);
                 let (node, id) = (end.node.clone(), session.id);

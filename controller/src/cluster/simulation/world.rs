@@ -286,6 +286,7 @@ fn first_rules(random: &mut Random) -> Rules {
         vni: Vni::new(87).expect("in range"),
         port: 4789,
         outer: Family::V4,
+        more: Default::default(),
     };
     Rules {
         mtu: None,

@@ -146,6 +146,7 @@ fn vtep(node: &NodeRecord) -> VtepSpec {
         underlay: member.underlay.iter().map(|address| VtepUnderlay { address: address.to_string() }).collect(),
         underlay_mtu: member.underlay_mtu,
         agent_version: node.agent_version.clone(),
+        agent_generation: node.generation,
         joined_unix_ms: node.joined_unix_ms,
         departed: false,
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::serde_json::{self, Value};
 use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr, claim_name};
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
     types::{CidrError, Family, MacError, NodeName, PerFamily, PodCidr, UnderlayAddress, UnderlayError},
 };
 
@@ -194,8 +194,10 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
             mac,
             underlay,
             underlay_mtu: spec.underlay_mtu,
+            more: More::default(),
         },
         agent_version: spec.agent_version.clone(),
+        generation: spec.agent_generation,
         joined_unix_ms: spec.joined_unix_ms,
         node_uid: (!spec.node_uid.is_empty()).then(|| spec.node_uid.clone()),
     })

@@ -124,5 +124,6 @@ fn settings(value: &Value) -> Option<Settings> {
             "ipv6" => Family::V6,
             _ => return None,
         },
+        more: Default::default(),
     })
 }

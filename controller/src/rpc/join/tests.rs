@@ -65,6 +65,7 @@ impl World {
             vni: Vni::new(87).expect("in range"),
             port: 4789,
             outer: Family::V4,
+            more: Default::default(),
         };
         let rules = Rules {
             mtu: None,

@@ -149,8 +149,8 @@ impl Engine {
                     continue;
                 }
             }
-            let (revision, digest) = (view.revision(), view.digest());
-            self.held.send_modify(|held| (held.revision, held.digest) = (Some(revision), Some(digest)));
+            let (revision, digests) = (view.revision(), view.digests());
+            self.held.send_modify(|held| (held.revision, held.digests) = (Some(revision), Some(digests)));
             self.standing.send_modify(|standing| standing.applied = Some(revision));
             self.progress.note(revision);
         }

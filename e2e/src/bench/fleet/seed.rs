@@ -16,7 +16,8 @@ use weft_controller::{
     store::{NodeRecord, RedbStore, Store, Write},
 };
 use weft_core::{
-    membership::Member,
+    membership::{Member, More},
+    settings::GENERATION,
     types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
 };
 use weft_proto::convert::Facts;
@@ -49,6 +50,7 @@ pub(super) fn facts(n: usize, moved: bool) -> Facts {
         underlay: PerFamily { v4: Some(underlay), v6: None },
         underlay_mtu: 1500,
         agent_version: VERSION.to_owned(),
+        generation: GENERATION,
     }
 }
 
@@ -65,7 +67,9 @@ fn record(n: usize, has_reported: bool) -> NodeRecord {
             mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]),
             underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
             underlay_mtu: facts.as_ref().map_or(0, |facts| facts.underlay_mtu),
+            more: More::default(),
         },
+        generation: GENERATION,
         agent_version: facts.map(|facts| facts.agent_version).unwrap_or_default(),
         joined_unix_ms: 1,
         node_uid: None,

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use weft_agent::controller::Update;
 use weft_core::{
-    membership::{Change, Delta, Digest, Snapshot, View},
+    membership::{Change, Delta, Digests, Snapshot, Told, View},
     types::Revision,
 };
 
@@ -24,32 +24,32 @@ impl Shelf {
     /// What an agent that holds `held` holds after `update`.
     pub(super) fn after(&self, held: &Arc<View>, update: Update) -> Result<Arc<View>> {
         match update {
-            Update::Snapshot(snapshot, digest) => self.snapshot(snapshot, &digest),
+            Update::Snapshot(snapshot, told) => self.snapshot(snapshot, told),
             Update::Delta(delta) => self.delta(held, &delta),
-            Update::Current(revision, digest) => self.adopt(held, revision, digest),
+            Update::Current { revision, found, .. } => self.adopt(held, revision, found),
         }
     }
 
-    fn adopt(&self, held: &Arc<View>, revision: Revision, digest: Digest) -> Result<Arc<View>> {
+    fn adopt(&self, held: &Arc<View>, revision: Revision, found: Digests) -> Result<Arc<View>> {
         let adopt = || {
             let mut view = View::clone(held);
-            view.adopt(revision, digest)?;
+            view.adopt(revision, found)?;
             Ok(view)
         };
-        if held.digest() != digest || held.revision() > revision {
+        if held.digests() != found || held.revision() > revision {
             return adopt().map(Arc::new);
         }
         self.at(revision, adopt)
     }
 
-    fn snapshot(&self, snapshot: Snapshot, digest: &[u8]) -> Result<Arc<View>> {
+    fn snapshot(&self, snapshot: Snapshot, told: Told) -> Result<Arc<View>> {
         let (revision, count) = (snapshot.revision, snapshot.members.len());
         let view = self.at(revision, || {
             let mut view = View::new();
             view.apply_snapshot(snapshot)?;
             Ok(view)
         })?;
-        let is_whole = view.len() == count && view.digest().octets() == digest;
+        let is_whole = view.len() == count && told.is_of(&view.digests());
         ensure!(is_whole, "the snapshot at {revision} has another digest than its content");
         Ok(view)
     }

@@ -24,7 +24,7 @@ use weft_agent::{
     probe::{Prober, Targets},
 };
 use weft_core::{
-    membership::{Log, Member},
+    membership::{Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress, Vni},
 };
@@ -45,6 +45,7 @@ pub(super) fn settings() -> Settings {
         vni: Vni::new(87).expect("valid"),
         port: 4789,
         outer: Family::V4,
+        more: More::default(),
     }
 }
 
@@ -60,6 +61,7 @@ pub(super) fn member(n: u32, families: &[Family]) -> Member {
         mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]),
         underlay: PerFamily { v4: Some(UnderlayAddress::new(at, 12).expect("valid")), v6: None },
         underlay_mtu: 1500,
+        more: More::default(),
     }
 }
 
@@ -98,10 +100,10 @@ impl World {
         let state = state_dir(lab)?;
         Self::beside(lab, &[Family::V4], peers, async move |mut world| {
             let snapshot = world.log.snapshot();
-            let digest = snapshot.digest().octets().to_vec();
+            let told = snapshot.digests().into();
             let to_keep = snapshot.clone();
             let began = Instant::now();
-            world.tell(Update::Snapshot(snapshot, digest)).await?;
+            world.tell(Update::Snapshot(snapshot, told)).await?;
             LastGood::in_dir(&state).save(&to_keep)?;
             Ok(began.elapsed().as_secs_f64() * 1e3)
         })
@@ -114,8 +116,8 @@ impl World {
         let all = families.to_vec();
         Self::beside(lab, families, peers, async move |mut world| {
             let snapshot = world.log.snapshot();
-            let digest = snapshot.digest().octets().to_vec();
-            world.tell(Update::Snapshot(snapshot, digest)).await?;
+            let told = snapshot.digests().into();
+            world.tell(Update::Snapshot(snapshot, told)).await?;
             let joining = member(peers + 9, &all);
             let mut moved = joining.clone();
             moved.underlay = member(peers + 10, &all).underlay;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use futures::task::noop_waker;
 use http_body::Body;
 use weft_core::{
-    membership::{Log, Member},
+    membership::{Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
 };
@@ -20,12 +20,20 @@ fn member(n: u8, underlay_mtu: u32) -> Member {
         mac: Mac::local([2, 0, 0, 0, 0, n]),
         underlay: PerFamily::default(),
         underlay_mtu,
+        more: More::default(),
     }
 }
 
 fn fanout() -> Arc<Fanout> {
     let vni = Vni::new(87).expect("in range");
-    let settings = Settings { pools: Vec::new(), mode: Mode::CrossSubnet, vni, port: 4789, outer: Family::V4 };
+    let settings = Settings {
+        pools: Vec::new(),
+        mode: Mode::CrossSubnet,
+        vni,
+        port: 4789,
+        outer: Family::V4,
+        more: More::default(),
+    };
     Arc::new(Fanout::new(Log::new(1, settings, [member(0, 1500)])))
 }
 
