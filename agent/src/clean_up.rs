@@ -20,6 +20,7 @@ use crate::{
     controller::Order,
     engine::{Handle, Problem},
     installer::Installer,
+    kept_underlay::KeptUnderlay,
     last_good::LastGood,
     pods::{self, DirDisk, PodStore},
     run,
@@ -137,6 +138,7 @@ fn unplug(store: &PodStore, results: &Path) -> anyhow::Result<usize> {
 }
 
 fn remove_membership(state_dir: &Path) -> anyhow::Result<()> {
+    KeptUnderlay::in_dir(state_dir).remove().context("the kept underlay cannot be removed")?;
     LastGood::in_dir(state_dir).remove().context("the last good membership cannot be removed")
 }
 

@@ -12,6 +12,7 @@ mod pod_links;
 mod pods;
 mod standing;
 mod still;
+mod underlay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +42,8 @@ pub use self::{
 };
 use crate::{
     controller::{Held, Standing, Update},
-    kernel::{Event, Kernel},
+    kept_underlay::KeptUnderlay,
+    kernel::{Event, InUse, Kernel},
     last_good::LastGood,
     probe::{Findings, Targets},
 };
@@ -72,6 +74,8 @@ pub struct Setup {
     pub addresses: Vec<IpAddr>,
     /// Where the last good membership is kept.
     pub last_good: LastGood,
+    /// Where the underlay in use is kept.
+    pub kept_underlay: KeptUnderlay,
 }
 
 /// What the loop listens to.
@@ -113,6 +117,10 @@ pub struct Engine<K> {
     is_whole: bool,
     controller: Option<IpAddr>,
     local: Option<Local>,
+    /// The underlay that stays while it is there.
+    in_use: Option<InUse>,
+    /// Since when its link has no carrier.
+    carrier_lost: Option<Instant>,
     ids: NexthopIds,
     pods: BTreeMap<LinkName, Pod>,
     /// Pods to be looked at, and when.
@@ -152,6 +160,8 @@ impl<K: Kernel> Engine<K> {
             is_whole: true,
             controller: None,
             local: None,
+            in_use: None,
+            carrier_lost: None,
             ids: NexthopIds::new(),
             pods: pods.into_iter().map(|pod| (pod.link, pod)).collect(),
             changed_pods: BTreeSet::new(),
@@ -174,6 +184,7 @@ impl<K: Kernel> Engine<K> {
     /// Starts from the disk, then runs until the senders of requests are gone. The kernel stays as it is then.
     pub async fn run(mut self, mut inputs: Inputs) -> anyhow::Result<()> {
         let mut events = self.kernel.events()?;
+        self.in_use = self.setup.kept_underlay.load();
         self.start_from_disk();
         loop {
             let tidy = self.tidy_at.unwrap_or(self.next_look + FULL_LOOK);

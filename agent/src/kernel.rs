@@ -17,7 +17,7 @@ use weft_core::{
     diff::Op,
     kernel::{Key, Objects, Observed, Value},
     nft::CounterName,
-    types::{Family, LinkName},
+    types::{Family, LinkName, PerFamily, UnderlayAddress},
 };
 
 /// What to read.
@@ -40,10 +40,21 @@ pub struct UnderlayQuery {
     /// The addresses by which the cluster knows this node, the first before the others; none where nobody told. The first
     /// that is here names the link, and no others are announced.
     pub addresses: Vec<IpAddr>,
+    /// The underlay so far. Its link and addresses stay for as long as they are there, whatever routes say by now.
+    pub in_use: Option<InUse>,
     /// The controller's address: the route to it names the link, unless it is local; then the default route does.
     pub controller: Option<IpAddr>,
     /// The family of outer packets, whose address must be there.
     pub outer: Family,
+}
+
+/// An underlay that was found before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    /// Its link.
+    pub link: LinkName,
+    /// The addresses that were announced.
+    pub addresses: PerFamily<Option<UnderlayAddress>>,
 }
 
 /// Why the kernel could not be read or changed.

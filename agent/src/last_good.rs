@@ -4,8 +4,7 @@
 //! Must never hand out a membership whose checksum or content is wrong: such a file is set aside and said so.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +12,8 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 use weft_core::membership::Snapshot;
 use weft_proto::{convert::SnapshotBuilder, v1};
+
+use crate::durable;
 
 const MAGIC: &[u8; 8] = b"WEFTMEM1";
 const HEADER: usize = MAGIC.len() + 32;
@@ -53,13 +54,7 @@ impl LastGood {
 
     /// Replaces it, durably: after a crash either the old or the new one is there, whole.
     pub fn save(&self, snapshot: &Snapshot) -> io::Result<()> {
-        let temporary = self.path.with_extension("new");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(&encode(snapshot))?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        let dir = self.path.parent().expect("the path was made with join");
-        fs::File::open(dir)?.sync_all()
+        durable::replace(&self.path, &encode(snapshot))
     }
 
     /// Removes it and what was set aside as broken, for a node that Weft leaves.

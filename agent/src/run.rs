@@ -21,6 +21,7 @@ use crate::{
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     host_check::HostCheck,
     installer::Installer,
+    kept_underlay::KeptUnderlay,
     kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics,
@@ -143,7 +144,15 @@ pub(crate) async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usi
 
 fn setup(config: &Config, last_good: LastGood) -> Setup {
     let (node, addresses) = (config.node.clone(), config.node_addresses.clone());
-    Setup { node, device: config.device, interface: config.interface, mtu: config.mtu, addresses, last_good }
+    Setup {
+        node,
+        device: config.device,
+        interface: config.interface,
+        mtu: config.mtu,
+        addresses,
+        last_good,
+        kept_underlay: KeptUnderlay::in_dir(&config.state_dir),
+    }
 }
 
 fn open_kernel(config: &Config) -> Result<Netlink, KernelError> {

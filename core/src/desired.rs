@@ -48,6 +48,8 @@ pub struct Underlay {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: PerFamily<Option<UnderlayAddress>>,
+    /// True while the link has a carrier.
+    pub has_carrier: bool,
     /// Links of the host, this one or others, whose IPv6 configuration may come from router advertisements, so that
     /// forwarding needs accept_ra=2 there.
     pub advertised_links: BTreeSet<LinkName>,

@@ -41,8 +41,13 @@ fn member(n: u8, underlay: [Option<&str>; 2], underlay_mtu: u32) -> Member {
 
 /// What node `me` knows of itself when its kernel agrees with what it registered.
 fn local(me: &Member) -> Local {
-    let underlay =
-        Underlay { link: link("eth0"), mtu: me.underlay_mtu, addresses: me.underlay, advertised_links: [].into() };
+    let underlay = Underlay {
+        link: link("eth0"),
+        mtu: me.underlay_mtu,
+        addresses: me.underlay,
+        has_carrier: true,
+        advertised_links: [].into(),
+    };
     Local { device: link("weft0"), underlay, mtu_limit: None }
 }
 

@@ -5,20 +5,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::{Engine, FULL_LOOK, Problem, RETRY};
+use crate::kernel::{Failure, Kernel, KernelError, Scope};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use weft_core::{
     desired::{self, Local, Pod},
     diff::{Op, Plan, diff},
     kernel::{Key, Objects, Observed},
     membership::Member,
-    settings::GENERATION,
-    types::Family,
 };
-use weft_proto::convert::Facts;
-
-use super::{Engine, FULL_LOOK, Problem, RETRY, Setup};
-use crate::kernel::{Failure, Kernel, KernelError, Scope, UnderlayQuery};
 
 /// So many times a pass reads and applies before it calls the rest a failure.
 const ROUNDS: usize = 3;
@@ -117,43 +113,6 @@ impl<K: Kernel> Engine<K> {
             }
         }
         Ok(())
-    }
-
-    /// Finds the underlay, and tells facts that are new.
-    async fn find_underlay(&mut self) -> Result<(), Problem> {
-        let outer = self.view.settings().map(|settings| settings.outer);
-        let families = outer.map_or_else(|| Family::ALL.to_vec(), |outer| vec![outer]);
-        let mut error = None;
-        for outer in families {
-            let Setup { interface, addresses, .. } = &self.setup;
-            let (interface, addresses) = (*interface, addresses.clone());
-            let query = UnderlayQuery { interface, addresses, controller: self.controller, outer };
-            match self.kernel.underlay(&query).await {
-                Ok(underlay) => {
-                    let local = Local { device: self.setup.device, mtu_limit: self.setup.mtu, underlay };
-                    let facts = Facts {
-                        underlay: local.underlay.addresses,
-                        underlay_mtu: local.mtu(),
-                        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-                        generation: GENERATION,
-                    };
-                    if self.local.as_ref().is_some_and(|before| before.underlay != local.underlay) {
-                        info!(link = %local.underlay.link, mtu = local.mtu(), "the underlay changed");
-                    }
-                    self.local = Some(local);
-                    self.out.facts.send_if_modified(|told| {
-                        let changed = told.as_ref() != Some(&facts);
-                        *told = Some(facts);
-                        changed
-                    });
-                    return Ok(());
-                }
-                Err(failed) => error = Some(failed),
-            }
-        }
-        // What is programmed stays: the link may be back in a moment, and the kernel does what it can until then.
-        let message = error.map(|error| error.to_string()).unwrap_or_default();
-        Err(Problem::new("NoUnderlay", message))
     }
 
     /// A pod whose link is gone is the runtime's to delete; until it does, there is nothing to program.

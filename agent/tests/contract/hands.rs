@@ -123,7 +123,13 @@ impl FakeHands {
 
 fn underlay() -> Underlay {
     let [v4, v6] = ADDRESSES.map(|text| Some(text.parse().expect(text)));
-    Underlay { link: link("eth0"), mtu: 1500, addresses: PerFamily { v4, v6 }, advertised_links: [link("eth0")].into() }
+    Underlay {
+        link: link("eth0"),
+        mtu: 1500,
+        addresses: PerFamily { v4, v6 },
+        has_carrier: true,
+        advertised_links: [link("eth0")].into(),
+    }
 }
 
 impl Hands for FakeHands {

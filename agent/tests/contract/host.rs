@@ -177,6 +177,7 @@ pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
     address(&handle, "eth1", "10.7.0.2/24").await;
     programmed(&mut kernel).await;
     let query = |controller: Option<&str>, interface: Option<&str>| UnderlayQuery {
+        in_use: None,
         controller: controller.map(ip),
         interface: interface.map(link),
         addresses: Vec::new(),

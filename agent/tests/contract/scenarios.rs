@@ -331,7 +331,7 @@ async fn quiet(events: &mut mpsc::Receiver<Event>) {
 
 pub(crate) async fn the_underlay_is_found(mut kernel: impl Kernel, _: impl Hands) {
     reach(&mut kernel, &all(2)).await;
-    let query = |outer| UnderlayQuery { interface: None, addresses: Vec::new(), controller: None, outer };
+    let query = |outer| UnderlayQuery { interface: None, addresses: Vec::new(), in_use: None, controller: None, outer };
     for outer in Family::ALL {
         let underlay = kernel.underlay(&query(outer)).await.expect("an underlay");
         assert_eq!((underlay.link, underlay.mtu), (link("eth0"), 1500));

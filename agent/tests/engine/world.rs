@@ -9,6 +9,7 @@ use tokio::{
 use weft_agent::{
     controller::{Held, Standing, Update},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
+    kept_underlay::KeptUnderlay,
     kernel::fake::FakeKernel,
     last_good::LastGood,
     probe::{Prober, Targets},
@@ -57,6 +58,7 @@ pub(crate) fn underlay() -> Underlay {
         link: link("eth0"),
         mtu: 1500,
         addresses: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
+        has_carrier: true,
         advertised_links: [].into(),
     }
 }
@@ -111,6 +113,7 @@ impl World {
             interface: None,
             addresses: Vec::new(),
             last_good: LastGood::in_dir(&dir.0),
+            kept_underlay: KeptUnderlay::in_dir(&dir.0),
         };
         let out =
             Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };

@@ -98,6 +98,7 @@ prop_compose! {
                 link: link("eth0"),
                 mtu,
                 addresses,
+                has_carrier: true,
                 advertised_links: is_advertised.then(|| link("eth0")).into_iter().collect(),
             },
         }

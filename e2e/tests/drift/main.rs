@@ -15,3 +15,4 @@ mod picture;
 mod random;
 mod scene;
 mod underlay;
+mod vpn;

@@ -40,13 +40,7 @@ struct Choice {
 impl Netlink {
     pub(super) async fn find_underlay(&mut self, query: &UnderlayQuery) -> Result<Underlay, KernelError> {
         self.refresh_links().await?;
-        let mut choice = match query.interface {
-            Some(name) => self.named_link(name)?,
-            None => match self.addressed_link(query).await? {
-                Some(choice) => choice,
-                None => self.routed_link(query).await?,
-            },
-        };
+        let mut choice = self.choose_link(query).await?;
         if choice.source.is_none_or(|source| Family::of(source) != query.outer) {
             choice.source = self.source_by_default(query.outer, choice.link.index).await?;
         }
@@ -59,13 +53,43 @@ impl Netlink {
             // What others do not take for an address of this node is not announced as one.
             found.retain(known);
         }
-        let addresses =
-            PerFamily { v4: best(&found, Family::V4, choice.source), v6: best(&found, Family::V6, choice.source) };
+        let kept = query.in_use.filter(|in_use| in_use.link == choice.link.name);
+        let best_of = |family| {
+            let kept = kept.and_then(|in_use| *in_use.addresses.get(family)).map(|address| address.address());
+            best(&found, family, [kept, choice.source])
+        };
+        let addresses = PerFamily { v4: best_of(Family::V4), v6: best_of(Family::V6) };
         if addresses.get(query.outer).is_none() {
             return Err(no_address(&choice, query.outer));
         }
         let advertised_links = self.advertised_links(choice.link.index).await?;
-        Ok(Underlay { link: choice.link.name, mtu: choice.link.mtu, addresses, advertised_links })
+        let Link { name: link, mtu, carrier: has_carrier, .. } = choice.link;
+        Ok(Underlay { link, mtu, addresses, has_carrier, advertised_links })
+    }
+
+    async fn choose_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
+        if let Some(name) = query.interface {
+            return self.named_link(name);
+        }
+        if let Some(choice) = self.addressed_link(query).await? {
+            return Ok(choice);
+        }
+        match self.link_in_use(query).await? {
+            Some(choice) => Ok(choice),
+            None => self.routed_link(query).await,
+        }
+    }
+
+    /// The link in use, while it is up and has the address of the outer family that was announced. A VPN that brings a
+    /// better route to the controller, or to everywhere, does not carry the packets of the other nodes.
+    async fn link_in_use(&mut self, query: &UnderlayQuery) -> Result<Option<Choice>, KernelError> {
+        let Some(in_use) = query.in_use else { return Ok(None) };
+        let link = self.links.named(in_use.link).filter(|link| link.up && self.can_carry(link)).cloned();
+        let (Some(link), Some(address)) = (link, in_use.addresses.get(query.outer)) else { return Ok(None) };
+        let found = self.link_addresses(query.outer, link.index).await?;
+        let is_there = found.iter().any(|found| found.address == address.address() && is_usable(found));
+        let source = Some(address.address());
+        Ok(is_there.then(|| Choice { link, how: "in use before".to_owned(), source }))
     }
 
     fn named_link(&self, name: LinkName) -> Result<Choice, KernelError> {
@@ -187,16 +211,16 @@ fn nowheres(family: Family) -> Vec<IpAddr> {
     }
 }
 
-/// The address that peers shall know: the kernel's own choice where it has one, else a lasting one, else the first.
-fn best(addresses: &[Address], family: Family, source: Option<IpAddr>) -> Option<UnderlayAddress> {
+/// The address that peers shall know: one of those preferred, the first before the others; else a lasting one; else the first.
+fn best(addresses: &[Address], family: Family, preferred: [Option<IpAddr>; 2]) -> Option<UnderlayAddress> {
     let mut usable: Vec<_> = addresses
         .iter()
         .filter(|address| Family::of(address.address) == family && is_usable(address))
         .filter_map(|address| Some((address, UnderlayAddress::new(address.address, address.prefix).ok()?)))
         .collect();
     usable.sort_by_key(|(address, _)| {
-        let chosen = source == Some(address.address);
-        (!chosen, address.flags.contains(AddressFlags::Secondary), !address.flags.contains(AddressFlags::Permanent))
+        let rank = preferred.iter().position(|wanted| *wanted == Some(address.address)).unwrap_or(preferred.len());
+        (rank, address.flags.contains(AddressFlags::Secondary), !address.flags.contains(AddressFlags::Permanent))
     });
     usable.first().map(|(_, underlay)| *underlay)
 }
@@ -238,7 +262,7 @@ mod tests {
             address("10.0.0.2/24", AddressFlags::Permanent),
         ];
         let best_of = |source: Option<&str>| {
-            best(&all, Family::V4, source.map(|s| s.parse().expect(s))).map(|best| best.to_string())
+            best(&all, Family::V4, [None, source.map(|s| s.parse().expect(s))]).map(|best| best.to_string())
         };
         assert_eq!(best_of(None).as_deref(), Some("10.0.0.2/24"));
         assert_eq!(best_of(Some("10.0.0.9")).as_deref(), Some("10.0.0.9/24"));
@@ -252,7 +276,7 @@ mod tests {
             AddressFlags::Dadfailed,
             AddressFlags::Secondary, // temporary, for IPv6
         ] {
-            assert_eq!(best(&[address("2001:db8::7/64", flags)], Family::V6, None), None, "{flags:?}");
+            assert_eq!(best(&[address("2001:db8::7/64", flags)], Family::V6, [None, None]), None, "{flags:?}");
         }
     }
 }

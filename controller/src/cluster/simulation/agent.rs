@@ -121,6 +121,7 @@ impl Agent {
                 link: link("eth0"),
                 mtu: 1500,
                 addresses: self.underlay(),
+                has_carrier: true,
                 advertised_links: [].into(),
             },
         }

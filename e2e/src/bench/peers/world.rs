@@ -19,6 +19,7 @@ use tokio::{
 use weft_agent::{
     controller::{Held, Standing, Update},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
+    kept_underlay::KeptUnderlay,
     kernel::Netlink,
     last_good::LastGood,
     probe::{Prober, Targets},
@@ -186,6 +187,7 @@ impl World {
             interface: Some(LinkName::new(UPLINK)?),
             addresses: Vec::new(),
             last_good: LastGood::in_dir(state),
+            kept_underlay: KeptUnderlay::in_dir(state),
         };
         let out =
             Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
