@@ -64,6 +64,27 @@ impl Nft {
         self.table().map(Table::objects).map_err(|fault| error(format!("nftables table inet {TABLE}"), &fault))
     }
 
+    /// As [`Self::read`], and asks once more for each element among `wanted` that was not found. A hash set that has just grown
+    /// is moved to a larger table in the background, and a dump in several messages may then leave elements out without a
+    /// word (`nft_rhash_walk` in net/netfilter/nft_set_hash.c, which counts the elements it has to skip).
+    pub async fn read_expecting(&mut self, wanted: &Objects) -> Result<Objects, KernelError> {
+        let mut found = self.read().await?;
+        for set in SetName::ALL.into_iter().filter(|set| !set.is_interval()) {
+            if !found.keys().any(|key| matches!(key, Key::Element(of, _) if *of == set)) {
+                continue;
+            }
+            let missing = wanted.keys().filter(|key| !found.contains_key(key)).filter_map(|key| match key {
+                Key::Element(of, network) if *of == set => Some(*network),
+                _ => None,
+            });
+            let missing: Vec<IpNetwork> = missing.collect();
+            let there =
+                self.ask_for_each(set, &missing).map_err(|fault| error(format!("nftables set {set}"), &fault))?;
+            found.extend(there.into_iter().map(|network| (Key::Element(set, network), Value::Present)));
+        }
+        Ok(found)
+    }
+
     /// Reads those of `keys` that are elements, or the ruleset; what is missing is left out.
     pub async fn read_elements(&mut self, keys: &[Key]) -> Result<Objects, KernelError> {
         if keys.contains(&Key::Ruleset) {
@@ -146,11 +167,23 @@ impl Nft {
         // The kernel answers a request about an interval set with the range that holds the address.
         if networks.len() > FEW || (set.is_interval() && !networks.is_empty()) {
             return match table::content(&mut self.socket, set) {
-                Ok(content) => Ok(networks.iter().copied().filter(|it| content.networks.contains(it)).collect()),
+                Ok(content) => {
+                    let is_found = |network: &IpNetwork| content.networks.contains(network);
+                    let (mut present, missing): (Vec<_>, Vec<_>) = networks.iter().copied().partition(is_found);
+                    if !set.is_interval() && !content.networks.is_empty() {
+                        // See `read_expecting`.
+                        present.extend(self.ask_for_each(set, &missing)?);
+                    }
+                    Ok(present)
+                }
                 Err(fault) if fault.is(Errno::NOENT) => Ok(Vec::new()),
                 Err(fault) => Err(fault),
             };
         }
+        self.ask_for_each(set, networks)
+    }
+
+    fn ask_for_each(&mut self, set: SetName, networks: &[IpNetwork]) -> Result<Vec<IpNetwork>, Fault> {
         let mut present = Vec::new();
         for network in networks {
             for (request, _) in elements::lists(set, &[*network]) {

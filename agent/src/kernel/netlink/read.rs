@@ -54,7 +54,7 @@ impl Netlink {
             self.read_routes(family, &mut observed.ours).await?;
         }
         read_sysctls(&self.sysctls, wanted.keys(), &mut observed.ours)?;
-        observed.ours.extend(self.nft.read().await?);
+        observed.ours.extend(self.nft.read_expecting(wanted).await?);
         self.find_foreign(wanted, &mut observed).await?;
         Ok(observed)
     }
