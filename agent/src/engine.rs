@@ -23,7 +23,6 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -44,7 +43,7 @@ use crate::{
     controller::{Held, Standing, Update},
     kept_underlay::KeptUnderlay,
     kernel::{Event, InUse, Kernel},
-    last_good::LastGood,
+    last_good::{Kept, LastGood, Saver},
     probe::{Findings, Targets},
 };
 
@@ -141,8 +140,8 @@ pub struct Engine<K> {
     next_look: Instant,
     last_look: Instant,
     tidy_at: Option<Instant>,
-    /// The membership on its way to the disk.
-    saving: Option<JoinHandle<()>>,
+    /// Takes the membership to the disk.
+    saver: Saver,
     /// Nothing is put into the kernel any more.
     is_still: bool,
 }
@@ -151,6 +150,7 @@ impl<K: Kernel> Engine<K> {
     /// A loop over `kernel` that has seen nothing yet; `pods` are those attached before it started.
     pub fn new(setup: Setup, kernel: K, out: Outputs, pods: Vec<Pod>, findings: Findings) -> Self {
         let now = Instant::now();
+        let saver = Saver::new(setup.last_good.clone());
         Self {
             setup,
             kernel,
@@ -176,7 +176,7 @@ impl<K: Kernel> Engine<K> {
             next_look: now,
             last_look: now,
             tidy_at: None,
-            saving: None,
+            saver,
             is_still: false,
         }
     }
@@ -222,11 +222,10 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn start_from_disk(&mut self) {
-        let snapshot = match self.setup.last_good.load() {
-            Ok(Some(snapshot)) => snapshot,
-            Ok(None) => return,
-            Err(error) => return warn!("{error}"),
-        };
+        let (kept, problems) = self.setup.last_good.load();
+        problems.iter().for_each(|problem| warn!("{problem}"));
+        let Some(Kept { snapshot, is_whole }) = kept else { return };
+        self.is_whole = is_whole;
         let (revision, members) = (snapshot.revision, snapshot.members.len());
         match self.view.apply_snapshot(snapshot) {
             Ok(()) => {
@@ -270,15 +269,9 @@ impl<K: Kernel> Engine<K> {
     fn tidy(&mut self) {
         self.tidy_at = None;
         self.renew_targets();
-        let Some(snapshot) = self.view.snapshot() else { return };
-        let last_good = self.setup.last_good.clone();
-        self.saving = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = last_good.save(&snapshot) {
-                warn!(
-                    "the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one"
-                );
-            }
-        }));
+        if let Some(snapshot) = self.view.snapshot() {
+            self.saver.save(snapshot);
+        }
     }
 
     fn renew_targets(&self) {

@@ -51,8 +51,8 @@ impl HostCheck {
     /// # Errors
     /// Where anything would keep pods from talking.
     pub(crate) async fn all(config: &Config) -> anyhow::Result<()> {
-        let snapshot = crate::last_good::LastGood::in_dir(&config.state_dir).load().ok().flatten();
-        let settings = snapshot.map(|snapshot| Settings::clone(&snapshot.settings));
+        let kept = crate::last_good::LastGood::in_dir(&config.state_dir).load().0;
+        let settings = kept.map(|kept| Settings::clone(&kept.snapshot.settings));
         let input = input(config, settings);
         let check = Self { input, findings: watch::channel(Vec::new()).0 };
         check.look().await;

@@ -23,7 +23,7 @@ pub use pod::Pod;
 pub use weft::{AgentStatus, FamilyPath, Peer, Weft};
 pub use wires::{Asked, Forwarded, Path, Wires};
 
-use crate::lab::{Lab, LabSpec, wait};
+use crate::lab::{Build, Lab, LabSpec, wait};
 
 /// A running cluster.
 #[derive(Debug)]
@@ -39,8 +39,16 @@ impl Cluster {
     /// # Errors
     /// Where the lab cannot be built or the controller does not come up.
     pub async fn empty(spec: LabSpec) -> Result<Self> {
+        Self::empty_of(spec, Build::Present).await
+    }
+
+    /// The same with a build of the controller.
+    ///
+    /// # Errors
+    /// As [`Self::empty`], and where there is no such build.
+    pub async fn empty_of(spec: LabSpec, build: Build) -> Result<Self> {
         let lab = Lab::start(spec).await?;
-        let controller = Controller::install(&lab).await?;
+        let controller = Controller::install(&lab, build).await?;
         controller.start().await?;
         Ok(Self { lab, controller, agents: Mutex::default() })
     }
@@ -87,8 +95,17 @@ impl Cluster {
     /// # Errors
     /// Where the controller gives no token or the agent cannot be started.
     pub async fn join(&self, node: &str) -> Result<Arc<Agent>> {
+        self.join_of(node, Build::Present).await
+    }
+
+    /// The same with a build of the agent.
+    ///
+    /// # Errors
+    /// As [`Self::join`], and where there is no such build.
+    pub async fn join_of(&self, node: &str, build: Build) -> Result<Arc<Agent>> {
         let token = self.controller.token(node).await?;
         let agent = Arc::new(Agent::install(self.lab.host(node), self.controller.address(), &token)?);
+        agent.set_build(build);
         agent.start().await?;
         self.agents.lock().expect("nobody panics while holding it").insert(node.to_owned(), Arc::clone(&agent));
         Ok(agent)

@@ -29,6 +29,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+pub use binaries::Build;
 pub use capture::Capture;
 pub use host::{Host, UPLINK};
 pub use namespace::{Namespace, any};

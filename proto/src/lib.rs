@@ -1,4 +1,5 @@
-//! Weft's wire contract: the generated code of `weft.v1`, and its conversion to and from typed values.
+//! Weft's wire contract and stored form: the generated code of `weft.v1` and `weft.stored.v1`, and its conversion to and from
+//! typed values.
 //!
 //! Owns the edge between bytes and types: what passes [`convert`] is valid; and how a channel to a server of these services
 //! is opened (feature `client`), and how a standby names the leader. Must never hold behaviour.
@@ -7,6 +8,7 @@
 pub mod connect;
 pub mod convert;
 pub mod leader;
+pub mod stored;
 
 /// `weft.v1` as generated from the .proto files, where every field is documented.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -120,7 +120,8 @@ fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     let name = target.file_name().context("the target has a name")?.to_string_lossy();
     // Begins with a dot and ends in no extension of configurations: no runtime takes it for one.
-    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
+    // A process id is not enough: in containers two agents have the same one.
+    let temporary = directory.join(format!(".{name}.{:016x}.new", fastrand::u64(..)));
     let written = write(&temporary, bytes, mode)
         .and_then(|()| fs::rename(&temporary, target))
         .and_then(|()| File::open(directory)?.sync_all());

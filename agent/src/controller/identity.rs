@@ -175,3 +175,6 @@ fn validity(certificate: &CertificateDer<'_>) -> anyhow::Result<std::ops::Range<
 fn to_pem(der: &[u8]) -> String {
     pem::encode(&pem::Pem::new("CERTIFICATE", der))
 }
+
+#[cfg(test)]
+mod tests;

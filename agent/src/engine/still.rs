@@ -19,10 +19,7 @@ impl<K: Kernel> Engine<K> {
             self.out.targets.send_replace(Arc::new(Targets::default()));
             self.since = SystemTime::now();
         }
-        if let Some(saving) = self.saving.take() {
-            // What it says, it has said itself.
-            let _ended = saving.await;
-        }
+        self.saver.finish().await;
         self.trusted = false;
         self.status.problem = Some(problem);
         self.publish();

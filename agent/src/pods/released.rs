@@ -40,7 +40,7 @@ impl Released {
         let tombstone = Tombstone { container_id: key.container().to_owned(), interface: key.interface().to_string() };
         let text = serde_json::to_vec(&tombstone)?;
         // Two DELs of one attachment at once must not write into each other's file.
-        let temporary = self.directory.join(format!(".{}.{}", key.link(), std::process::id()));
+        let temporary = self.directory.join(format!(".{}.{:016x}", key.link(), fastrand::u64(..)));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;

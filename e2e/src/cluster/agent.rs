@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::{process::Command, sync::Mutex};
 
 use super::weft::Weft;
-use crate::lab::{Host, Process, binaries, wait};
+use crate::lab::{Build, Host, Process, wait};
 
 /// An agent that was installed on a host.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Agent {
     options: std::sync::Mutex<Vec<String>>,
     confined: std::sync::atomic::AtomicBool,
     fault: std::sync::Mutex<Option<&'static str>>,
+    build: std::sync::Mutex<Build>,
     process: Mutex<Option<Process>>,
 }
 
@@ -43,6 +44,7 @@ impl Agent {
             options: Default::default(),
             confined: Default::default(),
             fault: Default::default(),
+            build: Default::default(),
             process: Mutex::default(),
         })
     }
@@ -97,6 +99,11 @@ impl Agent {
     /// Has it kill itself at a step, from its next start on; or no more.
     pub fn set_fault(&self, step: Option<&'static str>) {
         *self.fault.lock().expect("nobody panics while holding it") = step;
+    }
+
+    /// Which build of it runs, from its next start on.
+    pub fn set_build(&self, build: Build) {
+        *self.build.lock().expect("nobody panics while holding it") = build;
     }
 
     /// Waits for its end, however it comes.
@@ -174,12 +181,23 @@ impl Agent {
         Ok(())
     }
 
+    /// What its present run has logged.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn log(&self) -> Result<PathBuf> {
+        let process = self.process.lock().await;
+        let running = process.as_ref().with_context(|| format!("the agent of {} was stopped", self.host.name()))?;
+        Ok(running.log().to_owned())
+    }
+
     async fn take(&self) -> Result<Process> {
         self.process.lock().await.take().with_context(|| format!("the agent of {} does not run", self.host.name()))
     }
 
     fn command(&self) -> Result<Command> {
-        let program = binaries::find("weft-agent")?;
+        let build = *self.build.lock().expect("nobody panics while holding it");
+        let program = build.find("weft-agent")?;
         let mut command = if self.confined.load(std::sync::atomic::Ordering::Relaxed) {
             let mut command = Command::new("setpriv");
             command.args(["--bounding-set=-sys_admin", "--"]).arg(program);
@@ -191,7 +209,7 @@ impl Agent {
         command.arg("--token-file").arg(self.directory.join("token"));
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
         command.arg("--cni-bin-dir").arg(self.cni_programs()).arg("--cni-conf-dir").arg(self.cni_configuration());
-        command.arg("--cni-binary").arg(binaries::find("weft-cni")?).arg("--cni-results-dir").arg(self.cni_results());
+        command.arg("--cni-binary").arg(build.find("weft-cni")?).arg("--cni-results-dir").arg(self.cni_results());
         if let Some(step) = *self.fault.lock().expect("nobody panics while holding it") {
             command.env("WEFT_FAULT", step);
         }

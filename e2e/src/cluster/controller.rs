@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{process::Command, sync::Mutex};
 
 use super::weft::Weft;
-use crate::lab::{CONTROL, Host, Lab, Process, binaries, wait};
+use crate::lab::{Build, CONTROL, Host, Lab, Process, wait};
 
 /// The port agents and operators connect to.
 const PORT: u16 = 7887;
@@ -21,6 +21,7 @@ pub struct Controller {
     host: Arc<Host>,
     directory: PathBuf,
     address: String,
+    build: std::sync::Mutex<Build>,
     process: Mutex<Option<Process>>,
 }
 
@@ -29,11 +30,11 @@ impl Controller {
     ///
     /// # Errors
     /// Where that fails.
-    pub async fn install(lab: &Lab) -> Result<Self> {
+    pub async fn install(lab: &Lab, build: Build) -> Result<Self> {
         let (host, spec) = (lab.host(CONTROL), lab.spec());
         let directory = host.directory().join("controller");
         let address = std::net::SocketAddr::new(host.address(spec.outer), PORT).to_string();
-        let mut command = Command::new(binaries::find("weft-controller")?);
+        let mut command = Command::new(build.find("weft-controller")?);
         command.arg("init").arg("--data-dir").arg(&directory).args(["--listen", &address]);
         command.args(["--server-name", &host.address(spec.outer).to_string()]);
         command.args(["--mode", &spec.mode.to_string(), "--outer", &spec.outer.to_string().to_lowercase()]);
@@ -44,7 +45,12 @@ impl Controller {
         if !done.status.success() {
             bail!("weft-controller init ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
         }
-        Ok(Self { host, directory, address, process: Mutex::default() })
+        Ok(Self { host, directory, address, build: build.into(), process: Mutex::default() })
+    }
+
+    /// Which build of it runs, from its next start on.
+    pub fn set_build(&self, build: Build) {
+        *self.build.lock().expect("nobody panics while holding it") = build;
     }
 
     /// Where agents and operators reach it, as `HOST:PORT`.
@@ -73,7 +79,8 @@ impl Controller {
         if process.is_some() {
             bail!("the controller runs already");
         }
-        let mut command = Command::new(binaries::find("weft-controller")?);
+        let build = *self.build.lock().expect("nobody panics while holding it");
+        let mut command = Command::new(build.find("weft-controller")?);
         command.arg("run").arg("--config").arg(self.directory.join("config.yaml"));
         let running = process.insert(self.host.spawn("weft-controller", command)?);
         wait::until("the controller to answer", wait::PATIENCE, async || {

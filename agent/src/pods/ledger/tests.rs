@@ -229,3 +229,24 @@ proptest! {
         }
     }
 }
+
+/// Written by an agent of version 0.1.
+const BY_0_1: &[u8] = include_bytes!("../golden/journal-1");
+
+#[test]
+fn a_journal_of_version_0_1_keeps_its_pods_and_is_written_as_that_version_reads_it() {
+    let disk = MemoryDisk::with(BY_0_1);
+    let ledger = open(&disk);
+    let [record] = ledger.records().values().collect::<Vec<_>>()[..] else { panic!("{:?}", ledger.records()) };
+    let addresses: Vec<String> = record.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (record.pod.as_str(), addresses),
+        ("lab/a1-p", vec!["10.244.0.1".to_owned(), "fd44:5745::1".to_owned()])
+    );
+    // Opening writes it anew, line by line as before.
+    let written = disk.clone().read().expect("readable");
+    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (before, after) = (lines(BY_0_1), lines(&written));
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+    assert!(!ledger.records().is_empty() && after.len() == before.len());
+}
