@@ -1,7 +1,9 @@
 //! What the ConfigMap of the cluster says, beside its term and settings.
 //!
-//! Owns the form of the two values that people and scripts see by way of `weft status`. Must never hold what a Vtep or
+//! Owns the form of the values that people and scripts see by way of `weft status`. Must never hold what a Vtep or
 //! a claim says already: those are counted when somebody asks.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,49 @@ pub struct Uninstall {
     /// Nodes that are not, and why.
     #[serde(default)]
     pub waiting: Vec<Waiting>,
+    /// Why the request was refused, and what to do instead.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// Nodes that a line names before it counts the rest.
+const NAMED: usize = 5;
+
+/// One line for people: how many nodes are clean, and which are not.
+impl fmt::Display for Uninstall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cleaned, waiting) = (self.cleaned.len(), self.waiting.len());
+        match self.state {
+            UninstallState::Refused => return write!(f, "refused: {}", self.why),
+            UninstallState::Done => return write!(f, "done: nothing of Weft is left, {cleaned} nodes were cleaned up"),
+            UninstallState::Running => write!(f, "{cleaned} of {} nodes are clean", cleaned + waiting)?,
+        }
+        if waiting == 0 {
+            return Ok(());
+        }
+        let names: Vec<String> =
+            self.waiting.iter().take(NAMED).map(|one| format!("{} ({})", one.node, one.why)).collect();
+        write!(f, "; waiting for {}", names.join(", "))?;
+        match waiting.saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// A request that has to be renewed: value of [`UNINSTALL_ANNOTATION`](crate::names::UNINSTALL_ANNOTATION) that the chart's
+/// hook writes. The leader follows it only while `beat` changes and Helm's newest record of the release says `uninstalling`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UninstallRequest {
+    /// The release's name.
+    pub release: String,
+    /// The release's revision with which the hook was rendered: the newest record is this one or a later one.
+    pub revision: u32,
+    /// Which process asks.
+    pub by: String,
+    /// Another number every few seconds.
+    pub beat: u64,
 }
 
 /// How far an uninstallation is.
@@ -56,6 +101,8 @@ pub enum UninstallState {
     Running,
     /// Nothing is left.
     Done,
+    /// The leader does not follow the request.
+    Refused,
 }
 
 /// A node that an uninstallation waits for.

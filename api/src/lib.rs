@@ -10,7 +10,7 @@ mod schema;
 mod vtep;
 
 pub use claim::{ClaimNameError, PodCidrClaim, PodCidrClaimSpec, claim_cidr, claim_name};
-pub use cluster::{Allocation, AllocationPool, Uninstall, UninstallState, Waiting};
+pub use cluster::{Allocation, AllocationPool, Uninstall, UninstallRequest, UninstallState, Waiting};
 pub use schema::crds_yaml;
 pub use vtep::{
     ConditionType, FamilyReach, PeerReport, RevisionStatus, Vtep, VtepSpec, VtepState, VtepStatus, VtepUnderlay,

@@ -27,10 +27,9 @@ pub const SETTINGS: &str = "settings";
 pub const ALLOCATION: &str = "allocation";
 /// Key of the uninstallation's progress in [`CLUSTER`], as JSON.
 pub const UNINSTALL: &str = "uninstall";
-/// Annotation of [`CLUSTER`] that asks for the uninstallation; its value is [`UNINSTALL_REQUESTED`].
+/// Annotation of [`CLUSTER`] that asks for the uninstallation. Its value is the object's own UID where an operator asks, which
+/// no manifest can hold, or an [`UninstallRequest`](crate::UninstallRequest) as JSON where the chart's hook does.
 pub const UNINSTALL_ANNOTATION: &str = "weft.dev/uninstall";
-/// Value of [`UNINSTALL_ANNOTATION`].
-pub const UNINSTALL_REQUESTED: &str = "requested";
 /// Annotation of a Node whose pod CIDRs Weft wrote; its value is [`ALLOCATOR`]. Without it somebody else wrote them.
 pub const ALLOCATOR_ANNOTATION: &str = "weft.dev/pod-cidrs";
 /// Value of [`ALLOCATOR_ANNOTATION`].

@@ -76,6 +76,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// On Kubernetes: have every node cleaned up, which takes the pod network away, and wait for that.
+    ///
+    /// For where `helm uninstall` cannot ask for it: other tools than Helm, or records of Helm that the controller cannot read.
+    /// Remove Weft without hooks afterwards.
+    Uninstall(UninstallArgs),
     /// Let pods of all nodes talk to each other, as the chart's test does.
     #[command(hide = true)]
     Check {
@@ -120,6 +125,16 @@ pub(crate) struct TokenArgs {
     /// Form of the output; a table is the bare token.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UninstallArgs {
+    /// Take the request back: nodes that are clean are programmed again.
+    #[arg(long)]
+    pub(crate) call_off: bool,
+    /// How long to wait until every node is clean: a number with s, m, h or d, from 1m to 7d. The request stays.
+    #[arg(long, default_value = "10m", value_parser = lifetime)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! The Kubernetes API as the one that answers.
 //!
-//! Owns how it is reached and what is read there. Must never write: what an operator changes, kubectl changes.
+//! Owns how it is reached and what is read there. Must never write but the request to uninstall Weft: all else that an operator
+//! changes, kubectl changes.
 
 mod choose;
 mod failure;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::{
     Api, Client, Config, Resource,
-    api::ListParams,
+    api::{ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::DeserializeGuard,
 };
@@ -81,6 +82,14 @@ impl Cluster {
     /// What belongs to the cluster as a whole.
     pub(crate) async fn cluster(&self) -> anyhow::Result<ConfigMap> {
         self.get("configmaps", names::CLUSTER).await
+    }
+
+    /// Changes what belongs to the cluster as a whole, by a merge patch (RFC 7386).
+    pub(crate) async fn change_cluster(&self, patch: &serde_json::Value) -> anyhow::Result<ConfigMap> {
+        let doing = Doing::patch("configmaps", names::CLUSTER, &self.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.answer(&doing, api.patch(names::CLUSTER, &params, &patch)).await
     }
 
     async fn list<K>(&self, api: Api<K>, resource: &'static str) -> anyhow::Result<Vec<K>>

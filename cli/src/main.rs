@@ -12,6 +12,7 @@ mod output;
 mod peers;
 mod status;
 mod token;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&cli.target, args.output).await,
         Command::Token { command: TokenCommand::Create(args) } => token::create(&cli.target, &args).await,
         Command::Node { command: NodeCommand::Delete(args) } => node::delete(&cli.target, &args).await,
+        Command::Uninstall(args) => uninstall::run(&cli.target.kubernetes, &args).await,
         Command::Check { command } => check::run(&cli.target.kubernetes.namespace, &command).await,
         Command::Generate(generate) => generate.run(Cli::command()),
     }

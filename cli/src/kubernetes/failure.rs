@@ -48,6 +48,10 @@ impl<'a> Doing<'a> {
         Self { verb: "get", resource, name: Some(name), namespace: Some(namespace) }
     }
 
+    pub(super) const fn patch(resource: &'static str, name: &'a str, namespace: &'a str) -> Self {
+        Self { verb: "patch", resource, name: Some(name), namespace: Some(namespace) }
+    }
+
     /// What went wrong, in a sentence.
     pub(super) fn explain(&self, error: &kube::Error, source: &Source) -> anyhow::Error {
         match error {

@@ -66,7 +66,8 @@ impl Term {
         .await?;
         (self.cluster, self.actor) = (Some(cluster.clone()), Some(actor));
         // Before anybody is served: an agent that was cleaned up must not hear of members.
-        if uninstall::is_requested(&replica.client, &replica.own.namespace).await? {
+        let inherited = uninstall::inherited(&replica.client, &replica.own.namespace).await?;
+        if inherited != uninstall::Phase::Idle {
             cluster.order_clean_up(true).await?;
         }
         let services = rpc::services(rpc::Context {
@@ -89,7 +90,7 @@ impl Term {
         self.tasks.spawn(vteps::run(leader.clone()));
         self.tasks.spawn(conditions::run(leader.clone()));
         self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
-        self.tasks.spawn(uninstall::run(leader));
+        self.tasks.spawn(uninstall::run(leader, inherited));
         replica.role.send_replace(Role::Leading(services, self.fence.clone()));
         metrics.set_leader(true);
         Ok(())

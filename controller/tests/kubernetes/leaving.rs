@@ -6,8 +6,8 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node},
-    serde_json::json,
+    api::core::v1::{ConfigMap, Node, Secret},
+    serde_json::{self, json},
 };
 use kube::{
     Api, ResourceExt as _,
@@ -49,8 +49,18 @@ impl Drop for Controller {
 fn uninstall(server: &ApiServer, time: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weft-controller"));
     command.env("KUBECONFIG", server.kubeconfig()).arg("uninstall");
+    command.args(["--release=weft", "--revision=1"]);
     command.arg(format!("--namespace={NAMESPACE}")).arg(format!("--timeout={time}"));
     command.output().expect("it starts")
+}
+
+/// What Helm writes before it creates the hooks of an uninstallation, and after a rollback.
+async fn helm_says(server: &ApiServer, revision: u32, status: &str) {
+    let name = format!("sh.helm.release.v1.weft.v{revision}");
+    let secret = json!({ "metadata": { "name": name, "labels": { "owner": "helm", "status": status } } });
+    let secrets = Api::<Secret>::namespaced(server.client(), NAMESPACE);
+    let secret = serde_json::from_value(secret).expect("a Secret");
+    secrets.create(&PostParams::default(), &secret).await.expect("a record");
 }
 
 /// Asks until it is so: what is written about nodes comes a moment after the nodes.
@@ -103,7 +113,16 @@ async fn states_are_written_and_all_of_it_goes_with_the_uninstallation() {
     assert_eq!(unavailable, ("True".to_owned(), "WeftNotReady".to_owned()));
     let cidr = nodes.get("n1").await.expect("a Node").spec.and_then(|spec| spec.pod_cidr).expect("a pod CIDR");
 
+    // A hook that somebody applied as an object, and the word of an earlier version's.
+    helm_says(&server, 1, "deployed").await;
+    let refused = uninstall(&server, "60s");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("release weft is deployed") && said.contains("weft uninstall --kubernetes"), "{said}");
+    assert_eq!(counts(&server).await.0, 2, "the Vteps are gone");
+
     // Nobody ever ran an agent: there is nothing on the nodes to wait for.
+    helm_says(&server, 2, "uninstalling").await;
     let output = uninstall(&server, "60s");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));

@@ -44,6 +44,12 @@ port: {{ regexFind "[0-9]+$" . }}
 {{- if $found }}true{{ end -}}
 {{- end }}
 
+{{/* Seconds of a time such as 4m. */}}
+{{- define "weft.seconds" -}}
+{{- $unit := dict "s" 1 "m" 60 "h" 3600 -}}
+{{- mul (regexFind "^[0-9]+" .) (get $unit (regexFind "[smh]$" .)) -}}
+{{- end }}
+
 {{/* How many controllers. Rendered without a cluster, nothing is known of its nodes. */}}
 {{- define "weft.replicas" -}}
 {{- $nodes := dig "items" list (lookup "v1" "Node" "" "") -}}

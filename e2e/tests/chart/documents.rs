@@ -6,7 +6,8 @@ use crate::helm;
 
 /// All objects of a variant, hooks included.
 pub(crate) fn of(variant: Option<&str>) -> Vec<Value> {
-    let text = helm::template(&helm::values(variant)).expect("the values are sound");
+    let values = [helm::values(variant), helm::WITH_HOOK.map(str::to_owned).into()].concat();
+    let text = helm::template(&values).expect("the values are sound");
     let documents = text.split("\n---\n").filter(|document| document.contains("kind:"));
     documents.map(|document| serde_saphyr::from_str(document).expect("helm prints YAML")).collect()
 }

@@ -25,6 +25,9 @@ pub(crate) fn all() -> impl Iterator<Item = Option<&'static str>> {
     [None].into_iter().chain(VARIANTS.map(Some))
 }
 
+/// Renders what is left out where there is no cluster.
+pub(crate) const WITH_HOOK: [&str; 2] = ["--set", "uninstall.render=true"];
+
 /// What `helm template` prints with these arguments, or what it complains of.
 pub(crate) fn template(arguments: &[String]) -> Result<String, String> {
     let words = ["template", "weft", &chart().display().to_string(), "--namespace", "weft-system"].map(str::to_owned);

@@ -49,6 +49,28 @@ fn all_others_have_no_power_over_their_node() {
 
 #[test]
 #[ignore = "needs helm: ./dev e2e"]
+fn the_uninstallation_is_no_object_of_those_who_only_render() {
+    let text = helm::template(&[]).expect("the defaults are sound");
+    assert!(!text.contains("kind: Job"), "kubectl apply would take the pod network of the whole cluster away");
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn a_hook_that_cannot_start_does_not_strike_later() {
+    let objects = of(None);
+    let job = object(&objects, "Job", "weft-uninstall");
+    let limit = job["spec"]["activeDeadlineSeconds"].as_u64().expect("a limit");
+    assert!(limit < 300, "Helm gives up after five minutes, and the Job would go on");
+    let policy = job["metadata"]["annotations"]["helm.sh/hook-delete-policy"].as_str().expect("a policy");
+    assert!(policy.contains("hook-failed"), "{policy}");
+    let pod = &job["spec"]["template"]["spec"];
+    let controller = &object(&objects, "Deployment", "weft-controller")["spec"]["template"]["spec"];
+    assert_eq!(pod["tolerations"], controller["tolerations"], "it would be put on a node that is dead");
+    assert!(pod["affinity"]["podAffinity"].is_object());
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
 fn no_rule_is_wider_than_it_needs_to_be() {
     for role in of(None).iter().filter(|object| object["rules"].is_array()) {
         for rule in role["rules"].as_array().expect("just asked") {

@@ -1,30 +1,36 @@
 //! `weft-controller uninstall`: asks the leading controller to clean up, and follows how that goes.
 //!
-//! Owns the request and the lines that people see of it; it runs before the chart's objects are deleted. Must never
-//! remove anything itself, nor call a cluster clean that the leader has not.
+//! Owns the request, which it renews for as long as it runs, and the lines that people see; it runs before the chart's objects
+//! are deleted. Must never remove anything itself, nor call a cluster clean that the leader has not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use k8s_openapi::{api::core::v1::ConfigMap, serde_json};
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::ConfigMap},
+    serde_json,
+};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
-use weft_api::{Uninstall, UninstallState, names};
+use weft_api::{Uninstall, UninstallRequest, UninstallState, names};
 
-use super::asks;
+use super::request::told;
 use crate::config::duration;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// Nodes that a line names before it counts the rest.
-const NAMED: usize = 5;
+/// Between two renewals of the request; the leader calls off after a minute without.
+const RENEW: Duration = Duration::from_secs(3);
+/// Before its Job's deadline, so that the reason can be read before Kubernetes ends the pod without one.
+const BEFORE_DEADLINE: Duration = Duration::from_secs(15);
 /// What to do where it does not come to an end.
-const REMEDY: &str = "start their agents, or delete their Nodes where the machines are gone, and uninstall again; \
-    `helm uninstall --no-hooks` gives up on them and leaves on them what Weft made";
+const REMEDY: &str = "start their agents, or delete their Nodes where the machines are gone, and uninstall again. To keep Weft \
+    instead: `helm rollback`, which a release needs before it can be upgraded again; nodes that were clean are programmed again \
+    a minute after this has ended. `helm uninstall --no-hooks` gives up on them and leaves on them what Weft made";
 
 /// Options of `weft-controller uninstall`.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,34 +38,71 @@ pub struct UninstallOptions {
     /// Namespace of the release
     #[arg(long, env = "POD_NAMESPACE", default_value = "weft-system")]
     namespace: String,
+    /// The release's name: Helm has to say that it uninstalls it
+    #[arg(long)]
+    release: String,
+    /// The release's revision with which this was rendered
+    #[arg(long)]
+    revision: u32,
+    /// The Job that runs this: it ends 15s before the Job's deadline
+    #[arg(long)]
+    job: Option<String>,
     /// How long every node together may take
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "4m", value_parser = duration)]
     timeout: Duration,
 }
 
-/// Has every node cleaned up. Fails where one is not within the time, or where nobody answers.
+/// Has every node cleaned up. Fails where one is not within the time, where nobody answers, or where the leader refuses.
 pub async fn uninstall(options: UninstallOptions) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("no way to the API server: in a pod or with KUBECONFIG only")?;
-    follow(client, &options, &mut |line| println!("{line}")).await
+    let time = allowed(&client, &options).await;
+    follow(client, &options, time, &mut |line| println!("{line}")).await
 }
 
-async fn follow(client: Client, options: &UninstallOptions, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+/// The time that is left of the Job's, where that is less than was asked for.
+async fn allowed(client: &Client, options: &UninstallOptions) -> Duration {
+    let Some(job) = &options.job else { return options.timeout };
+    let jobs = Api::<Job>::namespaced(client.clone(), &options.namespace);
+    let left = match jobs.get(job).await {
+        Ok(job) => left(&job, SystemTime::now()),
+        Err(error) => {
+            println!("Job {job} cannot be read ({error}): its deadline is not known");
+            None
+        }
+    };
+    left.map_or(options.timeout, |left| left.min(options.timeout))
+}
+
+fn left(job: &Job, now: SystemTime) -> Option<Duration> {
+    let limit = u64::try_from(job.spec.as_ref()?.active_deadline_seconds?).ok()?;
+    let began = SystemTime::from(job.status.as_ref()?.start_time.as_ref()?.0);
+    let passed = now.duration_since(began).unwrap_or_default();
+    Some(Duration::from_secs(limit).saturating_sub(BEFORE_DEADLINE).saturating_sub(passed))
+}
+
+async fn follow(
+    client: Client,
+    options: &UninstallOptions,
+    time: Duration,
+    say: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
     let maps = Api::<ConfigMap>::namespaced(client, &options.namespace);
-    let deadline = Instant::now() + options.timeout;
-    let mut seen = Seen::default();
+    let deadline = Instant::now() + time;
+    let (mut seen, mut request) = (Seen::default(), Request::new(options));
     loop {
-        match timeout_at(deadline, look(&maps, &options.namespace)).await {
+        match timeout_at(deadline, request.look(&maps)).await {
             Ok(Ok(Some(progress))) if progress.state == UninstallState::Done => {
-                say(&format!("done: nothing of Weft is left, {} nodes were cleaned up", progress.cleaned.len()));
+                say(&progress.to_string());
                 return Ok(());
             }
+            Ok(Ok(Some(progress))) if progress.state == UninstallState::Refused => anyhow::bail!("{progress}"),
             Ok(Ok(progress)) => seen.progress(progress, say),
             Ok(Err(Failed::ForGood(error))) => return Err(error),
             Ok(Err(Failed::ForNow(error))) => seen.line(format!("the API server does not answer: {error}"), say),
-            Err(_) => return Err(seen.too_late(options.timeout)),
+            Err(_) => return Err(seen.too_late(time)),
         }
         if timeout_at(deadline, sleep(LOOK)).await.is_err() {
-            return Err(seen.too_late(options.timeout));
+            return Err(seen.too_late(time));
         }
     }
 }
@@ -69,25 +112,52 @@ enum Failed {
     ForGood(anyhow::Error),
 }
 
-/// How it stands; asks for it first where nobody has.
-async fn look(maps: &Api<ConfigMap>, namespace: &str) -> Result<Option<Uninstall>, Failed> {
-    let map = maps.get_opt(names::CLUSTER).await.map_err(|error| failed(error, namespace))?;
-    let Some(map) = map else {
-        return Err(Failed::ForGood(anyhow::anyhow!(
-            "ConfigMap {} is not in namespace {namespace}: is Weft installed there? Where it was removed by hand, `helm uninstall --no-hooks` removes the rest",
-            names::CLUSTER
-        )));
-    };
-    if !asks(&map) {
-        // What an earlier attempt came to is not an answer to this one.
-        let annotations = json!({ names::UNINSTALL_ANNOTATION: names::UNINSTALL_REQUESTED });
-        let patch = json!({ "metadata": { "annotations": annotations }, "data": { names::UNINSTALL: null } });
-        let patched = maps.patch(names::CLUSTER, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map_err(|error| failed(error, namespace))?;
-        return Ok(None);
+/// What is asked, and when that was said last.
+struct Request {
+    namespace: String,
+    said: UninstallRequest,
+    renewed: Option<Instant>,
+}
+
+impl Request {
+    fn new(options: &UninstallOptions) -> Self {
+        let (release, revision) = (options.release.clone(), options.revision);
+        // Another process must not be taken for this one.
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let by = format!("{:x}-{:x}", began.as_nanos(), std::process::id());
+        let said = UninstallRequest { release, revision, by, beat: 0 };
+        Self { namespace: options.namespace.clone(), said, renewed: None }
     }
-    let text = map.data.and_then(|mut data| data.remove(names::UNINSTALL));
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+
+    /// How it stands; says first what is asked, where that is due.
+    async fn look(&mut self, maps: &Api<ConfigMap>) -> Result<Option<Uninstall>, Failed> {
+        let map = maps.get_opt(names::CLUSTER).await.map_err(|error| failed(error, &self.namespace))?;
+        let Some(map) = map else {
+            return Err(Failed::ForGood(anyhow::anyhow!(
+                "ConfigMap {} is not in namespace {}: is Weft installed there? Where it was removed by hand, `helm uninstall --no-hooks` removes the rest",
+                names::CLUSTER,
+                self.namespace
+            )));
+        };
+        let is_first = self.renewed.is_none();
+        if self.renewed.is_none_or(|at| at.elapsed() >= RENEW) {
+            self.renew(maps, is_first).await.map_err(|error| failed(error, &self.namespace))?;
+        }
+        // What an earlier attempt came to is not an answer to this one.
+        Ok(if is_first { None } else { told(&map) })
+    }
+
+    async fn renew(&mut self, maps: &Api<ConfigMap>, is_first: bool) -> kube::Result<()> {
+        self.said.beat += 1;
+        let value = serde_json::to_string(&self.said).expect("plain data");
+        let mut patch = json!({ "metadata": { "annotations": { names::UNINSTALL_ANNOTATION: value } } });
+        if is_first {
+            patch["data"] = json!({ names::UNINSTALL: null });
+        }
+        maps.patch(names::CLUSTER, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.renewed = Some(Instant::now());
+        Ok(())
+    }
 }
 
 fn failed(error: kube::Error, namespace: &str) -> Failed {
@@ -112,10 +182,7 @@ impl Seen {
     fn progress(&mut self, progress: Option<Uninstall>, say: &mut dyn FnMut(&str)) {
         let line = match &progress {
             None => "asked the controller to clean up every node; waiting for its answer".to_owned(),
-            Some(progress) => {
-                let (cleaned, waiting) = (progress.cleaned.len(), progress.waiting.len());
-                format!("{cleaned} of {} nodes are clean{}", cleaned + waiting, named("; waiting for ", progress))
-            }
+            Some(progress) => progress.to_string(),
         };
         self.last = progress;
         self.line(line, say);
@@ -135,20 +202,8 @@ impl Seen {
                 names::CONTROLLER,
                 self.line
             ),
-            Some(progress) => {
-                anyhow::anyhow!("not clean after {time:?}{}: {REMEDY}", named("; still waiting for ", progress))
-            }
+            Some(progress) => anyhow::anyhow!("not clean after {time:?}: {progress}: {REMEDY}"),
         }
-    }
-}
-
-fn named(before: &str, progress: &Uninstall) -> String {
-    let names: Vec<String> =
-        progress.waiting.iter().take(NAMED).map(|one| format!("{} ({})", one.node, one.why)).collect();
-    match progress.waiting.len().saturating_sub(NAMED) {
-        _ if names.is_empty() => String::new(),
-        0 => format!("{before}{}", names.join(", ")),
-        more => format!("{before}{} and {more} more", names.join(", ")),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The leader's part, from the request to the end, and back.
 
-use k8s_openapi::serde_json::Value;
+use k8s_openapi::serde_json::{self, Value, json};
 use kube::runtime::reflector;
+use weft_api::{Uninstall, UninstallRequest};
 use weft_core::types::NodeName;
 
 use super::*;
 use crate::{
-    cluster::{Report, Session, tests as testing},
-    kubernetes::fake::FakeApi,
+    cluster::{Cluster, Refusal, Report, Session, tests as testing},
+    kubernetes::{events::Events, fake::FakeApi},
     store::MemoryStore,
 };
 
@@ -26,7 +27,8 @@ struct Scene {
 /// A cluster of n1, whose agent is connected, and what Weft and others have in the API.
 async fn scene() -> Scene {
     let api = FakeApi::default();
-    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "weft-cluster" }, "data": { "epoch": "3" } });
+    let metadata = json!({ "name": "weft-cluster", "uid": "7-7" });
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "epoch": "3" } });
     api.put(MAP, map);
     for (path, kind) in [(VTEP, "Vtep"), (CLAIM, "PodCidrClaim")] {
         let name = path.rsplit('/').next().expect("a name");
@@ -48,13 +50,17 @@ async fn scene() -> Scene {
     cluster.join(testing::token(&cluster, "n1").await).await.expect("a good token");
     let session = cluster.connect(testing::connect("n1", 1, 1)).await.expect("a member");
     let maps = Api::namespaced(api.client(), "weft-system");
-    let work = Work { client: api.client(), cluster: cluster.clone(), nodes, maps, phase: Phase::Idle, told: None };
+    // No event is sent in these tests: their sender is another one's.
+    let events = Events::start(FakeApi::default().client(), "test".to_owned());
+    let (client, namespace, cluster_) = (api.client(), "weft-system".to_owned(), cluster.clone());
+    let work = Work { client, namespace, cluster: cluster_, nodes, maps, events, phase: Phase::Idle, told: None };
     Scene { api, cluster, work, session, _task: task }
 }
 
 impl Scene {
     async fn step(&mut self, is_requested: bool) {
-        assert!(self.work.step(is_requested).await.is_ok(), "the term has ended");
+        let verdict = if is_requested { Verdict::Yes } else { Verdict::No };
+        assert!(self.work.follow(verdict).await.is_ok(), "the term has ended");
     }
 
     async fn cleaned(&self) {
@@ -141,21 +147,106 @@ async fn called_off_too_late_the_term_ends_and_the_next_reads_anew() {
     scene.cleaned().await;
     scene.step(true).await;
     assert_eq!(scene.work.phase, Phase::Done);
-    assert!(matches!(scene.work.step(false).await, Err(Over::Anew)));
+    assert!(matches!(scene.work.follow(Verdict::No).await, Err(Over::Anew)));
     assert_eq!(scene.told(), None, "the next attempt would believe it");
 }
 
+/// A record of Helm's.
+fn record(api: &FakeApi, revision: u32, status: &str) {
+    let name = format!("sh.helm.release.v1.weft.v{revision}");
+    let metadata = json!({ "name": name, "labels": { "status": status } });
+    let object = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata });
+    api.put(&format!("/api/v1/namespaces/weft-system/secrets/{name}"), object);
+}
+
+fn ask(api: &FakeApi, value: &str) -> ConfigMap {
+    let mut map: Value = api.object(MAP);
+    map["metadata"]["annotations"] = json!({ "weft.dev/uninstall": value });
+    api.put(MAP, map.clone());
+    serde_json::from_value(map).expect("a ConfigMap")
+}
+
+fn hook(beat: u64) -> String {
+    let request = UninstallRequest { release: "weft".to_owned(), revision: 1, by: "a".to_owned(), beat };
+    serde_json::to_string(&request).expect("plain data")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_counts_only_while_it_renews_and_helm_uninstalls() {
+    let api = scene().await.api;
+    let mut decision = Decision::new(&api.client(), "weft-system", Phase::Idle);
+    record(&api, 1, "deployed");
+    decision.see(&ask(&api, &hook(1)));
+    assert_eq!(decision.verdict(Phase::Idle).await, Verdict::No, "it was there before us");
+    decision.see(&ask(&api, &hook(2)));
+    let Verdict::Refused(why) = decision.verdict(Phase::Idle).await else {
+        panic!("a Job that somebody applied counts")
+    };
+    assert!(why.contains("release weft is deployed") && why.contains("weft uninstall --kubernetes"), "{why}");
+
+    record(&api, 2, "uninstalling");
+    tokio::time::advance(RECORDS).await;
+    decision.see(&ask(&api, &hook(3)));
+    assert_eq!(decision.verdict(Phase::Idle).await, Verdict::Yes);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(decision.verdict(Phase::Cleaning).await, Verdict::No, "the hook is gone, and nodes stay cut off");
+    // What is done stays done, also when the records are gone, but not when the release is used again.
+    assert_eq!(decision.verdict(Phase::Done).await, Verdict::Yes);
+    record(&api, 3, "deployed");
+    tokio::time::advance(RECORDS).await;
+    assert_eq!(decision.verdict(Phase::Done).await, Verdict::No);
+}
+
 #[tokio::test]
+async fn what_an_earlier_versions_job_writes_is_refused_and_said() {
+    let mut scene = scene().await;
+    let mut decision = Decision::new(&scene.api.client(), "weft-system", Phase::Idle);
+    decision.see(&ask(&scene.api, "requested"));
+    let verdict = decision.verdict(Phase::Idle).await;
+    assert!(matches!(&verdict, Verdict::Refused(why) if why.contains("requested")), "{verdict:?}");
+    assert!(scene.work.follow(verdict).await.is_ok());
+    assert!(!scene.cluster.is_cleaning_up(), "a leftover Job took the network away");
+    let told = scene.told().expect("whoever waits for an answer");
+    assert_eq!(told.state, UninstallState::Refused);
+    assert_eq!(scene.has_objects(), (true, true, true));
+    // The request is gone, and so is the answer.
+    scene.step(false).await;
+    assert_eq!(scene.told(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_knows_before_it_serves() {
     let scene = scene().await;
-    let asked = || is_requested(&scene.work.client, "weft-system");
-    assert!(!asked().await.expect("an answer"));
-    let mut map: Value = scene.api.object(MAP);
-    map["metadata"]["annotations"] = json!({ "weft.dev/uninstall": "no, thanks" });
-    scene.api.put(MAP, map.clone());
-    assert!(!asked().await.expect("an answer"));
-    map["metadata"]["annotations"] = json!({ "weft.dev/uninstall": "requested" });
-    scene.api.put(MAP, map);
-    assert!(asked().await.expect("an answer"));
-    assert!(!is_requested(&scene.work.client, "elsewhere").await.expect("no object is an answer"));
+    let api = &scene.api;
+    let found = || async { inherited(&api.client(), "weft-system").await.expect("an answer") };
+    assert_eq!(found().await, Phase::Idle);
+    ask(api, "requested");
+    assert_eq!(found().await, Phase::Idle);
+    ask(api, "7-7");
+    assert_eq!(found().await, Phase::Cleaning, "an operator wants it until he says otherwise");
+    assert_eq!(inherited(&api.client(), "elsewhere").await.expect("no object is an answer"), Phase::Idle);
+
+    ask(api, &hook(1));
+    record(api, 1, "uninstalling");
+    assert_eq!(found().await, Phase::Idle, "our predecessor had not begun");
+    let tell = |state: &str| {
+        let mut map: Value = api.object(MAP);
+        map["data"][names::UNINSTALL] = json!({ "state": state }).to_string().into();
+        api.put(MAP, map);
+    };
+    tell("running");
+    assert_eq!(found().await, Phase::Idle, "nobody renews it");
+    let renewing = async {
+        sleep(Duration::from_secs(3)).await;
+        ask(api, &hook(2));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        phase = found() => assert_eq!(phase, Phase::Cleaning),
+        () = renewing => unreachable!("it never ends"),
+    }
+    tell("done");
+    assert_eq!(found().await, Phase::Done);
+    record(api, 2, "deployed");
+    assert_eq!(found().await, Phase::Idle, "the release is used again");
 }

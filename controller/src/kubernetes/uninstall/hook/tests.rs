@@ -6,7 +6,8 @@ use crate::kubernetes::fake::FakeApi;
 const MAP: &str = "/api/v1/namespaces/weft-system/configmaps/weft-cluster";
 
 fn options(timeout: Duration) -> UninstallOptions {
-    UninstallOptions { namespace: "weft-system".to_owned(), timeout }
+    let (namespace, release) = ("weft-system".to_owned(), "weft".to_owned());
+    UninstallOptions { namespace, release, revision: 3, job: None, timeout }
 }
 
 fn chart() -> FakeApi {
@@ -21,6 +22,11 @@ fn tell(api: &FakeApi, progress: &str) {
     api.put(MAP, map);
 }
 
+fn request(api: &FakeApi) -> UninstallRequest {
+    let value = &api.object(MAP)["metadata"]["annotations"][names::UNINSTALL_ANNOTATION];
+    serde_json::from_str(value.as_str().expect("it is asked")).expect("the documented form")
+}
+
 /// Runs it while a leader says one thing after the other, a second each.
 async fn run(api: &FakeApi, timeout: u64, says: &[&str]) -> (Vec<String>, anyhow::Result<()>) {
     let mut lines = Vec::new();
@@ -29,13 +35,14 @@ async fn run(api: &FakeApi, timeout: u64, says: &[&str]) -> (Vec<String>, anyhow
     let leader = async {
         for progress in says {
             sleep(Duration::from_secs(1)).await;
-            assert_eq!(api.object(MAP)["metadata"]["annotations"][names::UNINSTALL_ANNOTATION], "requested");
+            let asked = request(api);
+            assert_eq!((asked.release.as_str(), asked.revision), ("weft", 3));
             tell(api, progress);
         }
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        ended = follow(api.client(), &options, &mut say) => ended,
+        ended = follow(api.client(), &options, options.timeout, &mut say) => ended,
         () = leader => unreachable!("it never ends"),
     };
     (lines, ended)
@@ -84,9 +91,50 @@ async fn the_end_of_an_earlier_attempt_is_not_believed() {
     let (lines, ended) = run(&api, 5, &[]).await;
     ended.expect_err("nobody has answered this attempt");
     assert!(!lines.iter().any(|line| line.starts_with("done")), "{lines:?}");
-    // But one that is asked for already goes on where it is.
     let (_, ended) = run(&api, 5, &[DONE]).await;
     ended.expect("all are clean");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_request_is_renewed_until_the_end() {
+    let api = chart();
+    let (seen, first) = (api.clone(), std::cell::RefCell::new(Vec::new()));
+    let watching = async {
+        for _ in 0..3 {
+            sleep(RENEW).await;
+            first.borrow_mut().push(request(&seen).beat);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        (_, ended) = run(&api, 10, &[]) => ended.expect_err("nobody answers"),
+        () = watching => unreachable!("it never ends"),
+    };
+    let mut beats = first.into_inner();
+    beats.dedup();
+    assert_eq!(beats.len(), 3, "{beats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ends_it_at_once_with_the_reason() {
+    const REFUSED: &str = r#"{"state":"refused","why":"Helm says that release weft is deployed"}"#;
+    let begun = Instant::now();
+    let (_, ended) = run(&chart(), 60, &[REFUSED]).await;
+    let error = ended.expect_err("it is refused").to_string();
+    assert!(error.contains("release weft is deployed"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn the_jobs_deadline_leaves_time_to_say_why() {
+    let job = |limit: i64| -> Job {
+        let status = json!({ "startTime": "2023-11-14T22:13:20Z" });
+        serde_json::from_value(json!({ "spec": { "activeDeadlineSeconds": limit, "template": {} }, "status": status }))
+            .expect("a Job")
+    };
+    let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 60);
+    assert_eq!(left(&job(255), now), Some(Duration::from_secs(180)));
+    assert_eq!(left(&job(70), now), Some(Duration::ZERO), "it started late");
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,6 +153,6 @@ async fn what_cannot_come_right_fails_at_once() {
     let mut lines = Vec::new();
     let mut say = |line: &str| lines.push(line.to_owned());
     let options = options(Duration::from_secs(5));
-    follow(api.client(), &options, &mut say).await.expect_err("nobody answers");
+    follow(api.client(), &options, options.timeout, &mut say).await.expect_err("nobody answers");
     assert!(lines[0].contains("does not answer") && lines[1].contains("waiting for its answer"), "{lines:#?}");
 }
