@@ -11,6 +11,7 @@ mod cleanup;
 mod commands;
 mod facts;
 mod join;
+mod lives;
 mod nodes;
 mod paths;
 mod peers;
@@ -66,6 +67,8 @@ pub(crate) struct Rules {
     pub(crate) acknowledge_timeout: Duration,
     /// After a start, quarantined CIDRs stay there for at least this long, for agents that are still reconnecting.
     pub(crate) reconnect_grace: Duration,
+    /// So long after its end a life of a name is remembered: no certificate of it counts any more then.
+    pub(crate) lives_kept: Duration,
     /// Changes within this time are announced together.
     pub(crate) coalesce: Duration,
 }

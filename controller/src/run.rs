@@ -3,7 +3,7 @@
 //! Owns starting its parts in order (store, authority, cluster, servers) and stopping them in the opposite one. Must
 //! never serve before the new term is persisted.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
@@ -19,6 +19,9 @@ use crate::{
     servers::{Servers, Sockets},
     store::{RedbStore, Store, StoreError},
 };
+
+/// How long after its end a certificate may still be shown for a renewal.
+const RENEWAL_GRACE: Duration = Duration::from_secs(30 * 86_400);
 
 /// A controller that serves.
 #[derive(Debug)]
@@ -91,6 +94,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         },
         acknowledge_timeout: config.acknowledge_timeout,
         reconnect_grace: config.reconnect_grace,
+        lives_kept: config.certificate_lifetime + RENEWAL_GRACE,
         coalesce: config.coalesce_window,
     }
 }

@@ -128,6 +128,8 @@ impl Actor {
         registry.from_nodes.outer = Some(rules.settings.outer);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());
+            let kept = i64::try_from(rules.lives_kept.as_secs()).unwrap_or(i64::MAX);
+            writes.extend(registry.forget_lives(clock.unix_seconds(), kept));
         }
         store.commit(writes).await?;
         let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());

@@ -110,7 +110,8 @@ impl Registry {
     pub(super) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
         self.from_nodes.addresses.remove(name);
         self.from_nodes.problems.remove(name);
-        let (mut changed, mut left) = self.delete(name).unwrap_or_default();
+        // When it ended does not count here: it is forgotten with its pod CIDRs.
+        let (mut changed, mut left) = self.delete(name, 0).unwrap_or_default();
         self.let_go(name, &PerFamily::default(), &mut changed, &mut left);
         self.held.retain(|_, owner| owner != name);
         (changed, left)
@@ -118,7 +119,7 @@ impl Registry {
 
     fn first_record(&self, seen: &NodeSeen, now_ms: i64) -> NodeRecord {
         // A creation time never falls, and two lives that began in one second are told apart by the count.
-        let next = self.lives.get(&seen.name).map_or(0, |last| last + 1);
+        let next = self.lives.get(&seen.name).map_or(0, |last| last.incarnation + 1);
         NodeRecord {
             member: Member {
                 name: seen.name.clone(),

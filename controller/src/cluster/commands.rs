@@ -49,7 +49,8 @@ impl Actor {
     }
 
     pub(super) fn delete_node(&mut self, name: &NodeName, reply: Reply<Revision>, batch: &mut Batch) {
-        match self.registry.delete(name) {
+        self.forget_lives(batch);
+        match self.registry.delete(name, self.clock.unix_seconds()) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((changed, cidrs)) => {
                 batch.add(changed);

@@ -11,7 +11,7 @@ use weft_core::{
 };
 
 use super::{
-    JoinAsk, Refusal,
+    JoinAsk, Refusal, lives,
     registry::{Changed, Registry},
 };
 use crate::store::{Binding, NodeRecord, TokenRecord, Write};
@@ -60,7 +60,7 @@ impl Registry {
             Some(record) => record.clone(),
             None => self.new_node(name, now_ms)?,
         };
-        record.member.incarnation += 1;
+        record.member.incarnation = lives::next(record.member.incarnation, now_ms / 1000);
         let incarnation = record.member.incarnation;
         let token = self.tokens.get_mut(&ask.token.id).expect("found by token_for just now");
         token.bound = Some(Binding { key_hash: ask.key_hash, incarnation });
@@ -80,7 +80,7 @@ impl Registry {
         Ok(NodeRecord {
             member: Member {
                 name: name.clone(),
-                incarnation: self.lives.get(name).copied().unwrap_or(0),
+                incarnation: self.lives.get(name).map_or(0, |life| life.incarnation),
                 pod_cidrs,
                 mac: self.free_mac(name),
                 underlay: PerFamily::default(),

@@ -38,7 +38,7 @@ pub(super) const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
 pub(super) struct Registry {
     pub(super) nodes: BTreeMap<NodeName, NodeRecord>,
     pub(super) tokens: HashMap<TokenId, TokenRecord>,
-    pub(super) lives: HashMap<NodeName, u64>,
+    pub(super) lives: HashMap<NodeName, Life>,
     pub(super) allocator: Allocator,
     /// Who has an underlay address.
     pub(super) addresses: HashMap<IpAddr, NodeName>,
@@ -72,7 +72,7 @@ impl Registry {
             nodes: BTreeMap::new(),
             tokens: stored.tokens.into_iter().map(|token| (token.id, token)).collect(),
             departing: stored.lives.iter().map(|life| life.node.clone()).collect(),
-            lives: stored.lives.into_iter().map(|life| (life.node, life.incarnation)).collect(),
+            lives: stored.lives.into_iter().map(|life| (life.node.clone(), life)).collect(),
             allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
             addresses: HashMap::new(),
             macs: HashSet::new(),
@@ -217,16 +217,14 @@ impl Registry {
         waits
     }
 
-    /// Ends a membership: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
+    /// Ends a membership, at `now_unix`: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
     /// nothing comes out before [`Self::released`] has said when the departure was announced.
-    pub(super) fn delete(&mut self, name: &NodeName) -> Result<(Changed, Vec<PodCidr>), Refusal> {
+    pub(super) fn delete(&mut self, name: &NodeName, now_unix: i64) -> Result<(Changed, Vec<PodCidr>), Refusal> {
         let Some(node) = self.nodes.remove(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
         let member = node.member;
-        let mut writes = vec![
-            Write::RemoveNode(name.clone()),
-            Write::Life(Life { node: name.clone(), incarnation: member.incarnation }),
-        ];
-        self.lives.insert(name.clone(), member.incarnation);
+        let life = Life { node: name.clone(), incarnation: member.incarnation, ended_unix: now_unix };
+        let mut writes = vec![Write::RemoveNode(name.clone()), Write::Life(life.clone())];
+        self.lives.insert(name.clone(), life);
         self.departing.insert(name.clone());
         self.macs.remove(&member.mac);
         for underlay in member.underlay.iter() {

@@ -5,10 +5,24 @@ use weft_core::{alloc::Pool, types::PerFamily};
 
 use super::*;
 use crate::{
-    clock::{self, SystemClock},
+    clock::{self, Clock},
     metrics::Metrics,
     store::{Failure, MemoryStore, Write},
 };
+
+/// Lives are numbered from Unix time on: in the first second of it a name's first life is 1.
+#[derive(Debug)]
+struct FirstSecond;
+
+impl Clock for FirstSecond {
+    fn now(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    fn unix_ms(&self) -> i64 {
+        0
+    }
+}
 
 pub(super) fn rules() -> Rules {
     let cidr = "10.244.0.0/29".parse().expect("a CIDR");
@@ -27,12 +41,13 @@ pub(super) fn rules() -> Rules {
         admission: Admission::Tokens,
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
+        lives_kept: Duration::from_secs(86_400),
         coalesce: Duration::ZERO,
     }
 }
 
 pub(crate) async fn cluster(store: &MemoryStore) -> (Cluster, JoinHandle<Result<(), StoreError>>) {
-    start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default()), Arc::new(SystemClock))
+    start(Arc::new(store.clone()), rules(), Arc::new(Metrics::default()), Arc::new(FirstSecond))
         .await
         .expect("a sound store")
 }
@@ -148,7 +163,7 @@ async fn joins_that_wait_together_are_one_commit() {
     let cidr = "10.0.0.0/8".parse().expect("a CIDR");
     rules.pools = vec![Pool::new(cidr, 24).expect("a pool").into()];
     let (cluster, _task) =
-        start(Arc::new(store.clone()), rules, Arc::default(), Arc::new(SystemClock)).await.expect("a sound store");
+        start(Arc::new(store.clone()), rules, Arc::default(), Arc::new(FirstSecond)).await.expect("a sound store");
     let mut asks = Vec::new();
     for n in 0..50 {
         asks.push(token(&cluster, &format!("n{n}")).await);

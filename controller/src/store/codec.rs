@@ -1,7 +1,7 @@
 //! Records as bytes.
 //!
 //! Owns the binary form: a format byte, eight octets of a SHA-256 over table, key and payload, and the payload in
-//! protobuf. The checksum ties a value to its place, so that neither a flipped bit nor a value at the wrong key is
+//! messages of `weft.stored.v1`. The checksum ties a value to its place, so that neither a flipped bit nor a value at the wrong key is
 //! taken for a record. Must never guess: what cannot be read is an error that names the record.
 
 use prost::Message;
@@ -11,7 +11,7 @@ use weft_core::{
     settings::Settings,
     types::{NodeName, PodCidr},
 };
-use weft_proto::v1;
+use weft_proto::stored::v1::{self, Node, Number, Owner, Token};
 
 use super::{Binding, Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
@@ -54,46 +54,6 @@ pub(super) struct Put {
     pub(super) value: Option<Vec<u8>>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Number {
-    #[prost(uint64, tag = "1")]
-    value: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(message, optional, tag = "1")]
-    member: Option<v1::Member>,
-    #[prost(string, tag = "2")]
-    agent_version: String,
-    #[prost(int64, tag = "3")]
-    joined_unix_ms: i64,
-    #[prost(string, optional, tag = "4")]
-    node_uid: Option<String>,
-    #[prost(uint32, tag = "5")]
-    generation: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Token {
-    #[prost(bytes = "vec", tag = "1")]
-    secret_hash: Vec<u8>,
-    #[prost(string, tag = "2")]
-    node: String,
-    #[prost(int64, tag = "3")]
-    expires_unix: i64,
-    #[prost(bytes = "vec", tag = "4")]
-    bound_key_hash: Vec<u8>,
-    #[prost(uint64, tag = "5")]
-    bound_incarnation: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Owner {
-    #[prost(string, tag = "1")]
-    node: String,
-}
-
 fn seal(table: Table, key: &str, payload: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(HEADER + payload.len());
     sealed.push(FORMAT);
@@ -129,7 +89,7 @@ fn open<M: Message + Default>(table: Table, key: &str, sealed: &[u8]) -> Result<
 
 /// The schema version as a record of its own, readable by every version to come.
 pub(super) fn schema(version: u32) -> Put {
-    put(Table::Meta, SCHEMA, &Number { value: version.into() })
+    put(Table::Meta, SCHEMA, &number(version.into()))
 }
 
 /// Reads [`schema`] back.
@@ -142,6 +102,10 @@ fn put(table: Table, key: &str, message: &impl Message) -> Put {
     Put { table, key: key.to_owned(), value: Some(seal(table, key, &message.encode_to_vec())) }
 }
 
+const fn number(value: u64) -> Number {
+    Number { value, ended_unix: 0 }
+}
+
 fn remove(table: Table, key: String) -> Put {
     Put { table, key, value: None }
 }
@@ -149,7 +113,7 @@ fn remove(table: Table, key: String) -> Put {
 /// A change as the record it touches.
 pub(super) fn encode(write: &Write) -> Put {
     match write {
-        Write::Epoch(epoch) => put(Table::Meta, EPOCH, &Number { value: *epoch }),
+        Write::Epoch(epoch) => put(Table::Meta, EPOCH, &number(*epoch)),
         Write::Settings(settings) => put(Table::Meta, SETTINGS, &v1::Settings::from(settings)),
         Write::Node(node) => put(
             Table::Nodes,
@@ -169,7 +133,9 @@ pub(super) fn encode(write: &Write) -> Put {
             put(Table::Quarantine, &entry.cidr.to_string(), &Owner { node: entry.owner.as_str().to_owned() })
         }
         Write::RemoveQuarantine(cidr) => remove(Table::Quarantine, cidr.to_string()),
-        Write::Life(life) => put(Table::Lives, life.node.as_str(), &Number { value: life.incarnation }),
+        Write::Life(Life { node, incarnation, ended_unix }) => {
+            put(Table::Lives, node.as_str(), &Number { value: *incarnation, ended_unix: *ended_unix })
+        }
         Write::RemoveLife(name) => remove(Table::Lives, name.as_str().to_owned()),
     }
 }
@@ -205,10 +171,11 @@ pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored
             cidr: key.parse::<PodCidr>().map_err(|error| named(&error))?,
             owner: open::<Owner>(table, key, sealed)?.node.parse::<NodeName>().map_err(|error| named(&error))?,
         }),
-        (Table::Lives, _) => stored.lives.push(Life {
-            node: key.parse::<NodeName>().map_err(|error| named(&error))?,
-            incarnation: open::<Number>(table, key, sealed)?.value,
-        }),
+        (Table::Lives, _) => {
+            let Number { value: incarnation, ended_unix } = open(table, key, sealed)?;
+            let node = key.parse::<NodeName>().map_err(|error| named(&error))?;
+            stored.lives.push(Life { node, incarnation, ended_unix });
+        }
     }
     Ok(())
 }
@@ -237,3 +204,6 @@ fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {
         bound,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,7 @@ fn rules(who: NodeCidrs) -> Rules {
         admission: Admission::Nodes(who),
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
+        lives_kept: Duration::from_secs(86_400),
         coalesce: Duration::ZERO,
     }
 }

@@ -74,6 +74,7 @@ impl World {
             admission: Admission::Nodes(NodeCidrs::Weft),
             acknowledge_timeout: Duration::from_secs(30),
             reconnect_grace: Duration::ZERO,
+            lives_kept: Duration::from_secs(86_400),
             coalesce: Duration::ZERO,
         };
         let metrics = Arc::new(Metrics::default());
