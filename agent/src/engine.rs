@@ -7,6 +7,7 @@
 mod change;
 mod handle;
 mod look;
+mod mended;
 mod peers;
 mod pod_links;
 mod pods;
@@ -125,6 +126,9 @@ pub struct Engine<K> {
     /// Pods to be looked at, and when.
     changed_pods: BTreeSet<LinkName>,
     next_pod_look: Instant,
+    /// Deviating objects that somebody else seems to have put right, and when they are read.
+    mended: BTreeSet<Key>,
+    next_mended_look: Instant,
     /// What the kernel should hold.
     desired: Objects,
     /// Where the kernel differed from it when it was last read, and could not be put right.
@@ -166,6 +170,8 @@ impl<K: Kernel> Engine<K> {
             pods: pods.into_iter().map(|pod| (pod.link, pod)).collect(),
             changed_pods: BTreeSet::new(),
             next_pod_look: now,
+            mended: BTreeSet::new(),
+            next_mended_look: now,
             desired: Objects::new(),
             deviations: BTreeMap::new(),
             unproven: BTreeSet::new(),
@@ -201,6 +207,7 @@ impl<K: Kernel> Engine<K> {
                 },
                 () = sleep_until(self.next_look), if !self.is_still => self.look().await,
                 () = sleep_until(self.next_pod_look), if !self.changed_pods.is_empty() => self.look_at_pods().await,
+                () = sleep_until(self.next_mended_look), if !self.mended.is_empty() => self.look_at_mended().await,
                 event = events.recv() => match event {
                     Some(_) if self.is_still => {}
                     Some(event) => self.event(&event),
@@ -239,7 +246,7 @@ impl<K: Kernel> Engine<K> {
     /// Decides whether an event is news. What we hold already was most likely our own doing.
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Object(key, value) if self.desired.get(key) == value.as_ref() => {}
+            Event::Object(key, value) if self.desired.get(key) == value.as_ref() => self.seems_mended(*key),
             Event::Object(key, _) => {
                 tracing::debug!("{key} was changed by somebody");
                 match self.pod_of(key) {

@@ -16,6 +16,7 @@ impl<K: Kernel> Engine<K> {
         if !self.is_still {
             self.is_still = true;
             self.changed_pods.clear();
+            self.mended.clear();
             self.out.targets.send_replace(Arc::new(Targets::default()));
             self.since = SystemTime::now();
         }

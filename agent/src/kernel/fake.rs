@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Objects, Observed, POD_LINK_PREFIX},
+    kernel::{Key, Objects, Observed, POD_LINK_PREFIX, Value},
     nft::CounterName,
     types::LinkName,
 };
@@ -125,6 +125,14 @@ impl FakeKernel {
         let mut inner = self.inner();
         inner.state.foreign.remove(key);
         inner.tell(&Event::Object(*key, None));
+    }
+
+    /// Lets another hand put an object of ours into its place, whoever's is there, and reports it.
+    pub fn mend(&self, key: Key, value: Value) {
+        let mut inner = self.inner();
+        inner.state.foreign.remove(&key);
+        inner.state.ours.insert(key, value.clone());
+        inner.tell(&Event::Object(key, Some(value)));
     }
 
     /// Makes the operation after `distance` others fail with `errno`, without effect.

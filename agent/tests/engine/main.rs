@@ -4,6 +4,8 @@
 mod leaving;
 mod world;
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 use weft_agent::controller::{Held, Update};
 use weft_core::{
@@ -175,6 +177,31 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
         world.kernel.release(&place);
         world.applied().await;
         assert!(world.kernel.objects().contains_key(&place), "the place is free and was not taken");
+    });
+}
+
+#[test]
+fn what_another_hand_put_right_is_not_reported_until_the_next_full_look() {
+    let place = route("10.244.2.0/24");
+    let shared = kernel();
+    run(shared.clone(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+    });
+    let ours = shared.objects()[&place].clone();
+    let kernel = kernel();
+    kernel.hold(place);
+    run(kernel, Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        let snapshot = world.log.snapshot();
+        let told = snapshot.digests().into();
+        world.tell(Update::Snapshot(snapshot, told)).await;
+        world.status.wait_for(|status| status.problem.is_some()).await.expect("the loop runs");
+        // Virtual time: by then the loop looks as seldom as it ever does.
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        world.kernel.mend(place, ours);
+        let soon = tokio::time::timeout(Duration::from_secs(5), world.applied()).await;
+        soon.expect("it is still reported when everything has been right for seconds");
     });
 }
 
