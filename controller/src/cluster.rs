@@ -10,6 +10,7 @@ mod announce;
 mod cleanup;
 mod commands;
 mod facts;
+mod held_settings;
 mod join;
 mod lives;
 mod nodes;
@@ -57,6 +58,8 @@ use crate::{
 pub(crate) struct Rules {
     /// What all nodes share.
     pub(crate) settings: Settings,
+    /// Announced even where some agents are too old for them.
+    pub(crate) force_settings: bool,
     /// No node is announced with a larger MTU in bytes; none: with what it reports.
     pub(crate) mtu: Option<u32>,
     /// Where pod CIDRs come from, and for which nodes.
@@ -135,6 +138,8 @@ pub(crate) struct Report {
 pub(crate) struct Status {
     pub(crate) revision: Revision,
     pub(crate) settings: Arc<Settings>,
+    /// Members whose agents are too old for settings that are held back until they are upgraded.
+    pub(crate) awaited_agents: Vec<NodeName>,
     pub(crate) members: usize,
     pub(crate) connected: usize,
     /// What every stream that counts has acknowledged; none while one of them has not acknowledged anything.

@@ -44,6 +44,8 @@ pub struct Config {
     pub pools: Vec<PoolRule>,
     /// What all nodes share.
     pub settings: Settings,
+    /// Settings are announced even where some agents are too old for them.
+    pub force_settings: bool,
     /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
     pub mtu: Option<u32>,
     /// How long node certificates are good for.

@@ -114,6 +114,11 @@ impl Fanout {
         Arc::clone(self.lock().log.settings())
     }
 
+    /// Changes the cluster's settings.
+    pub(crate) fn set_settings(&self, settings: Settings) -> Option<Revision> {
+        self.lock().log.set_settings(settings)
+    }
+
     /// Tells the streams of everything up to now.
     pub(crate) fn publish(&self) {
         let sequence = self.revision().sequence;

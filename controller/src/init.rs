@@ -175,6 +175,8 @@ fn yaml(options: &Options) -> String {
         ("vni", &options.vni),
         ("port", &options.port),
         ("outer", &options.outer),
+        ("mtu", &options.mtu),
+        ("forceSettings", &options.force_settings),
         ("certificateLifetime", &options.certificate_lifetime),
         ("acknowledgeTimeout", &options.acknowledge_timeout),
         ("reconnectGrace", &options.reconnect_grace),

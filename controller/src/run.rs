@@ -86,6 +86,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
 pub(crate) fn rules(config: &Config) -> Rules {
     Rules {
         settings: config.settings.clone(),
+        force_settings: config.force_settings,
         mtu: config.mtu,
         pools: config.pools.clone(),
         admission: match &config.store {

@@ -76,6 +76,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What an agent must be able to follow at least: see [`GENERATION`]. All that version 0.1 does not know needs one that
+    /// carries it.
+    pub const fn generation(&self) -> u32 {
+        if self.more.is_empty() { 0 } else { GENERATION }
+    }
+
     /// Bytes that encapsulation adds to an inner IP packet.
     pub const fn overhead(&self) -> u32 {
         match self.outer {

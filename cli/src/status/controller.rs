@@ -21,6 +21,8 @@ pub(super) struct Controller {
     port: u32,
     outer_family: u8,
     pools: Vec<Pool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    awaited_agents: Vec<String>,
     started: Option<String>,
 }
 
@@ -63,6 +65,7 @@ impl Controller {
             port: settings.port,
             outer_family: if settings.outer_family() == v1::Family::Ipv6 { 6 } else { 4 },
             pools: wire.pools.iter().map(pool).collect::<Result<_, _>>()?,
+            awaited_agents: wire.awaited_agents.clone(),
             started: rfc3339(wire.started_unix_ms),
         })
     }

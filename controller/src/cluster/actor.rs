@@ -23,6 +23,7 @@ use weft_core::{
 use super::{
     Admission, Cluster, Command, Refusal, Rules, StartError,
     cleanup::CleanUp,
+    held_settings,
     peers::PeerTable,
     registry::{Changed, Registry},
     sessions::Sessions,
@@ -123,8 +124,11 @@ impl Actor {
         let started_unix_ms = clock.unix_ms();
         // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
         let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
+        let before = stored.settings.clone();
         let mut registry = Registry::new(stored, &rules.pools, rules.admission, |_| Revision::new(epoch, 0))?;
-        let mut writes = vec![Write::Epoch(epoch), Write::Settings(rules.settings.clone())];
+        let settings = held_settings::due(&rules.settings, before.as_ref(), &registry, rules.force_settings);
+        held_settings::tell(&rules.settings, &settings, &registry);
+        let mut writes = vec![Write::Epoch(epoch), Write::Settings(settings.clone())];
         registry.from_nodes.outer = Some(rules.settings.outer);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());
@@ -132,7 +136,7 @@ impl Actor {
             writes.extend(registry.forget_lives(clock.unix_seconds(), kept));
         }
         store.commit(writes).await?;
-        let log = Log::new(epoch, rules.settings.clone(), registry.announced().cloned());
+        let log = Log::new(epoch, settings, registry.announced().cloned());
         let fanout = Arc::new(Fanout::new(log));
         tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
 
@@ -229,6 +233,7 @@ impl Actor {
         let mut batch = Batch::default();
         self.end_quarantine(&mut batch);
         self.repair(&mut batch);
+        self.release_settings(&mut batch);
         self.finish(batch).await?;
         self.refresh_peers();
         Ok(())

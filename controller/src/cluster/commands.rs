@@ -2,8 +2,6 @@
 //!
 //! Owns these commands' way through registry and store to their answer. Must never answer before the store did.
 
-use std::sync::Arc;
-
 use weft_core::types::{NodeName, Revision};
 
 use super::{
@@ -74,7 +72,8 @@ impl Actor {
         Status {
             revision,
             acknowledged: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
-            settings: Arc::clone(&self.fanout.settings()),
+            settings: self.fanout.settings(),
+            awaited_agents: self.awaited_agents(),
             members: self.registry.nodes.len(),
             connected: self.sessions.len(),
             pools: self.registry.allocator.usage(),

@@ -61,10 +61,11 @@ impl Actor {
         }
         let now_ms = self.clock.unix_ms();
         let evidence = Evidence::gather(&self.sessions);
+        let needed = self.fanout.settings().generation();
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
-            let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name));
+            let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name)).following(node, needed);
             let before = self.peers.standings.get(name);
             let is_same =
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;

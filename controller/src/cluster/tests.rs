@@ -12,7 +12,7 @@ use crate::{
 
 /// Lives are numbered from Unix time on: in the first second of it a name's first life is 1.
 #[derive(Debug)]
-struct FirstSecond;
+pub(super) struct FirstSecond;
 
 impl Clock for FirstSecond {
     fn now(&self) -> tokio::time::Instant {
@@ -42,6 +42,7 @@ pub(super) fn rules() -> Rules {
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         lives_kept: Duration::from_secs(86_400),
+        force_settings: false,
         coalesce: Duration::ZERO,
     }
 }

@@ -133,6 +133,9 @@ impl Config {
             mtu: checker.value("mtu", options.mtu.as_deref(), None, |text| {
                 parse_underlay_mtu(text).map(Some).map_err(|error| error.to_string())
             }),
+            force_settings: checker.value("forceSettings", options.force_settings.as_deref(), false, |text| {
+                text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+            }),
             log_format: checker.value("logFormat", options.log_format.as_deref(), Format::Text, str::parse),
             data_dir,
             store,

@@ -44,6 +44,9 @@ pub struct Options {
     /// The largest packet in bytes that the network between the nodes carries; no node uses more [default: as each node finds]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<String>,
+    /// Announce settings although some agents are too old for them: true or false [default: false]
+    #[arg(long, value_name = "BOOL")]
+    pub force_settings: Option<String>,
     /// How long node certificates are good for [default: 24h; in Kubernetes 1h]
     #[arg(long, value_name = "TIME")]
     pub certificate_lifetime: Option<String>,
@@ -144,6 +147,7 @@ impl Options {
             "port" => &mut self.port,
             "outer" => &mut self.outer,
             "mtu" => &mut self.mtu,
+            "forceSettings" => &mut self.force_settings,
             "certificateLifetime" => &mut self.certificate_lifetime,
             "acknowledgeTimeout" => &mut self.acknowledge_timeout,
             "reconnectGrace" => &mut self.reconnect_grace,
@@ -185,6 +189,7 @@ impl Options {
             port: self.port.or(file.port),
             outer: self.outer.or(file.outer),
             mtu: self.mtu.or(file.mtu),
+            force_settings: self.force_settings.or(file.force_settings),
             certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
             acknowledge_timeout: self.acknowledge_timeout.or(file.acknowledge_timeout),
             reconnect_grace: self.reconnect_grace.or(file.reconnect_grace),

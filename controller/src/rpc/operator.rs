@@ -96,6 +96,7 @@ impl OperatorService for Operator {
             pools: status.pools.iter().map(pool_usage).collect(),
             started_unix_ms: status.started_unix_ms,
             acknowledged: status.acknowledged.map(Into::into),
+            awaited_agents: status.awaited_agents.iter().map(ToString::to_string).collect(),
         }))
     }
 

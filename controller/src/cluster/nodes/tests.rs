@@ -39,6 +39,7 @@ fn rules(who: NodeCidrs) -> Rules {
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         lives_kept: Duration::from_secs(86_400),
+        force_settings: false,
         coalesce: Duration::ZERO,
     }
 }

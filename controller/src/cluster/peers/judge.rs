@@ -50,6 +50,20 @@ impl Judgement {
     }
 }
 
+impl Judgement {
+    /// A node that is well but for its agent, which is too old for what is announced: it was downgraded, or came late.
+    pub(super) fn following(self, node: &NodeRecord, needed: u32) -> Self {
+        if self.state != PeerState::Ready || node.generation >= needed {
+            return self;
+        }
+        let version = if node.agent_version.is_empty() { "unknown" } else { &node.agent_version };
+        let message = format!(
+            "its agent, version {version}, does not follow all of the cluster's settings, which newer agents do: upgrade it"
+        );
+        Self::new(PeerState::Degraded, "NeedsNewerAgent", message)
+    }
+}
+
 /// What other nodes' probes say of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Probed {

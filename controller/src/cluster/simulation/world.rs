@@ -296,6 +296,7 @@ fn first_rules(random: &mut Random) -> Rules {
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::from_secs(random.between(0, 15)),
         lives_kept: Duration::from_secs(86_400),
+        force_settings: false,
         coalesce: Duration::from_millis(random.between(0, 100)),
     }
 }

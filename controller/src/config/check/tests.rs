@@ -28,6 +28,7 @@ fn every_problem_is_told_at_once() {
         vni: 0
         port: 65536
         mtu: 9
+        forceSettings: perhaps
         outer: ipx
         certificateLifetime: 1s
         colour: red
@@ -45,6 +46,7 @@ fn every_problem_is_told_at_once() {
         "vni",
         "65536",
         "mtu",
+        "forceSettings",
         "ipx",
         "1s",
         "colour",

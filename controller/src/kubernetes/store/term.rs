@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use weft_api::names::{CLUSTER, EPOCH, SETTINGS};
-use weft_core::settings::Settings;
+use weft_core::{membership::More, settings::Settings};
 
 use super::table::{MANAGER, failed, patiently};
 use crate::store::{StoreError, Write};
@@ -100,13 +100,24 @@ impl Term {
 }
 
 fn json(settings: &Settings) -> Value {
-    json!({
+    let mut value = json!({
         "pools": settings.pools.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "mode": settings.mode.to_string(),
         "vni": settings.vni.get(),
         "port": settings.port,
         "outerFamily": if settings.outer == weft_core::types::Family::V4 { "ipv4" } else { "ipv6" },
-    })
+    });
+    if !settings.more.is_empty() {
+        value["more"] = settings.more.octets().into();
+    }
+    value
+}
+
+/// What later versions say, as numbers; nothing where version 0.1 wrote it.
+fn more(value: &Value) -> Option<More> {
+    let Some(octets) = value.get("more") else { return Some(More::default()) };
+    let octet = |number: &Value| u8::try_from(number.as_u64()?).ok();
+    Some(More::new(octets.as_array()?.iter().map(octet).collect::<Option<Vec<u8>>>()?))
 }
 
 fn settings(value: &Value) -> Option<Settings> {
@@ -124,6 +135,20 @@ fn settings(value: &Value) -> Option<Settings> {
             "ipv6" => Family::V6,
             _ => return None,
         },
-        more: Default::default(),
+        more: more(value)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_version_0_1_are_read_and_what_later_versions_say_is_kept() {
+        let text = r#"{"pools":["10.244.0.0/16"],"mode":"always","vni":87,"port":4789,"outerFamily":"ipv6"}"#;
+        let old = settings(&serde_json::from_str(text).expect("JSON")).expect("settings");
+        assert_eq!(json(&old), serde_json::from_str::<Value>(text).expect("JSON"), "a rollback would not read it");
+        let more = Settings { more: More::new([8, 200]), ..old };
+        assert_eq!(settings(&json(&more)), Some(more));
+    }
 }

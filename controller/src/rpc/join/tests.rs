@@ -75,6 +75,7 @@ impl World {
             acknowledge_timeout: Duration::from_secs(30),
             reconnect_grace: Duration::ZERO,
             lives_kept: Duration::from_secs(86_400),
+            force_settings: false,
             coalesce: Duration::ZERO,
         };
         let metrics = Arc::new(Metrics::default());
