@@ -276,7 +276,8 @@ impl<K: Kernel> Engine<K> {
     fn tidy(&mut self) {
         self.tidy_at = None;
         self.renew_targets();
-        if let Some(snapshot) = self.view.snapshot() {
+        // A part, kept as if it were the whole, would be taken for it by the next run.
+        if let Some(snapshot) = self.view.snapshot().filter(|_| self.is_whole) {
             self.saver.save(snapshot);
         }
     }

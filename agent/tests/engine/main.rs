@@ -4,7 +4,7 @@
 mod leaving;
 mod world;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rustix::io::Errno;
 use weft_agent::controller::{Held, Update};
@@ -15,7 +15,7 @@ use weft_core::{
     membership::{Digest, Digests, Member, More},
     types::{Mac, PerFamily, Revision},
 };
-use world::{kernel, link, member, run};
+use world::{kernel, link, member, run, run_on, tempdir};
 
 fn route(text: &str) -> Key {
     let to = text.parse().expect("a network");
@@ -328,4 +328,25 @@ fn an_older_controller_s_word_leaves_nothing_that_only_a_newer_one_said() {
         assert_eq!(held.digests, Some(Digests { more: Digest::default(), ..found }));
         assert_eq!(held.resyncs, before.resyncs, "it asks for snapshots that cannot help");
     });
+}
+
+#[test]
+fn what_version_0_1_kept_is_never_taken_for_the_whole() {
+    let dir = Arc::new(tempdir::Dir::new());
+    // A run that keeps a membership, in both files; then the one of this version is gone, as after an upgrade.
+    run_on(Arc::clone(&dir), kernel(), Vec::new(), async |mut world| {
+        world.log.upsert(Member { more: More::new([0x0a, 1, 5]), ..member(2, false) });
+        world.snapshot().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    });
+    let present = dir.0.join("last-good");
+    std::fs::remove_file(&present).expect("it was kept");
+    for _ in 0..2 {
+        run_on(Arc::clone(&dir), kernel(), Vec::new(), async |mut world| {
+            let held = world.held.wait_for(|held| held.digests.is_some()).await.expect("the loop runs").clone();
+            assert_eq!(held.revision, None, "it asks for what changed since, and never hears the rest");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        });
+        assert!(!present.exists(), "the part was kept as if it were the whole");
+    }
 }

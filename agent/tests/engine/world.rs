@@ -78,25 +78,34 @@ pub(crate) struct World {
     updates: mpsc::Sender<Update>,
     told: Revision,
     _others: (watch::Receiver<Standing>, watch::Receiver<Arc<Targets>>, watch::Sender<Option<std::net::IpAddr>>),
-    _dir: tempdir::Dir,
+    _dir: Arc<tempdir::Dir>,
 }
 
 /// Runs `test` beside the loop of node-1. Time is virtual: waiting costs none, and events are awaited.
 pub(crate) fn run<F: Future<Output = ()>>(kernel: FakeKernel, pods: Vec<Pod>, test: impl FnOnce(World) -> F) {
+    run_on(Arc::new(tempdir::Dir::new()), kernel, pods, test);
+}
+
+/// The same on a disk that was there before.
+pub(crate) fn run_on<F: Future<Output = ()>>(
+    dir: Arc<tempdir::Dir>,
+    kernel: FakeKernel,
+    pods: Vec<Pod>,
+    test: impl FnOnce(World) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .expect("a runtime can be made");
     LocalSet::new().block_on(&runtime, async {
-        let world = World::start(kernel, pods);
+        let world = World::start(dir, kernel, pods);
         tokio::time::timeout(std::time::Duration::from_secs(600), test(world)).await.expect("it settles");
     });
 }
 
 impl World {
-    fn start(kernel: FakeKernel, pods: Vec<Pod>) -> Self {
-        let dir = tempdir::Dir::new();
+    fn start(dir: Arc<tempdir::Dir>, kernel: FakeKernel, pods: Vec<Pod>) -> Self {
         let (updates, updates_out) = mpsc::channel(16);
         let (handle, requests) = Handle::new();
         let (held_in, held) = watch::channel(Held::default());
@@ -169,7 +178,7 @@ impl World {
     }
 }
 
-mod tempdir {
+pub(crate) mod tempdir {
     //! A directory that goes with its value.
 
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -4,7 +4,8 @@
 //! and store records serve agents made of the real view, desired state and diff over kernels of maps. A seeded scheduler
 //! is all there is of time, network and luck: messages are late, streams break half or whole, requests are lost or come
 //! twice, agents are slow, restart, lose their disk, come back as who they were long ago or with another's address,
-//! the store refuses or fails before or after the write, controllers stop at any point, and clocks jump. After every step
+//! programs are upgraded and rolled back with their disks, the store refuses or fails before or after the write, controllers
+//! stop at any point, and clocks jump. After every step
 //! the [`check`] module looks; in the end everything is healed, and everybody must agree.
 //!
 //! It lives inside the crate because the state machine is private to it and is to stay so: nothing here, and no switch
@@ -28,6 +29,7 @@ mod pump;
 mod random;
 mod server;
 mod time;
+mod versions;
 mod world;
 
 #[cfg(test)]
@@ -46,6 +48,8 @@ enum Planted {
     IncompleteSnapshot,
     /// Agents acknowledge when a change arrives, not when their kernel holds it.
     EarlyAcknowledgement,
+    /// Agents that were upgraded take what version 0.1 kept on disk for all there is at that revision.
+    PartForWhole,
 }
 
 /// What must not be.

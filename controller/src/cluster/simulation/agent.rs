@@ -17,10 +17,11 @@ use weft_core::{
 use weft_proto::convert::Facts;
 
 use super::{
-    Checked,
+    Checked, Planted,
     client::Client,
     kernel::Kernel,
     random::Random,
+    versions,
     world::{Event, World},
 };
 use crate::{cluster::NodeIdentity, pki::JoinToken, store::TokenId};
@@ -34,7 +35,15 @@ pub(super) struct State {
     pub(super) key: [u8; 32],
     pub(super) identity: Option<NodeIdentity>,
     pub(super) used_token: Option<TokenId>,
-    pub(super) last_good: Option<Snapshot>,
+    pub(super) last_good: Option<LastGood>,
+}
+
+/// The last good membership on a disk.
+#[derive(Debug, Clone)]
+pub(super) struct LastGood {
+    pub(super) snapshot: Snapshot,
+    /// False where version 0.1 wrote it.
+    pub(super) is_whole: bool,
 }
 
 /// What the client hands to the engine.
@@ -42,12 +51,15 @@ pub(super) struct State {
 pub(super) enum Update {
     Snapshot(Snapshot, Told),
     Delta(Delta),
-    Current(Revision, Digests),
+    /// At a revision, what the Hello told; whether the leader knows of anything more.
+    Current(Revision, Digests, bool),
 }
 
 /// A run of the agent.
 pub(super) struct Run {
     pub(super) view: View,
+    /// False while a part is held, from the disk of version 0.1.
+    pub(super) is_whole: bool,
     pub(super) ids: NexthopIds,
     pub(super) desired: Objects,
     /// What the engine told of itself for the next Hello.
@@ -64,6 +76,8 @@ pub(super) struct Run {
 /// An agent.
 pub(super) struct Agent {
     pub(super) name: NodeName,
+    /// It is of version 0.1.
+    pub(super) is_old: bool,
     pub(super) state: State,
     /// Copies of the state directory from earlier days.
     pub(super) backups: Vec<State>,
@@ -85,6 +99,7 @@ impl Agent {
     pub(super) fn new(number: u64, random: &mut Random) -> Self {
         Self {
             name: format!("n{number}").parse().expect("a name"),
+            is_old: false,
             state: State { key: key(random), identity: None, used_token: None, last_good: None },
             backups: Vec::new(),
             token: None,
@@ -109,7 +124,12 @@ impl Agent {
     }
 
     pub(super) fn facts(&self) -> Facts {
-        Facts { underlay: self.underlay(), underlay_mtu: 1500, agent_version: String::new(), generation: GENERATION }
+        Facts {
+            underlay: self.underlay(),
+            underlay_mtu: 1500,
+            agent_version: String::new(),
+            generation: if self.is_old { 0 } else { GENERATION },
+        }
     }
 
     pub(super) fn local(&self) -> Local {
@@ -168,16 +188,21 @@ impl World {
         }
         let agent = &mut self.agents[number];
         agent.run += 1;
-        let mut view = View::new();
-        if let Some(last_good) = agent.state.last_good.clone() {
-            view.apply_snapshot(last_good).expect("an empty view takes every snapshot of ours");
+        if self.random.chance(15) {
+            agent.is_old = !agent.is_old;
         }
-        let held = view.settings().map(|_| (view.revision(), view.digests())).unzip();
+        let (mut view, mut is_whole) = (View::new(), true);
+        if let Some(last_good) = agent.state.last_good.clone() {
+            is_whole = last_good.is_whole || agent.is_old || self.planted == Planted::PartForWhole;
+            let snapshot = if agent.is_old { versions::plain(&last_good.snapshot) } else { last_good.snapshot };
+            view.apply_snapshot(snapshot).expect("an empty view takes every snapshot of ours");
+        }
         agent.process = Some(Run {
             view,
+            is_whole,
             ids: NexthopIds::new(),
             desired: Objects::new(),
-            held,
+            held: (None, None),
             updates: VecDeque::new(),
             is_busy: false,
             tidy_due: false,
@@ -185,7 +210,12 @@ impl World {
             is_degraded: false,
             client: Client::default(),
         });
-        self.say(|world| format!("{} starts, holding {:?}", world.agents[number].name, held.0));
+        self.hold(number);
+        let held = self.agents[number].process.as_ref().and_then(|process| process.held.0);
+        self.say(|world| {
+            let agent = &world.agents[number];
+            format!("{} starts, holding {held:?}{}", agent.name, if agent.is_old { ", as version 0.1" } else { "" })
+        });
         self.look(number)?;
         self.try_again(number, 0, 200);
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_core::settings::Mode;
+use weft_core::{membership::More, settings::Mode};
 
 use super::{
     agent,
@@ -159,7 +159,12 @@ impl World {
     fn change_settings(&mut self) {
         self.server_crash();
         let rules = &mut self.rules;
-        match self.random.between(0, 3) {
+        match self.random.between(0, 5) {
+            4 => {
+                rules.settings.more =
+                    [More::default(), More::new([8, 1]), More::new([8, 2])][self.random.below(3)].clone();
+            }
+            5 => rules.force_settings = !rules.force_settings,
             0 => rules.settings.mode = Mode::Always,
             1 => rules.settings.mode = Mode::CrossSubnet,
             2 => {

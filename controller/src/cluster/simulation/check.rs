@@ -19,6 +19,7 @@ use super::{
     agent::{Agent, Run},
     hold,
     pump::End,
+    versions,
     world::World,
 };
 
@@ -191,6 +192,10 @@ impl World {
             // Leave it to the kernel to show what that leads to.
             return Ok(());
         }
+        // Version 0.1 sees a part, and leaves a part on its disk.
+        let is_part = agent.is_old || !process.is_whole;
+        let part = is_part.then(|| Arc::new(versions::plain(content)));
+        let content = part.as_ref().unwrap_or(content);
         hold!(
             same(&held, content),
             "{} holds {} with another content: {:?} instead of {:?}",

@@ -13,6 +13,7 @@ use super::{
     Planted,
     agent::Update,
     link::{Down, Up},
+    versions,
     world::{Event, World},
 };
 use crate::{
@@ -96,7 +97,7 @@ impl World {
     fn watch(&mut self, number: usize, identity: NodeIdentity) {
         let run = self.agents[number].run;
         let link = self.open_link(number, run);
-        let facts = self.agents[number].facts();
+        let (facts, is_old) = (self.agents[number].facts(), self.agents[number].is_old);
         let Some(process) = &mut self.agents[number].process else { return };
         let client = &mut process.client;
         client.doing = Doing::Watching(link);
@@ -105,7 +106,7 @@ impl World {
         client.builder = SnapshotBuilder::default();
         client.hello = process.held;
         client.told = (process.applied, process.is_degraded);
-        let held = process.held;
+        let held = (process.held.0, process.held.1.map(|digests| versions::told(digests, is_old)));
         let first = report(client.told.0, Some(client.told.1));
         self.send_up(link, Up::Hello { identity, held, facts });
         self.send_up(link, Up::Report(first));
@@ -209,12 +210,18 @@ impl World {
         }
     }
 
-    fn receive(&mut self, number: usize, message: v1::WatchResponse) {
+    fn receive(&mut self, number: usize, mut message: v1::WatchResponse) {
+        if self.agents[number].is_old {
+            versions::to_0_1(&mut message);
+        }
         let Some(process) = &mut self.agents[number].process else { return };
         let client = &mut process.client;
         let revision: Revision = message.revision.map(Into::into).expect("frames of ours have a revision");
         let update = match message.message.expect("frames of ours have a message") {
-            Message::Current(_) => Update::Current(revision, client.hello.1.expect("found current, so it was told")),
+            Message::Current(current) => {
+                let found = client.hello.1.expect("found current, so it was told");
+                Update::Current(revision, found, !current.more_digest.is_empty())
+            }
             Message::Delta(delta) => Update::Delta(convert::delta(revision, delta).expect("our own delta")),
             Message::SnapshotChunk(chunk) => {
                 let partial = (self.planted == Planted::IncompleteSnapshot).then(|| chunk.members.clone());

@@ -10,7 +10,7 @@ use weft_core::{desired, membership::Member, types::Family};
 
 use super::{
     Checked, Planted,
-    agent::Update,
+    agent::{LastGood, Update},
     hold,
     world::{Event, World},
 };
@@ -24,13 +24,19 @@ impl World {
         let taken = match update {
             Update::Snapshot(snapshot, told) => {
                 if told.is_of(&snapshot.digests()) {
-                    process.view.apply_snapshot(snapshot).map_err(|error| error.to_string())
+                    let applied = process.view.apply_snapshot(snapshot).map_err(|error| error.to_string());
+                    process.is_whole |= applied.is_ok();
+                    applied
                 } else {
                     Err("the snapshot's digest is not that of its members".to_owned())
                 }
             }
             Update::Delta(delta) => process.view.apply_delta(&delta).map(drop).map_err(|error| error.to_string()),
-            Update::Current(revision, found) => process.view.adopt(revision, found).map_err(|error| error.to_string()),
+            Update::Current(revision, found, knows_more) => {
+                let adopted = process.view.adopt(revision, found).map_err(|error| error.to_string());
+                let _there_was_more = !knows_more && adopted.is_ok() && process.view.forget_more();
+                adopted
+            }
         };
         match taken {
             Ok(()) => {
@@ -57,8 +63,8 @@ impl World {
     }
 
     fn membership_changed(&mut self, number: usize, run: u64) {
+        self.hold(number);
         let Some(process) = self.agents[number].running(run) else { return };
-        process.held = (Some(process.view.revision()), Some(process.view.digests()));
         if !std::mem::replace(&mut process.tidy_due, true) {
             self.after(500, Event::Tidy(number, run));
         }
@@ -67,20 +73,27 @@ impl World {
     fn resync(&mut self, number: usize, reason: &str) {
         self.counts.resyncs += 1;
         self.say(|world| format!("{} resyncs: {reason}", world.agents[number].name));
+        self.hold(number);
+        self.client_resyncs(number);
+    }
+
+    /// What the next Hello tells.
+    pub(super) fn hold(&mut self, number: usize) {
         let Some(process) = &mut self.agents[number].process else { return };
         if process.view.settings().is_some() {
-            process.held = (Some(process.view.revision()), Some(process.view.digests()));
+            let revision = process.is_whole.then(|| process.view.revision());
+            process.held = (revision, Some(process.view.digests()));
         }
-        self.client_resyncs(number);
     }
 
     /// The last good membership goes to disk.
     pub(super) fn tidy(&mut self, number: usize, run: u64) {
         let Some(process) = self.agents[number].running(run) else { return };
         process.tidy_due = false;
-        let snapshot = process.view.snapshot();
-        if snapshot.is_some() {
-            self.agents[number].state.last_good = snapshot;
+        let snapshot = process.view.snapshot().filter(|_| process.is_whole);
+        let is_whole = !self.agents[number].is_old;
+        if let Some(snapshot) = snapshot {
+            self.agents[number].state.last_good = Some(LastGood { snapshot, is_whole });
         }
     }
 

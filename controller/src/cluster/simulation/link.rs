@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, net::IpAddr};
 
 use tonic::Code;
-use weft_core::{membership::Digests, types::Revision};
+use weft_core::{membership::Told, types::Revision};
 use weft_proto::{convert::Facts, v1};
 
 use super::world::{Event, World};
@@ -15,7 +15,7 @@ use crate::cluster::{NodeIdentity, Report};
 /// What an agent says.
 #[derive(Debug)]
 pub(super) enum Up {
-    Hello { identity: NodeIdentity, held: (Option<Revision>, Option<Digests>), facts: Facts },
+    Hello { identity: NodeIdentity, held: (Option<Revision>, Option<Told>), facts: Facts },
     Report(Report),
 }
 

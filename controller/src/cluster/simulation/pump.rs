@@ -16,7 +16,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use weft_core::{
-    membership::Digests,
+    membership::Told,
     types::{NodeName, Revision},
 };
 use weft_proto::v1::{self, watch_response::Message};
@@ -24,6 +24,7 @@ use weft_proto::v1::{self, watch_response::Message};
 use super::{
     Checked, hold,
     link::Down,
+    versions,
     world::{Event, World},
 };
 use crate::{
@@ -40,7 +41,7 @@ type Response = Pin<Box<dyn Body<Data = Bytes, Error = Infallible>>>;
 pub(super) struct End {
     pub(super) node: NodeName,
     /// What the agent said it holds.
-    held: (Option<Revision>, Option<Digests>),
+    held: (Option<Revision>, Option<Told>),
     pub(super) session: Option<Session>,
     /// Reports that came before the stream was accepted.
     pub(super) waiting: VecDeque<Report>,
@@ -53,7 +54,7 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(node: NodeName, held: (Option<Revision>, Option<Digests>)) -> Self {
+    pub(super) fn new(node: NodeName, held: (Option<Revision>, Option<Told>)) -> Self {
         Self {
             node,
             held,
@@ -79,7 +80,9 @@ impl World {
         match answer {
             Ok(session) => {
                 let fanout = &server.actor.fanout;
-                let (outbound, ends) = Outbound::new(fanout, fanout.begin(end.held.0, end.held.1.map(Into::into)));
+                // A controller of version 0.1 does not see the other digest.
+                let told = end.held.1.map(|told| if server.is_old { Told { more: None, ..told } } else { told });
+                let (outbound, ends) = Outbound::new(fanout, fanout.begin(end.held.0, told));
                 end.response = Some(Box::pin(outbound.into_body()));
                 end.end = Some(ends.end);
                 let (node, id) = (end.node.clone(), session.id);
@@ -165,7 +168,10 @@ impl World {
         let Some(end) = self.server.as_mut().and_then(|server| server.ends.get_mut(&number)) else { return Ok(()) };
         end.begun.extend_from_slice(&bytes);
         while let Some(message) = whole_message(&mut self.end_at(number).begun) {
-            let message = v1::WatchResponse::decode(message)?;
+            let mut message = v1::WatchResponse::decode(message)?;
+            if self.server.as_ref().is_some_and(|server| server.is_old) {
+                versions::to_0_1(&mut message);
+            }
             self.check_message(&message)?;
             if !matches!(message.message, Some(Message::SnapshotChunk(_))) {
                 self.end_at(number).told = message.revision.map(Into::into);

@@ -12,7 +12,7 @@ use tokio::sync::{
     oneshot::{self, error::TryRecvError},
     watch,
 };
-use weft_core::types::Revision;
+use weft_core::{membership::More, types::Revision};
 
 use super::{
     Checked, Planted, Violation,
@@ -46,6 +46,8 @@ pub(super) enum Owed {
 pub(super) struct Server {
     pub(super) run: u64,
     pub(super) actor: Actor,
+    /// It is of version 0.1.
+    pub(super) is_old: bool,
     pub(super) ends: BTreeMap<u64, End>,
     pub(super) next_session: u64,
     queue: VecDeque<Command>,
@@ -64,7 +66,12 @@ impl World {
         self.disk.reopen();
         let (store, clock) = (Arc::new(self.disk.clone()), Arc::clone(&self.clock));
         let version = watch::channel(0).0;
-        let begun = Actor::begin(store, self.rules.clone(), Arc::default(), clock, version);
+        let is_old = self.random.chance(15);
+        let mut rules = self.rules.clone();
+        if is_old {
+            rules.settings.more = More::default();
+        }
+        let begun = Actor::begin(store, rules, Arc::default(), clock, version);
         let actor = match begun.now_or_never().expect("the store answers at once") {
             Ok(actor) => actor,
             Err(error) => {
@@ -81,6 +88,7 @@ impl World {
         self.server = Some(Server {
             run,
             actor,
+            is_old,
             ends: BTreeMap::new(),
             next_session: 0,
             queue: VecDeque::new(),

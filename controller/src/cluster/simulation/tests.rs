@@ -135,3 +135,9 @@ fn acknowledging_before_the_kernel_holds_it_is_found() {
     let is_told = violation.contains("is free again while the kernel") || violation.contains("acknowledged");
     assert!(is_told, "{violation}");
 }
+
+#[test]
+fn taking_the_part_that_version_0_1_keeps_for_the_whole_is_found() {
+    let violation = found(Planted::PartForWhole);
+    assert!(violation.contains("with another content"), "{violation}");
+}

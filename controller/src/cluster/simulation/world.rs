@@ -11,6 +11,7 @@ use std::{
 
 use weft_core::{
     alloc::{Pool, PoolRule},
+    membership::More,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
 };
@@ -286,7 +287,7 @@ fn first_rules(random: &mut Random) -> Rules {
         vni: Vni::new(87).expect("in range"),
         port: 4789,
         outer: Family::V4,
-        more: Default::default(),
+        more: if random.chance(60) { More::new([8, 1]) } else { More::default() },
     };
     Rules {
         mtu: None,
@@ -296,7 +297,7 @@ fn first_rules(random: &mut Random) -> Rules {
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::from_secs(random.between(0, 15)),
         lives_kept: Duration::from_secs(86_400),
-        force_settings: false,
+        force_settings: random.chance(50),
         coalesce: Duration::from_millis(random.between(0, 100)),
     }
 }
