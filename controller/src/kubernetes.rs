@@ -23,7 +23,7 @@ pub(crate) use election::Fence;
 pub use store::KubeStore;
 pub use uninstall::{UninstallOptions, uninstall};
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
@@ -75,6 +75,14 @@ struct Replica {
     role: watch::Sender<Role>,
 }
 
+/// What stands for election.
+struct Prepared {
+    replica: Replica,
+    election: Election,
+    /// Keeps the Nodes warm.
+    watch: JoinHandle<()>,
+}
+
 /// How a term ended.
 enum End {
     /// Another replica may lead by now.
@@ -102,18 +110,19 @@ pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<O
 
     let mut shutdown = std::pin::pin!(shutdown);
     let prepared = tokio::select! {
-        prepared = prepare(config, own, metrics, role) => prepared?,
+        prepared = prepare(config, own, metrics, role, address) => prepared?,
         () = &mut shutdown => return servers.ended().await,
     };
-    let (replica, watch) = prepared;
+    let Prepared { replica, election, watch } = prepared;
     let services = Door(replica.role.subscribe()).routes();
     servers.serve_grpc(sockets.grpc, &replica.config, &replica.authority, services, Arc::clone(&replica.metrics))?;
-    let own = &replica.own;
-    let election = Election::new(replica.client.clone(), &own.namespace, &own.identity, address, own.lease);
+    let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
+    let keeper = tokio::spawn(authority::put_back(objects, authority, replica.role.subscribe()));
     tracing::info!(%grpc, replica = election.me(), "a candidate");
     let competed = replica.compete(election, shutdown).await;
     servers.ended().await?;
     watch.abort();
+    keeper.abort();
     tracing::info!("stopped");
     competed
 }
@@ -124,13 +133,18 @@ async fn prepare(
     own: Kubernetes,
     metrics: Arc<Metrics>,
     role: watch::Sender<Role>,
-) -> anyhow::Result<(Replica, JoinHandle<()>)> {
+    address: SocketAddr,
+) -> anyhow::Result<Prepared> {
     let client = Client::try_default()
         .await
         .context("cannot tell where the API server is: run this in a pod, or name a kubeconfig in KUBECONFIG")?;
     let objects = Objects::new(client.clone(), &own.namespace);
+    let mut election = Election::new(client.clone(), &own.namespace, &own.identity, address, own.lease);
+    role.send_replace(Role::Starting(
+        "it waits for the authority in Secret weft-ca, or for its turn to make one".to_owned(),
+    ));
     let authority = loop {
-        match objects.ensure().await {
+        match authority::first(&objects, &mut election, own.lease.retry_period).await {
             Ok(authority) => break Arc::new(authority),
             Err(error) if !error.is_final() => {
                 tracing::warn!("{error}");
@@ -144,7 +158,8 @@ async fn prepare(
     let (nodes, watch) = nodes::watch(client.clone());
     let watch = tokio::spawn(watch);
     nodes.store.wait_until_ready().await.context("the watch of Node objects has ended")?;
-    Ok((Replica { config, own, client, objects, authority, nodes, metrics, role }, watch))
+    let replica = Replica { config, own, client, objects, authority, nodes, metrics, role };
+    Ok(Prepared { replica, election, watch })
 }
 
 impl Replica {

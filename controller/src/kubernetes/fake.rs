@@ -92,6 +92,7 @@ impl FakeApi {
             Method::GET => self.get(&path),
             Method::PATCH => self.patch(&path, read(), is_strategic),
             Method::DELETE => self.delete(&path),
+            Method::POST => self.create(&path, read()),
             Method::PUT => self.replace(&path, serde_json::from_slice(&body).expect("JSON")),
             other => panic!("nothing here uses {other}"),
         };

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    Leader, Replica, allocation, conditions, election::Fence, events::Events, fenced::Fenced, nodes, store::KubeStore,
-    tokens::Reviewer, uninstall, vteps,
+    Leader, Replica, allocation, authority::Guard, conditions, election::Fence, events::Events, fenced::Fenced, nodes,
+    store::KubeStore, tokens::Reviewer, uninstall, vteps,
 };
 use crate::{
     clock::SystemClock,
@@ -53,7 +53,7 @@ impl Term {
     }
 
     async fn start(&mut self, replica: &Replica) -> anyhow::Result<()> {
-        replica.objects.confirm(&replica.authority).await?;
+        replica.objects.refill_secret(&replica.authority).await?;
         let events = Events::start(replica.client.clone(), replica.own.identity.clone());
         let store = KubeStore::new(&replica.client, &replica.own.namespace).with_events(events.clone());
         let metrics = &replica.metrics;
@@ -90,6 +90,9 @@ impl Term {
         self.tasks.spawn(vteps::run(leader.clone()));
         self.tasks.spawn(conditions::run(leader.clone()));
         self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
+        let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
+        let guard = Guard::new(leader.client.clone(), objects, authority, self.fence.clone(), leader.events.clone());
+        self.tasks.spawn(guard.run());
         self.tasks.spawn(uninstall::run(leader, inherited));
         replica.role.send_replace(Role::Leading(services, self.fence.clone()));
         metrics.set_leader(true);

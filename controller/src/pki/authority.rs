@@ -94,6 +94,7 @@ pub fn generate_key() -> Result<KeyPair, PkiError> {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    certificate_pem: String,
     ends_unix: i64,
 }
 
@@ -127,12 +128,17 @@ impl Authority {
             parsed.validity().not_after.timestamp()
         };
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Self { issuer, certificate, ends_unix })
+        Ok(Self { issuer, certificate, certificate_pem: certificate_pem.to_owned(), ends_unix })
     }
 
     /// The authority's certificate, DER.
     pub const fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// Its certificate and key in PEM, to be put back where they got lost.
+    pub(crate) fn pems(&self) -> (String, String) {
+        (self.certificate_pem.clone(), self.issuer.key().serialize_pem())
     }
 
     /// SHA-256 of the authority's certificate, DER.

@@ -42,17 +42,17 @@ use crate::{
 
 /// How long a Lease lasts here.
 const LEASE: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process of its own, as in a pod of its own.
-struct Replica {
+pub(crate) struct Replica {
     process: Child,
     grpc: SocketAddr,
     http: SocketAddr,
 }
 
 impl Replica {
-    fn start(server: &ApiServer, name: &str) -> Self {
+    pub(crate) fn start(server: &ApiServer, name: &str) -> Self {
         let [grpc, http] = free_ports().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_weft-controller"));
         command
@@ -66,9 +66,14 @@ impl Replica {
         Self { process: server.spawn(name, &mut command), grpc, http }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits for the end of it, a good one.
+    pub(crate) fn ended(&mut self) {
+        assert!(self.process.wait().expect("its end").success());
     }
 
     /// What /readyz or /metrics says; nothing where it does not listen.
@@ -81,10 +86,14 @@ impl Replica {
     }
 
     /// Waits until probes are told this; says how long that took.
-    async fn ready_as(&self, word: &str) -> Duration {
+    pub(crate) async fn ready_as(&self, word: &str) -> Duration {
+        self.ready_within(word, PATIENCE).await
+    }
+
+    pub(crate) async fn ready_within(&self, word: &str, patience: Duration) -> Duration {
         let begun = Instant::now();
         let mut last = String::new();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < patience {
             last = self.get("/readyz").await.unwrap_or_default();
             if last.starts_with("HTTP/1.1 200") && last.ends_with(&format!("\r\n\r\n{word}\n")) {
                 return begun.elapsed();
@@ -134,7 +143,7 @@ async fn map_value(server: &ApiServer, map: &str, key: &str) -> String {
 }
 
 /// Starts two of which the first leads.
-async fn pair(server: &ApiServer) -> (Replica, Replica, CertificateDer<'static>) {
+pub(crate) async fn pair(server: &ApiServer) -> (Replica, Replica, CertificateDer<'static>) {
     Api::<Node>::all(server.client()).create(&PostParams::default(), &node("n1")).await.expect("a Node");
     let first = Replica::start(server, "first");
     first.ready_as("ready").await;

@@ -11,3 +11,4 @@ mod leaders;
 mod leaving;
 mod nodes;
 mod objects;
+mod replaced;

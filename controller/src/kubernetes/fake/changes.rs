@@ -21,6 +21,27 @@ impl FakeApi {
         self.state().objects.contains_key(path)
     }
 
+    /// All objects right below a path.
+    pub(in super::super) fn below(&self, path: &str) -> Vec<Value> {
+        let prefix = format!("{path}/");
+        self.state()
+            .objects
+            .iter()
+            .filter(|(key, _)| key.starts_with(&prefix))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// A new object below a path.
+    pub(super) fn create(&self, path: &str, object: Value) -> (StatusCode, Value) {
+        let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or("generated"));
+        if self.has(&path) {
+            return failure(StatusCode::CONFLICT, "AlreadyExists");
+        }
+        self.put(&path, object);
+        (StatusCode::CREATED, self.object(&path))
+    }
+
     pub(super) fn refused(&self) -> Option<(StatusCode, Value)> {
         let mut state = self.state();
         let (left, code) = &mut state.refusals;
