@@ -10,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::fault;
+
 /// Puts `bytes` in the place of `target`, durably and readable by the owner only.
 pub(crate) fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let (directory, prefix) = place(target)?;
     let draft = directory.join(format!("{prefix}{:016x}.new", fastrand::u64(..)));
-    let written = write(&draft, bytes).and_then(|()| fs::rename(&draft, target));
+    let step = format!("half{prefix}");
+    let written = write(&draft, bytes, &step).and_then(|()| fs::rename(&draft, target));
     if written.is_err() {
         // What is left of it would only take space, which may be what was missing.
         let _ = fs::remove_file(&draft);
@@ -41,9 +44,12 @@ pub(crate) fn sweep(target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn write(draft: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(draft: &Path, bytes: &[u8], step: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(bytes)?;
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    file.write_all(half)?;
+    fault::point(step);
+    file.write_all(rest)?;
     file.sync_all()
 }
 

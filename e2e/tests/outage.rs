@@ -157,3 +157,32 @@ lab_test!(a_node_that_reboots_without_a_controller_is_reached_again_from_its_dis
     ensure!(!status.controller_connected, "the controller was to be gone");
     Ok(())
 });
+
+lab_test!(kill_9_amid_keeping_the_membership_leaves_one_to_boot_from, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let agent = cluster.agent("a1");
+    let kept = agent.state().join("last-good");
+    wait::until("the membership on disk", wait::PATIENCE, async || {
+        ensure!(kept.exists(), "no {} yet", kept.display());
+        Ok(())
+    })
+    .await?;
+    // Killed by itself with half of the next one written, several times.
+    agent.stop().await?;
+    agent.set_fault(Some("half.last-good."));
+    for _ in 0..3 {
+        agent.start().await?;
+        agent.ended().await?;
+    }
+    cluster.controller().kill().await?;
+    agent.host().reboot().await?;
+    agent.set_fault(None);
+    agent.start().await?;
+    agent.ready().await?;
+    ensure!(agent.weft().peers().await?.len() == 2, "the membership is not what it was");
+    let files = std::fs::read_dir(agent.state())?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let is_left = |name: &String| name.ends_with(".broken") || name.ends_with(".new");
+    ensure!(!files.iter().any(is_left), "something half written is left: {files:?}");
+    Ok(())
+});
