@@ -57,6 +57,13 @@ impl Scene {
             agent.set_build(build);
             agent.start().await?;
             agent.ready().await?;
+            // Only this version keeps that file: it is this one that runs.
+            let file = agent.state().join("last-good");
+            wait::until("this version's file", wait::PATIENCE, async || {
+                ensure!(build == Build::Older || file.exists(), "no {} yet", file.display());
+                Ok(())
+            })
+            .await?;
         }
         self.is_whole().await
     }

@@ -3,9 +3,9 @@
 //! Owns worlds that are made of one number. In each, the real state machine of the controller, its real fan-out, streams
 //! and store records serve agents made of the real view, desired state and diff over kernels of maps. A seeded scheduler
 //! is all there is of time, network and luck: messages are late, streams break half or whole, requests are lost or come
-//! twice, agents are slow, restart, lose their disk, come back as who they were long ago or with another's address,
-//! programs are upgraded and rolled back with their disks, the store refuses or fails before or after the write, controllers
-//! stop at any point, and clocks jump. After every step
+//! twice, agents are slow, lie about what they hold, restart, lose their disk, come back as who they were long ago or with
+//! another's address, programs are upgraded and rolled back with their disks, the store refuses or fails before or after
+//! the write, controllers stop at any point, and clocks jump. After every step
 //! the [`check`] module looks; in the end everything is healed, and everybody must agree.
 //!
 //! It lives inside the crate because the state machine is private to it and is to stay so: nothing here, and no switch

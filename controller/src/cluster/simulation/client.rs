@@ -3,7 +3,7 @@
 //! Owns the order of the real client's steps, its waits, and requests that get lost or come twice.
 
 use tonic::Code;
-use weft_core::types::Revision;
+use weft_core::{membership::Digests, types::Revision};
 use weft_proto::{
     convert::{self, SnapshotBuilder},
     v1::{self, watch_response::Message},
@@ -46,7 +46,7 @@ pub(super) struct Client {
     /// The life that the open stream is for.
     life: u64,
     /// What the Hello of the open stream said.
-    hello: (Option<Revision>, Option<weft_core::membership::Digests>),
+    hello: (Option<Revision>, Option<Digests>),
     told: (Option<Revision>, bool),
 }
 
@@ -98,6 +98,7 @@ impl World {
         let run = self.agents[number].run;
         let link = self.open_link(number, run);
         let (facts, is_old) = (self.agents[number].facts(), self.agents[number].is_old);
+        let lies = !self.is_healing && self.random.chance(3);
         let Some(process) = &mut self.agents[number].process else { return };
         let client = &mut process.client;
         client.doing = Doing::Watching(link);
@@ -106,7 +107,8 @@ impl World {
         client.builder = SnapshotBuilder::default();
         client.hello = process.held;
         client.told = (process.applied, process.is_degraded);
-        let held = (process.held.0, process.held.1.map(|digests| versions::told(digests, is_old)));
+        let digests = if lies { Some(Digests::default()) } else { process.held.1 };
+        let held = (process.held.0, digests.map(|digests| versions::told(digests, is_old)));
         let first = report(client.told.0, Some(client.told.1));
         self.send_up(link, Up::Hello { identity, held, facts });
         self.send_up(link, Up::Report(first));
