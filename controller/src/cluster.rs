@@ -9,6 +9,7 @@ mod admit;
 mod announce;
 mod cleanup;
 mod commands;
+mod evidence;
 mod facts;
 mod held_settings;
 mod join;

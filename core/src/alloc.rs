@@ -189,6 +189,19 @@ impl Allocator {
         })
     }
 
+    /// Gives a node back what it had when it departed, where that is in quarantine still and in a pool that `serves` is true of:
+    /// its pods may run on as if nothing had happened.
+    pub fn reclaim(&mut self, family: Family, owner: &NodeName, serves: &dyn Fn(&Pool) -> bool) -> Option<PodCidr> {
+        if self.owner_of(family, owner).is_some() {
+            return None;
+        }
+        let is_served = |cidr: &PodCidr| self.pools().any(|pool| serves(&pool) && pool.cidr().covers(cidr));
+        let had = self.departed().filter(|(cidr, name)| *name == owner && cidr.family() == family);
+        let cidr = had.map(|(cidr, _)| cidr).find(is_served)?;
+        self.take(cidr, owner);
+        Some(cidr)
+    }
+
     /// Everything in quarantine that shares an address with `cidr`.
     pub fn quarantined_in(&self, cidr: &PodCidr) -> Vec<PodCidr> {
         let is_quarantined = |state: &State| matches!(state, State::Quarantined { .. });

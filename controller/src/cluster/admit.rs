@@ -17,6 +17,7 @@ use weft_core::{
 
 use super::{
     Refusal,
+    evidence::Evidence,
     nodes::{Admission, Admitted, NodeSeen},
     registry::{Changed, NEVER, Registry, overlaps},
 };
@@ -30,6 +31,8 @@ use crate::{
 pub(super) struct FromNodes {
     /// Who allocates, where the configuration leaves it open and it was found out.
     pub(super) allocator: Option<NodeCidrs>,
+    /// What says so.
+    pub(super) evidence: Evidence,
     /// The family of outer packets: without an address of it a node has no tunnel.
     pub(super) outer: Option<Family>,
     /// Each Node's own addresses.
@@ -110,6 +113,7 @@ impl Registry {
     pub(super) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
         self.from_nodes.addresses.remove(name);
         self.from_nodes.problems.remove(name);
+        self.from_nodes.evidence.forget(name);
         // When it ended does not count here: it is forgotten with its pod CIDRs.
         let (mut changed, mut left) = self.delete(name, 0).unwrap_or_default();
         self.let_go(name, &PerFamily::default(), &mut changed, &mut left);
@@ -148,7 +152,7 @@ impl Registry {
         let name = &seen.name;
         if self.allocates() != Some(NodeCidrs::Weft) {
             let has_some = Family::ALL.iter().any(|family| self.allocator.owner_of(*family, name).is_some());
-            return (!has_some).then(|| Refusal::CidrsAwaited { node: name.clone() });
+            return (!has_some).then(|| self.awaited(name));
         }
         if self.nodes.get(name).is_some_and(|record| !record.member.pod_cidrs.is_empty()) {
             // Given before, and not yet written into the Node object. Labels that changed since change nothing.
@@ -156,9 +160,31 @@ impl Registry {
         }
         let rules = &self.rules;
         let serves = |pool: &_| rules.iter().any(|rule| rule.pool == *pool && rule.serves(&seen.labels));
+        // A Node that was deleted by hand and registers again still has its pods.
+        for family in Family::ALL {
+            if let Some(cidr) = self.allocator.reclaim(family, name, &serves) {
+                outcome.changed.writes.push(Write::RemoveQuarantine(cidr));
+                outcome.left.retain(|left| *left != cidr);
+            }
+        }
         let allocated = self.allocator.allocate_all_from(name, &serves);
         let remedy = |error: AllocError| error.to_string().replace("weft node delete", "kubectl delete node");
         allocated.err().map(|error| Refusal::PoolsExhausted { node: name.clone(), detail: remedy(error) })
+    }
+
+    /// Why a Node has to wait for pod CIDRs that are not ours to give.
+    fn awaited(&self, name: &NodeName) -> Refusal {
+        let node = name.clone();
+        match self.from_nodes.evidence.outside() {
+            Some((other, cidr)) if self.allocates().is_none() => {
+                Refusal::AllocatorUnknown { node, other: other.clone(), cidr, pools: self.pool_names() }
+            }
+            _ => Refusal::CidrsAwaited { node },
+        }
+    }
+
+    fn pool_names(&self) -> String {
+        self.pools.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Takes the pod CIDRs of a Node's spec. One that does not fit leaves what the node has.
@@ -185,8 +211,7 @@ impl Registry {
             return None;
         }
         if !self.pools.iter().any(|pool| pool.covers(&cidr)) {
-            let pools = self.pools.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Some(Refusal::CidrOutsidePools { node, cidr, pools });
+            return Some(Refusal::CidrOutsidePools { node, cidr, pools: self.pool_names() });
         }
         let (holder, held) = self.allocator.holder_in(&cidr, name)?;
         Some(Refusal::CidrTaken { node, cidr, holder, held })

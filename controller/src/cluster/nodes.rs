@@ -15,6 +15,7 @@ use super::{
     Cluster, Command, Refusal, Reply,
     actor::{Actor, Batch},
     admit::Outcome,
+    registry::Registry,
 };
 use crate::config::NodeCidrs;
 
@@ -119,12 +120,13 @@ impl Actor {
     pub(super) fn node_command(&mut self, command: NodeCommand, batch: &mut Batch) {
         match command {
             NodeCommand::Admit(seen, reply) => {
-                self.decide_allocator(std::slice::from_ref(&seen));
+                self.note_evidence(std::slice::from_ref(&seen));
                 let answer = self.admit_node(&seen, batch);
                 batch.then(move |_, stored| drop(reply.send(stored.and(answer))));
             }
             NodeCommand::Depart(name, reply) => {
                 self.depart_node(&name, batch);
+                self.decide_allocator();
                 batch.then(move |_, stored| drop(reply.send(stored)));
             }
             NodeCommand::Sync(nodes, reply) => {
@@ -142,11 +144,13 @@ impl Actor {
 
     fn sync_nodes(&mut self, nodes: AllNodes, batch: &mut Batch) -> Vec<Answered> {
         let AllNodes { mut seen, unreadable } = nodes;
-        self.decide_allocator(&seen);
+        self.note_evidence(&seen);
         // First those that are gone and the lives that ended, whose pod CIDRs others may have by now.
         let present: BTreeSet<&NodeName> = seen.iter().map(|seen| &seen.name).chain(&unreadable).collect();
         let gone: Vec<NodeName> = self.registry.known().filter(|name| !present.contains(name)).cloned().collect();
         gone.iter().for_each(|name| self.depart_node(name, batch));
+        // What is gone proves nothing any more.
+        self.decide_allocator();
         let replaced: Vec<NodeName> =
             seen.iter().filter(|seen| self.registry.is_another_life(seen)).map(|seen| seen.name.clone()).collect();
         replaced.iter().for_each(|name| self.depart_node(name, batch));
@@ -201,6 +205,7 @@ impl Actor {
 
     fn depart_node(&mut self, name: &NodeName, batch: &mut Batch) {
         let (changed, left) = self.registry.depart(name);
+        self.registry.from_nodes.evidence.forget(name);
         if changed.writes.is_empty() {
             return;
         }
@@ -239,26 +244,34 @@ impl Actor {
         }
     }
 
-    /// Nodes with pod CIDRs that Weft did not write show that somebody else allocates.
-    fn decide_allocator(&mut self, seen: &[NodeSeen]) {
+    fn note_evidence(&mut self, seen: &[NodeSeen]) {
+        let Registry { from_nodes, pools, .. } = &mut self.registry;
+        seen.iter().for_each(|seen| from_nodes.evidence.note(seen, pools));
+        self.decide_allocator();
+    }
+
+    /// Finds out who allocates, where the configuration leaves it open.
+    fn decide_allocator(&mut self) {
         if self.rules.admission != Admission::Nodes(NodeCidrs::Auto) {
             return;
         }
-        let foreign = seen.iter().find(|seen| !seen.pod_cidrs.is_empty() && !seen.cidrs_are_ours);
-        let decided = match foreign {
-            Some(_) => NodeCidrs::KubeControllerManager,
-            None => self.registry.from_nodes.allocator.unwrap_or(NodeCidrs::Weft),
-        };
-        if self.registry.from_nodes.allocator.replace(decided) == Some(decided) {
+        let from_nodes = &mut self.registry.from_nodes;
+        let decided = from_nodes.evidence.allocator();
+        if std::mem::replace(&mut from_nodes.allocator, decided) == decided {
             return;
         }
-        match foreign {
-            Some(node) => tracing::info!(
-                node = %node.name,
+        match (decided, from_nodes.evidence.outside()) {
+            (Some(NodeCidrs::Weft), _) => tracing::info!("Weft allocates the Nodes' pod CIDRs"),
+            (None, Some((node, cidr))) => tracing::warn!(
+                %node, %cidr,
+                "every Node that has a pod CIDR has one from outside the pools: nobody allocates until the pools cover them, or option nodeCidrs says who does"
+            ),
+            _ => tracing::info!(
                 "Nodes have pod CIDRs that Weft did not give, so kube-controller-manager allocates them: Weft keeps to what it finds (option nodeCidrs says otherwise)"
             ),
-            None => tracing::info!("no Node has a pod CIDR that Weft did not give, so Weft allocates them"),
         }
+        // Who waits for a pod CIDR may have it now.
+        self.freed.send_modify(|freed| *freed += 1);
     }
 }
 

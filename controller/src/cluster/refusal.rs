@@ -215,6 +215,20 @@ pub enum Refusal {
         /// Which node.
         node: NodeName,
     },
+    /// Somebody gives pod CIDRs that are in none of our pools.
+    #[error(
+        "Node {node} has no pod CIDR yet, and who gives them is not known: every Node that has one has it from outside the pools ({pools}), such as {cidr} of {other}: configure pools that cover them where kube-controller-manager allocates, else set nodeCidrs to weft"
+    )]
+    AllocatorUnknown {
+        /// Which node.
+        node: NodeName,
+        /// A node that has one.
+        other: NodeName,
+        /// What that has.
+        cidr: PodCidr,
+        /// The pools, in one text.
+        pools: String,
+    },
     /// An agent reports an address that Kubernetes does not know as its node's.
     #[error(
         "underlay address {address} of node {node} is not among the addresses of its Node object ({known}): choose another underlay link for its agent, or correct the kubelet's --node-ip"
@@ -249,6 +263,7 @@ impl Refusal {
             Self::CidrOutsidePools { .. } => "CidrOutsidePools",
             Self::CidrTaken { .. } => "CidrTaken",
             Self::CidrsAwaited { .. } => "CidrsAwaited",
+            Self::AllocatorUnknown { .. } => "AllocatorUnknown",
             Self::AddressNotOfNode { .. } => "AddressNotOfNode",
             Self::AddressInPool { .. } => "AddressInPool",
             Self::AddressTaken { .. } | Self::AddressHeld { .. } => "AddressConflict",
@@ -282,6 +297,7 @@ impl Refusal {
             Self::CidrOutsidePools { .. } => "cidr_outside_pools",
             Self::CidrTaken { .. } => "cidr_taken",
             Self::CidrsAwaited { .. } => "cidrs_awaited",
+            Self::AllocatorUnknown { .. } => "allocator_unknown",
             Self::AddressNotOfNode { .. } => "address_not_of_node",
             Self::NodesOfKubernetes { .. } => "nodes_of_kubernetes",
             Self::CleaningUp { .. } => "cleaning_up",

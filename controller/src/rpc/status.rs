@@ -33,6 +33,7 @@ impl From<Refusal> for Status {
             | Refusal::CidrOutsidePools { .. }
             | Refusal::CidrTaken { .. }
             | Refusal::CidrsAwaited { .. }
+            | Refusal::AllocatorUnknown { .. }
             | Refusal::NodesOfKubernetes { .. } => Code::FailedPrecondition,
             Refusal::NodeReplaced { .. } => Code::PermissionDenied,
             Refusal::PoolsExhausted { .. } => Code::ResourceExhausted,

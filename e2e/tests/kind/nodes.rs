@@ -94,3 +94,28 @@ kind_test!(a_node_is_drained_deleted_and_comes_again_under_its_name, async |kind
     scene.end().await?;
     streams.expect_no_loss().await
 });
+
+// Its kubelet registers it again at once, and its pods never stopped.
+kind_test!(a_node_deleted_by_hand_keeps_the_pod_cidr_that_its_pods_have, async |kind: &Kind| {
+    let nodes: Api<v1::Node> = Api::all(kind.client());
+    let ([here, _], [_, node]) = (kind.across(), kind.neighbours());
+    let scene = Scene::set(kind, "deleted").await?;
+    let pods = [scene.pod("here", here).await?, scene.pod("there", node).await?];
+    let (name, had) = (node.name(), cidrs(kind, node).await?);
+    let before = node.object(&kind.client()).await?.uid();
+    nodes.delete(name, &DeleteParams::default()).await?;
+    watch::object(&nodes, name, "the node to register again", watch::PATIENCE, |node| {
+        let uid = node.and_then(ResourceExt::uid);
+        uid.clone().filter(|_| uid != before).context("it has not")
+    })
+    .await?;
+    kind.told(name, &[VtepState::Ready]).await?;
+    kind.settled().await?;
+    let has = cidrs(kind, node).await?;
+    ensure!(has == had, "it has {has:?} and its pods have addresses of {had:?}");
+    for family in kind.families() {
+        pods[0].reaches(pods[1].address(family)).await?;
+        pods[1].reaches(pods[0].address(family)).await?;
+    }
+    scene.end().await
+});

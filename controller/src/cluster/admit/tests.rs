@@ -108,15 +108,27 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_node_created_again_begins_a_new_life_with_other_cidrs() {
+fn a_node_created_again_moves_to_a_pool_that_serves_it_now() {
+    let mut registry = registry(&["10.244.0.0/16=24 zone=old", "10.245.0.0/16=24 zone=new"], NodeCidrs::Weft);
+    let in_zone =
+        |uid: &str, zone: &str| NodeSeen { labels: [("zone".to_owned(), zone.to_owned())].into(), ..node("a", uid) };
+    assert_eq!(cidrs(&registry.admit(&in_zone("1", "old"), 0)), ["10.244.0.0/24"]);
+    let outcome = registry.admit(&in_zone("2", "new"), 0);
+    assert_eq!(cidrs(&outcome), ["10.245.0.0/24"], "draining a pool moves no node");
+    assert_eq!(outcome.left, [cidr("10.244.0.0/24")]);
+    let quarantine = Quarantined { cidr: cidr("10.244.0.0/24"), owner: name("a") };
+    assert!(outcome.changed.writes.contains(&Write::Quarantine(quarantine)));
+}
+
+#[test]
+fn a_node_created_again_begins_a_new_life_with_the_cidrs_of_its_pods() {
     let mut registry = registry(&["10.244.0.0/16=24"], NodeCidrs::Weft);
     registry.admit(&node("a", "1"), 0);
     let outcome = registry.admit(&node("a", "2"), 0);
     // Created in the same second, and yet a later life.
-    assert_eq!((cidrs(&outcome), outcome.begun), (vec!["10.244.1.0/24".to_owned()], Some(1001)));
-    assert_eq!(outcome.left, [cidr("10.244.0.0/24")]);
-    let quarantine = Quarantined { cidr: cidr("10.244.0.0/24"), owner: name("a") };
-    assert!(outcome.changed.writes.contains(&Write::Quarantine(quarantine)));
+    assert_eq!((cidrs(&outcome), outcome.begun), (vec!["10.244.0.0/24".to_owned()], Some(1001)));
+    assert_eq!(outcome.left, [], "others would be told to let go of what it has");
+    assert!(outcome.changed.writes.contains(&Write::RemoveQuarantine(cidr("10.244.0.0/24"))));
     assert!(outcome.changed.writes.contains(&Write::RemoveLife(name("a"))));
     let later = NodeSeen { created_unix: 5000, ..node("a", "3") };
     assert_eq!(registry.admit(&later, 0).begun, Some(5000));

@@ -127,6 +127,64 @@ async fn who_allocates_is_found_out_from_all_nodes_and_from_one_that_comes_later
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()), "{answers:?}");
 }
 
+fn with_cidr(text: &str, cidr: &str, cidrs_are_ours: bool) -> NodeSeen {
+    let pod_cidrs = PerFamily { v4: cidr.parse().ok(), v6: None };
+    NodeSeen { pod_cidrs, cidrs_are_ours, ..node(text, text) }
+}
+
+#[tokio::test]
+async fn one_node_of_another_kind_does_not_decide_for_the_cluster() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::Auto).await;
+    let (ours, foreign) = (with_cidr("a", "10.244.1.0/24", true), with_cidr("fake", "10.0.0.0/24", false));
+    let answers = cluster.sync_nodes(all(&[ours, foreign, node("new", "1")])).await.expect("the store is well");
+    let of = |name: &str| answers.iter().find(|(node, _)| node.as_str() == name).map(|(_, answer)| answer);
+    assert!(of("new").is_some_and(IsOurs::is_ok_and_ours), "new nodes get no pod CIDR: {answers:?}");
+    assert!(matches!(of("fake"), Some(Err(Refusal::CidrOutsidePools { .. }))), "{answers:?}");
+    assert_eq!(cluster.status().await.expect("it runs").allocates, Some(NodeCidrs::Weft));
+}
+
+#[tokio::test]
+async fn nobody_allocates_while_every_pod_cidr_is_outside_the_pools() {
+    let (cluster, _task) = cluster(&MemoryStore::new(), NodeCidrs::Auto).await;
+    let mut freed = cluster.freed();
+    let foreign = with_cidr("fake", "10.0.0.0/24", false);
+    cluster.sync_nodes(all(&[foreign])).await.expect("the store is well");
+    let refused = cluster.admit(node("new", "1")).await.expect_err("it is open who allocates");
+    assert!(refused.to_string().contains("10.0.0.0/24 of fake"), "{refused}");
+    // The Node goes, and with it all that spoke against us.
+    freed.mark_unchanged();
+    cluster.depart(name("fake")).await.expect("the store is well");
+    assert!(freed.has_changed().expect("it runs"), "nobody tries again");
+    assert!(cluster.admit(node("new", "1")).await.is_ok_and_ours());
+}
+
+#[tokio::test]
+async fn a_node_that_registers_again_gets_the_pod_cidr_that_its_pods_have() {
+    for in_one_look in [false, true] {
+        let store = MemoryStore::new();
+        let (cluster, _task) = cluster(&store, NodeCidrs::Weft).await;
+        let before = cluster.admit(node("a", "1")).await.expect("taken in").pod_cidrs;
+        connect(&cluster, "a", "192.0.2.1/24").await.expect("a member");
+        // Somebody who has to let go of it first.
+        let addresses = vec!["192.0.2.2".parse().expect("an address")];
+        let witness = NodeSeen { addresses, ..node("witness", "w") };
+        cluster.admit(witness.clone()).await.expect("taken in");
+        let _session = connect(&cluster, "witness", "192.0.2.2/24").await.expect("a member");
+        let again = NodeSeen { created_unix: 2000, ..node("a", "2") };
+        if in_one_look {
+            cluster.sync_nodes(all(&[again.clone(), witness])).await.expect("the store is well");
+        } else {
+            cluster.depart(name("a")).await.expect("the store is well");
+        }
+        let after = cluster.admit(again).await.expect("taken in").pod_cidrs;
+        assert_eq!(after, before, "its pods run on under addresses of nobody");
+        let stored = store.load().await.expect("readable");
+        assert_eq!((stored.quarantine, stored.nodes[0].member.pod_cidrs), (vec![], before));
+        // Another node gets another one.
+        assert_ne!(cluster.admit(node("b", "3")).await.expect("taken in").pod_cidrs, before);
+    }
+}
+
 #[tokio::test]
 async fn a_refused_write_takes_nobody_in() {
     let store = MemoryStore::new();
