@@ -3,6 +3,7 @@
 //! Owns its meaning: options come from flags and from a YAML file with the same names, flags win, and the whole is
 //! checked at once so that every problem is told in one go. Must never be read after the start.
 
+mod agent_nodes;
 mod check;
 mod entry;
 mod kubernetes;
@@ -14,6 +15,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use weft_core::{alloc::PoolRule, settings::Settings};
 use weft_program::log::Format;
 
+pub(crate) use agent_nodes::AgentNodes;
 pub use kubernetes::{Kubernetes, LeaseTimes, NodeCidrs};
 pub use options::Options;
 pub(crate) use size::duration;

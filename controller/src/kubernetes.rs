@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     cluster::Cluster,
-    config::{Config, Kubernetes},
+    config::{AgentNodes, Config, Kubernetes},
     metrics::Metrics,
     pki::Authority,
     rpc::standby::{Door, Role, Standby},
@@ -57,6 +57,8 @@ struct Leader {
     cluster: Cluster,
     /// All Node objects, kept warm by one watch for the whole life of the process.
     nodes: Reflected<Node>,
+    /// Those that agents run on.
+    agent_nodes: AgentNodes,
     /// The same, and when they changed.
     watched: Watched,
     events: Events,

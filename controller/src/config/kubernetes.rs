@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-use super::{Options, check::Checker};
+use super::{AgentNodes, Options, check::Checker};
 
 /// Who writes pod CIDRs into Node objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Kubernetes {
     pub token_audience: String,
     /// Name of the agents' ServiceAccount.
     pub agent_service_account: String,
+    /// The Nodes that agents run on.
+    pub agent_nodes: AgentNodes,
 }
 
 impl FromStr for NodeCidrs {
@@ -89,6 +91,7 @@ fn given(options: &Options) -> Vec<&'static str> {
         ("retryPeriod", &options.retry_period),
         ("tokenAudience", &options.token_audience),
         ("agentServiceAccount", &options.agent_service_account),
+        ("agentNodes", &options.agent_nodes),
     ]
     .into_iter()
     .filter_map(|(name, value)| value.is_some().then_some(name))
@@ -121,6 +124,7 @@ pub(super) fn check(
             .unwrap_or("weft-controller".to_owned()),
         agent_service_account: word(checker, "agentServiceAccount", options.agent_service_account.as_deref())
             .unwrap_or("weft-agent".to_owned()),
+        agent_nodes: checker.value("agentNodes", options.agent_nodes.as_deref(), AgentNodes::default(), str::parse),
     }
 }
 

@@ -92,6 +92,10 @@ pub struct Options {
     /// Kubernetes: the agents' ServiceAccount [default: weft-agent]
     #[arg(long, value_name = "NAME")]
     pub agent_service_account: Option<String>,
+    /// Kubernetes: nodeSelector and affinity of the agents' pods; Nodes that no agent runs on are no members [default: all
+    /// Nodes]
+    #[arg(long, value_name = "JSON")]
+    pub agent_nodes: Option<String>,
 }
 
 impl Options {
@@ -163,6 +167,7 @@ impl Options {
             "retryPeriod" => &mut self.retry_period,
             "tokenAudience" => &mut self.token_audience,
             "agentServiceAccount" => &mut self.agent_service_account,
+            "agentNodes" => &mut self.agent_nodes,
             _ => return Err(format!("option {key} is not known: see `weft-controller run --help` for all of them")),
         };
         match entry {
@@ -205,6 +210,7 @@ impl Options {
             retry_period: self.retry_period.or(file.retry_period),
             token_audience: self.token_audience.or(file.token_audience),
             agent_service_account: self.agent_service_account.or(file.agent_service_account),
+            agent_nodes: self.agent_nodes.or(file.agent_nodes),
         }
     }
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{
     api::core::v1::{Node, NodeCondition},
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
-    serde_json::json,
+    serde_json::{self, json},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -23,8 +23,8 @@ use kube::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Leader;
-use crate::cluster::NodeStanding;
+use super::{Leader, nodes::has_agent};
+use crate::{cluster::NodeStanding, config::AgentNodes};
 
 /// Its type.
 const TYPE: &str = "NetworkUnavailable";
@@ -46,7 +46,7 @@ const AT_ONCE: usize = 50;
 /// Runs until the cluster stops.
 pub(super) async fn run(context: Leader) -> anyhow::Result<()> {
     let mut version = context.cluster.peers_version();
-    let mut writer = Writer::new(context.client);
+    let mut writer = Writer::new(context.client, context.agent_nodes);
     loop {
         let Ok(standings) = context.cluster.standings().await else { return Ok(()) };
         if !context.cluster.is_cleaning_up() {
@@ -68,8 +68,7 @@ pub(super) async fn remove_all(client: &Client, nodes: &Store<Node>) -> Vec<Stri
     let removals = ours.map(|node| {
         let (api, name) = (api.clone(), node.name_any());
         async move {
-            let patch = json!({ "status": { "conditions": [{ "type": TYPE, "$patch": "delete" }] } });
-            let answer = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            let answer = api.patch_status(&name, &PatchParams::default(), &Wanted::Absent.patch()).await;
             match answer {
                 Err(kube::Error::Api(status)) if status.code == 404 => None,
                 Err(error) => Some(format!("condition {TYPE} of Node {name} cannot be removed: {error}")),
@@ -85,18 +84,31 @@ pub(super) async fn remove_all(client: &Client, nodes: &Store<Node>) -> Vec<Stri
 enum Wanted {
     Unavailable,
     Available,
+    /// Not ours to judge, as no agent runs there.
+    Absent,
+}
+
+impl Wanted {
+    fn patch(self) -> Patch<serde_json::Value> {
+        let condition = match self {
+            Self::Absent => json!({ "type": TYPE, "$patch": "delete" }),
+            wanted => json!(condition(wanted)),
+        };
+        Patch::Strategic(json!({ "status": { "conditions": [condition] } }))
+    }
 }
 
 /// Writes the condition.
 struct Writer {
     api: Api<Node>,
+    agents: AgentNodes,
     /// What was written lately, by UID: the watch may not show it yet.
     written: HashMap<String, (Wanted, Instant)>,
 }
 
 impl Writer {
-    fn new(client: Client) -> Self {
-        Self { api: Api::all(client), written: HashMap::new() }
+    fn new(client: Client, agents: AgentNodes) -> Self {
+        Self { api: Api::all(client), agents, written: HashMap::new() }
     }
 
     async fn round(&mut self, nodes: &Store<Node>, standings: &[NodeStanding]) {
@@ -107,7 +119,11 @@ impl Writer {
         let mut due = Vec::new();
         for node in nodes.state() {
             let (name, uid) = (node.name_any(), node.uid().unwrap_or_default());
-            let wanted = wanted(present(&node), standings.get(name.as_str()).copied());
+            let standing = standings.get(name.as_str()).copied();
+            let wanted = match standing {
+                None if !has_agent(&self.agents, &node) => is_ours(present(&node)).then_some(Wanted::Absent),
+                _ => wanted(present(&node), standing),
+            };
             let Some(wanted) = wanted.filter(|wanted| self.written.get(&uid).is_none_or(|(last, _)| last != wanted))
             else {
                 continue;
@@ -119,8 +135,7 @@ impl Writer {
         due.truncate(AT_ONCE);
         let api = &self.api;
         let write = |(name, uid, wanted): (String, String, Wanted)| async move {
-            let patch = Patch::Strategic(json!({ "status": { "conditions": [condition(wanted)] } }));
-            (api.patch_status(&name, &PatchParams::default(), &patch).await, name, uid, wanted)
+            (api.patch_status(&name, &PatchParams::default(), &wanted.patch()).await, name, uid, wanted)
         };
         let written: Vec<_> =
             futures::stream::iter(due.into_iter().map(write)).buffer_unordered(PARALLEL).collect().await;
@@ -163,7 +178,9 @@ fn condition(wanted: Wanted) -> NodeCondition {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).map(Time);
     let (status, reason, message) = match wanted {
-        Wanted::Unavailable => ("True", NOT_READY, "weft-agent has not programmed this node's network yet"),
+        Wanted::Unavailable | Wanted::Absent => {
+            ("True", NOT_READY, "weft-agent has not programmed this node's network yet")
+        }
         Wanted::Available => ("False", READY, "weft-agent has programmed this node's network and read it back"),
     };
     NodeCondition {

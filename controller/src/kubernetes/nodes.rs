@@ -27,6 +27,7 @@ use kube::{
 use tokio::sync::watch;
 
 use self::look::Look;
+pub(super) use self::seen::has_agent;
 use super::Leader;
 
 /// Changes within this time are looked at together.

@@ -82,6 +82,7 @@ impl Term {
             namespace: replica.own.namespace.clone(),
             cluster,
             nodes: replica.nodes.store.clone(),
+            agent_nodes: replica.own.agent_nodes.clone(),
             watched: replica.nodes.clone(),
             events,
             metrics: Arc::clone(metrics),

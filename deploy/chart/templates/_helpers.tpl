@@ -13,8 +13,15 @@ app.kubernetes.io/name: weft
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
+{{/* A digest names what it is, whatever the tag says. */}}
 {{- define "weft.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ $tag }}{{ end }}
+{{- end }}
+
+{{/* Labels of the nodes that agents run on. */}}
+{{- define "weft.agentNodeSelector" -}}
+{{- merge (dict "kubernetes.io/os" "linux") (default dict .Values.agent.nodeSelector) | toYaml -}}
 {{- end }}
 
 {{/* Security of a container that needs no power at all. */}}

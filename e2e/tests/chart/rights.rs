@@ -110,3 +110,41 @@ fn selectors_never_change_and_nothing_surges() {
         assert_eq!(strategy["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": 1}));
     }
 }
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn an_image_by_digest_and_a_parents_condition_are_understood() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let set = |text: &str| vec!["--set".to_owned(), text.to_owned()];
+    let values =
+        [set(&format!("image.digest={digest}")), set("image.repository=registry.example:5000/net/weft")].concat();
+    let text = helm::template(&[values, set("enabled=true")].concat()).expect("a parent chart says so");
+    assert!(text.contains(&format!("image: \"registry.example:5000/net/weft@{digest}\"")), "{text}");
+    assert!(helm::template(&set("image.digest=sha256:0")).is_err());
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn critical_classes_can_be_left_out_or_allowed() {
+    let set = |text: &str| vec!["--set".to_owned(), text.to_owned()];
+    let text = helm::template(&set("resourceQuota.enabled=true")).expect("sound");
+    assert!(text.contains("kind: ResourceQuota"), "{text}");
+    let none = [set("agent.priorityClassName="), set("controller.priorityClassName=")].concat();
+    assert!(!helm::template(&none).expect("sound").contains("priorityClassName"));
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn controller_and_scheduler_agree_on_who_has_an_agent() {
+    let objects = of(None);
+    let pod = &object(&objects, "DaemonSet", "weft-agent")["spec"]["template"]["spec"];
+    assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    let config = object(&objects, "ConfigMap", "weft-controller")["data"]["config.yaml"].as_str().expect("a file");
+    let config: Value = serde_saphyr::from_str(config).expect("YAML");
+    let told: Value = serde_json::from_str(config["agentNodes"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(told, json!({"nodeSelector": pod["nodeSelector"], "affinity": pod["affinity"]}));
+    for other in ["podAffinity", "podAntiAffinity"] {
+        let set = ["--set-json".to_owned(), format!("agent.affinity={{\"{other}\":{{}}}}")];
+        assert!(helm::template(&set).is_err(), "{other} cannot be evaluated by the controller");
+    }
+}

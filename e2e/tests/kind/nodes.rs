@@ -3,7 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1;
-use kube::{Api, ResourceExt, api::DeleteParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::json;
 use weft_api::{PodCidrClaim, VtepState, claim_name};
 use weft_e2e::{
     kind::{Kind, Node, Scene, wait as watch, weft::condition},
@@ -118,4 +122,26 @@ kind_test!(a_node_deleted_by_hand_keeps_the_pod_cidr_that_its_pods_have, async |
         pods[1].reaches(pods[0].address(family)).await?;
     }
     scene.end().await
+});
+
+// As simulators and serverless nodes bring them along, with pod CIDRs of their own.
+kind_test!(a_node_without_an_agent_is_no_member_and_holds_nobody_up, async |kind: &Kind| {
+    let nodes: Api<v1::Node> = Api::all(kind.client());
+    let fake: v1::Node = serde_json::from_value(json!({
+        "metadata": { "name": "fake", "labels": { "type": "kwok", "kubernetes.io/os": "linux" } },
+        "spec": { "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"] },
+    }))?;
+    nodes.create(&PostParams::default(), &fake).await?;
+    let checked = async {
+        // An upgrade that restarts all agents, and a new leader.
+        kind.install(&json!({ "agent": { "logFormat": "json" } })).await?;
+        kind.install(&json!({})).await?;
+        let node = nodes.get("fake").await?;
+        ensure!(condition(&node, "NetworkUnavailable").is_err(), "no pod would ever be put there");
+        ensure!(kind.vteps().get_opt("fake").await?.is_none(), "it is a member");
+        kind.settled().await
+    };
+    let checked = checked.await;
+    nodes.delete("fake", &DeleteParams::default()).await?;
+    checked
 });

@@ -61,7 +61,7 @@ fn without_agent(name: &str) -> NodeStanding {
 async fn a_node_is_unavailable_until_it_was_programmed_once_and_never_again() {
     let api = FakeApi::default();
     let store = nodes(&api, &[("n1", json!([other()])), ("n2", of_another("False")), ("n3", of_another("True"))]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = Writer::new(api.client(), AgentNodes::default());
     // n3 is not even a member.
     let standings = [without_agent("n1"), without_agent("n2")];
     writer.round(&store, &standings).await;
@@ -95,7 +95,7 @@ async fn a_node_is_unavailable_until_it_was_programmed_once_and_never_again() {
 async fn a_failed_write_is_repeated_and_a_lost_one_too() {
     let api = FakeApi::default();
     let store = nodes(&api, &[("n1", json!([]))]);
-    let mut writer = Writer::new(api.client());
+    let mut writer = Writer::new(api.client(), AgentNodes::default());
     let standings = [standing("n1", PeerState::Ready, "")];
     api.refuse_writes(1, 500);
     writer.round(&store, &standings).await;
@@ -122,4 +122,18 @@ async fn removing_takes_ours_only() {
     assert_eq!((condition_of(&api, "n1"), condition_of(&api, "n3")), (None, None));
     assert_eq!(condition_of(&api, "n2"), says("True", "OtherIsUp"));
     assert_eq!(api.object(&path("n1"))["status"]["conditions"], json!([other()]));
+}
+
+#[tokio::test]
+async fn what_was_said_of_a_node_without_an_agent_is_taken_back() {
+    let api = FakeApi::default();
+    let ours = json!([other(), { "type": TYPE, "status": "True", "reason": NOT_READY }]);
+    let store = nodes(&api, &[("n1", ours.clone()), ("n2", json!([])), ("n3", ours)]);
+    let agents = r#"{"nodeSelector":{"has":"agent"}}"#.parse().expect("sound");
+    let mut writer = Writer::new(api.client(), agents);
+    // n3 was taken in before its labels changed.
+    writer.round(&store, &[standing("n3", PeerState::Pending, "NeverConnected")]).await;
+    assert_eq!(condition_of(&api, "n1"), None, "no pod would ever be put there");
+    assert_eq!(condition_of(&api, "n2"), None);
+    assert!(condition_of(&api, "n3").is_some(), "a member is judged, whatever its labels are");
 }

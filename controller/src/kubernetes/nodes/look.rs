@@ -3,7 +3,10 @@
 //! Owns what was seen of each last, and what waits: for the API server, for a pod CIDR to become free, for another
 //! allocator. Must never be in a hurry: whatever was missed is found with the next look.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::bail;
 use futures::{StreamExt as _, future::join_all, stream};
@@ -16,7 +19,7 @@ use super::{
     super::{Leader, store::patiently},
     AGAIN,
     handled::Handled,
-    seen::{name, seen},
+    seen::{has_agent, name, seen},
     write,
 };
 use crate::cluster::{Admitted, AllNodes, NodeSeen, Refusal};
@@ -31,12 +34,14 @@ pub(super) struct Look {
     api: Api<Node>,
     first_family: Family,
     handled: BTreeMap<NodeName, Handled>,
+    /// What the store knew at the first look.
+    known: BTreeSet<NodeName>,
 }
 
 impl Look {
     pub(super) fn new(leader: Leader) -> Self {
         let api = Api::all(leader.client.clone());
-        Self { leader, api, first_family: Family::V4, handled: BTreeMap::new() }
+        Self { leader, api, first_family: Family::V4, handled: BTreeMap::new(), known: BTreeSet::new() }
     }
 
     /// When something is to be tried again.
@@ -68,8 +73,9 @@ impl Look {
             Ok(status) => status.pools.first().map_or(Family::V4, |usage| usage.pool.family()),
             Err(refusal) => bail!(refusal),
         };
-        let mut nodes = self.current();
         let known = self.leader.cluster.known_nodes().await?;
+        self.known = known.keys().cloned().collect();
+        let mut nodes = self.current();
         // Their membership ends, or another one begins, on the API server's own word only.
         let is_doubtful = |name: &NodeName, uid: &Option<String>| {
             let shown = nodes.get(name).map(|node| node.metadata.uid.clone());
@@ -118,7 +124,10 @@ impl Look {
         let depart = |name: NodeName| async move { (leader.cluster.depart(name.clone()).await, name) };
         for (departed, name) in join_all(departs.map(|(name, _)| depart(name))).await {
             match departed {
-                Ok(()) => drop(self.handled.remove(&name)),
+                Ok(()) => {
+                    self.handled.remove(&name);
+                    self.known.remove(&name);
+                }
                 Err(refusal) => tracing::warn!(node = %name, "it is gone, and still a member: {refusal}"),
             }
         }
@@ -146,9 +155,16 @@ impl Look {
         Ok(())
     }
 
+    /// The Nodes that an agent runs on. One that was taken in stays until it is deleted, whatever its labels become: its pods
+    /// are there.
     fn current(&self) -> BTreeMap<NodeName, Arc<Node>> {
         let nodes = self.leader.watched.store.state();
-        nodes.into_iter().filter_map(|node| Some((name(&node)?, node))).collect()
+        let named = nodes.into_iter().filter_map(|node| Some((name(&node)?, node)));
+        named.filter(|(name, node)| self.is_taken_in(name) || has_agent(&self.leader.agent_nodes, node)).collect()
+    }
+
+    fn is_taken_in(&self, name: &NodeName) -> bool {
+        self.known.contains(name) || self.handled.contains_key(name)
     }
 
     /// Puts in place of what the watch shows what the API server itself says.

@@ -3,11 +3,17 @@
 //! Owns the reading of it: every field checked, each Node by itself. Must never guess what a field that cannot be read
 //! was meant to say.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt as _;
 use weft_api::names::{ALLOCATOR, ALLOCATOR_ANNOTATION};
 use weft_core::types::{NodeName, PerFamily, PodCidr};
 
-use crate::cluster::{NodeSeen, Refusal};
+use crate::{
+    cluster::{NodeSeen, Refusal},
+    config::AgentNodes,
+};
 
 /// Reads a Node.
 pub(super) fn seen(node: &Node) -> Result<NodeSeen, Refusal> {
@@ -32,6 +38,12 @@ pub(super) fn seen(node: &Node) -> Result<NodeSeen, Refusal> {
         labels: node.metadata.labels.clone().unwrap_or_default(),
         name,
     })
+}
+
+/// True where an agent runs, or will run, on the Node.
+pub(in crate::kubernetes) fn has_agent(agents: &AgentNodes, node: &Node) -> bool {
+    let none = BTreeMap::new();
+    agents.includes(&node.name_any(), node.metadata.labels.as_ref().unwrap_or(&none))
 }
 
 /// Its name; every name of a Node is one.
