@@ -44,8 +44,8 @@ pub struct Api<H> {
     pub connection: watch::Receiver<ConnectionStatus>,
     /// What the preflight found.
     pub findings: watch::Receiver<Vec<Finding>>,
-    /// What there is to say of the plugin's files, where they are the agent's to install.
-    pub installation: Option<watch::Receiver<Vec<String>>>,
+    /// What else there is to say, from whoever has something: the plugin's files, the metrics' port.
+    pub more_warnings: Vec<watch::Receiver<Vec<String>>>,
 }
 
 /// Binds the socket. One left by an agent that was killed is replaced; one that answers belongs to a running agent.
@@ -141,7 +141,7 @@ impl<H: HostSide> AgentService for Api<H> {
 impl<H: HostSide> Api<H> {
     fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.findings.borrow().iter().map(|finding| finding.message.clone()).collect();
-        warnings.extend(self.installation.iter().flat_map(|installation| installation.borrow().clone()));
+        warnings.extend(self.more_warnings.iter().flat_map(|more| more.borrow().clone()));
         warnings.extend(self.pods.outside().iter().map(|record| {
             let addresses: Vec<_> = record.addresses.iter().map(ToString::to_string).collect();
             let (pod, addresses) = (&record.pod, addresses.join(", "));

@@ -2,7 +2,7 @@
 //!
 //! Owns the names of the metrics. Must never be a way to change anything.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
@@ -12,6 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::{net::TcpListener, sync::watch};
+use tracing::{info, warn};
 use weft_core::types::PodCidr;
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
     pods::PodStore,
     probe::Findings,
 };
+
+/// Between two attempts to bind.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is shown.
 #[derive(Debug, Clone)]
@@ -36,17 +40,39 @@ pub struct Sources {
     pub pods: PodStore,
 }
 
-/// Serves until the task is dropped.
-pub async fn serve(address: SocketAddr, sources: Sources) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("metrics address {address}: cannot be bound; choose another --metrics-listen or `off`")
-    })?;
+/// Serves until the task is dropped; `trouble` says why it cannot.
+pub async fn serve(address: SocketAddr, sources: Sources, trouble: watch::Sender<Vec<String>>) -> anyhow::Result<()> {
+    let listener = bound(address, &trouble).await;
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(sources));
     axum::serve(listener, router).await.context("metrics stopped")
+}
+
+/// Waits until the address can be bound: whoever has it may go, and neither pods nor this node's readiness depend on it.
+async fn bound(address: SocketAddr, trouble: &watch::Sender<Vec<String>>) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                if !trouble.send_replace(Vec::new()).is_empty() {
+                    info!(%address, "metrics are served now");
+                }
+                return listener;
+            }
+            Err(error) => {
+                let text = format!(
+                    "metrics address {address} cannot be bound ({error}): no metrics are served until it is free; choose another --metrics-listen or `off`"
+                );
+                if trouble.borrow().is_empty() {
+                    warn!("{text}");
+                }
+                trouble.send_replace(vec![text]);
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 async fn readyz(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
@@ -128,3 +154,22 @@ fn addresses(registry: &mut Registry, usage: &[(PodCidr, u128, u128)]) {
 }
 
 type ByFamily = Family<[(&'static str, String); 1], Gauge>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_is_taken_is_said_and_bound_once_it_is_free() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = other.local_addr().expect("it is bound");
+        let (trouble, mut said) = watch::channel(Vec::new());
+        let binding = tokio::spawn(async move { bound(address, &trouble).await });
+        let text = said.wait_for(|said| !said.is_empty()).await.expect("it tries").join("");
+        assert!(text.contains(&address.to_string()) && text.contains("--metrics-listen"), "{text}");
+        drop(other);
+        let listener = binding.await.expect("no panic");
+        assert_eq!(listener.local_addr().expect("it is bound"), address);
+        assert!(said.borrow().is_empty(), "the warning stays for ever");
+    }
+}

@@ -76,6 +76,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Released::beside(&config.socket),
     ));
     let installer = config.cni.clone().map(|paths| Installer::new(paths, config.socket.clone()));
+    let (metrics_trouble, metrics_warnings) = watch::channel(Vec::new());
     let api = Api {
         node: config.node.clone(),
         pods: service.clone(),
@@ -83,7 +84,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         status: status.clone(),
         connection: connection.clone(),
         findings: host_check.findings(),
-        installation: installer.as_ref().map(Installer::warnings),
+        more_warnings: installer.as_ref().map(Installer::warnings).into_iter().chain([metrics_warnings]).collect(),
     };
     let clean_up = CleanUp {
         config: config.clone(),
@@ -103,7 +104,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(installer.run(status.clone()));
     }
     let sources = metrics::Sources { engine, status, connection, findings: probes, pods: store };
-    serve_metrics(&config, sources);
+    serve_metrics(&config, sources, metrics_trouble);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
     info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), "started");
 
@@ -221,10 +222,10 @@ async fn tell_address(
     }
 }
 
-fn serve_metrics(config: &Config, sources: metrics::Sources) {
+fn serve_metrics(config: &Config, sources: metrics::Sources, trouble: watch::Sender<Vec<String>>) {
     let Some(address) = config.metrics_listen else { return };
     tokio::spawn(async move {
-        if let Err(error) = metrics::serve(address, sources).await {
+        if let Err(error) = metrics::serve(address, sources, trouble).await {
             error!("{error:#}");
         }
     });

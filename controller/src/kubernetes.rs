@@ -13,6 +13,7 @@ mod events;
 mod fake;
 mod fenced;
 mod nodes;
+mod policies;
 mod store;
 mod term;
 pub(crate) mod tokens;

@@ -49,6 +49,8 @@ pub struct Kubernetes {
     pub agent_service_account: String,
     /// The Nodes that agents run on.
     pub agent_nodes: AgentNodes,
+    /// Who enforces NetworkPolicy objects, where somebody does.
+    pub network_policy_engine: Option<String>,
 }
 
 impl FromStr for NodeCidrs {
@@ -92,6 +94,7 @@ fn given(options: &Options) -> Vec<&'static str> {
         ("tokenAudience", &options.token_audience),
         ("agentServiceAccount", &options.agent_service_account),
         ("agentNodes", &options.agent_nodes),
+        ("networkPolicyEngine", &options.network_policy_engine),
     ]
     .into_iter()
     .filter_map(|(name, value)| value.is_some().then_some(name))
@@ -125,6 +128,7 @@ pub(super) fn check(
         agent_service_account: word(checker, "agentServiceAccount", options.agent_service_account.as_deref())
             .unwrap_or("weft-agent".to_owned()),
         agent_nodes: checker.value("agentNodes", options.agent_nodes.as_deref(), AgentNodes::default(), str::parse),
+        network_policy_engine: word(checker, "networkPolicyEngine", options.network_policy_engine.as_deref()),
     }
 }
 

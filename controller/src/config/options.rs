@@ -96,6 +96,9 @@ pub struct Options {
     /// Nodes]
     #[arg(long, value_name = "JSON")]
     pub agent_nodes: Option<String>,
+    /// Kubernetes: who enforces NetworkPolicy objects; without it an Event says that nobody does
+    #[arg(long, value_name = "NAME")]
+    pub network_policy_engine: Option<String>,
 }
 
 impl Options {
@@ -168,6 +171,7 @@ impl Options {
             "tokenAudience" => &mut self.token_audience,
             "agentServiceAccount" => &mut self.agent_service_account,
             "agentNodes" => &mut self.agent_nodes,
+            "networkPolicyEngine" => &mut self.network_policy_engine,
             _ => return Err(format!("option {key} is not known: see `weft-controller run --help` for all of them")),
         };
         match entry {
@@ -211,6 +215,7 @@ impl Options {
             token_audience: self.token_audience.or(file.token_audience),
             agent_service_account: self.agent_service_account.or(file.agent_service_account),
             agent_nodes: self.agent_nodes.or(file.agent_nodes),
+            network_policy_engine: self.network_policy_engine.or(file.network_policy_engine),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Leader, Replica, allocation, authority::Guard, conditions, election::Fence, events::Events, fenced::Fenced, nodes,
-    store::KubeStore, tokens::Reviewer, uninstall, vteps,
+    policies, store::KubeStore, tokens::Reviewer, uninstall, vteps,
 };
 use crate::{
     clock::SystemClock,
@@ -94,6 +94,7 @@ impl Term {
         let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
         let guard = Guard::new(leader.client.clone(), objects, authority, self.fence.clone(), leader.events.clone());
         self.tasks.spawn(guard.run());
+        self.tasks.spawn(policies::run(leader.clone(), replica.own.network_policy_engine.clone()));
         self.tasks.spawn(uninstall::run(leader, inherited));
         replica.role.send_replace(Role::Leading(services, self.fence.clone()));
         metrics.set_leader(true);

@@ -209,8 +209,8 @@ fn no_proof(request: &UninstallRequest, record: &Record) -> String {
     format!("{found}, and a hook alone does not take the pod network away; {OPERATORS_WAY}")
 }
 
-/// The object that events about the uninstallation are about.
-fn reference(namespace: &str) -> k8s_openapi::api::core::v1::ObjectReference {
+/// The object that events about Weft as a whole are about.
+pub(super) fn reference(namespace: &str) -> k8s_openapi::api::core::v1::ObjectReference {
     k8s_openapi::api::core::v1::ObjectReference {
         api_version: Some(ConfigMap::api_version(&()).into_owned()),
         kind: Some(ConfigMap::kind(&()).into_owned()),
