@@ -26,6 +26,8 @@ pub struct Allocator {
     pools: Vec<Cut>,
     taken: Taken,
     owners: BTreeMap<(NodeName, Family), PodCidr>,
+    /// Who had a CIDR that was let go by all and that nobody has had since.
+    had: BTreeMap<PodCidr, NodeName>,
 }
 
 /// A pool and where the search goes on: what was just freed is not the next to be handed out.
@@ -57,7 +59,7 @@ impl Allocator {
             }
         }
         let pools = pools.into_iter().map(|pool| Cut { pool, next: 0 }).collect();
-        Ok(Self { pools, taken: Taken::default(), owners: BTreeMap::new() })
+        Ok(Self { pools, taken: Taken::default(), owners: BTreeMap::new(), had: BTreeMap::new() })
     }
 
     /// The pools, in order.
@@ -161,7 +163,7 @@ impl Allocator {
     pub fn clear(&mut self, cidr: &PodCidr) -> bool {
         let quarantined = matches!(self.taken.get(cidr), Some(State::Quarantined { .. }));
         if quarantined {
-            self.free(cidr);
+            self.let_go(cidr);
         }
         quarantined
     }
@@ -169,7 +171,7 @@ impl Allocator {
     /// Ends the quarantine of all CIDRs released at `revision` or before: everybody has acknowledged it. Tells which.
     pub fn clear_up_to(&mut self, revision: Revision) -> Vec<PodCidr> {
         let due: Vec<_> = self.quarantined().filter(|(_, since)| *since <= revision).map(|(cidr, _)| cidr).collect();
-        due.iter().for_each(|cidr| self.free(cidr));
+        due.iter().for_each(|cidr| self.let_go(cidr));
         due
     }
 
@@ -189,14 +191,16 @@ impl Allocator {
         })
     }
 
-    /// Gives a node back what it had when it departed, where that is in quarantine still and in a pool that `serves` is true of:
-    /// its pods may run on as if nothing had happened.
+    /// Gives a node back what it had when it departed, where nobody else has had that since and it is in a pool that `serves` is
+    /// true of: its pods may run on as if nothing had happened. Free CIDRs are used in turn, so that this lasts a while.
     pub fn reclaim(&mut self, family: Family, owner: &NodeName, serves: &dyn Fn(&Pool) -> bool) -> Option<PodCidr> {
         if self.owner_of(family, owner).is_some() {
             return None;
         }
         let is_served = |cidr: &PodCidr| self.pools().any(|pool| serves(&pool) && pool.cidr().covers(cidr));
-        let had = self.departed().filter(|(cidr, name)| *name == owner && cidr.family() == family);
+        let freed = self.had.iter().filter(|(cidr, _)| self.check_free(**cidr, owner).is_ok());
+        let freed = freed.map(|(cidr, name)| (*cidr, name));
+        let had = self.departed().chain(freed).filter(|(cidr, name)| *name == owner && cidr.family() == family);
         let cidr = had.map(|(cidr, _)| cidr).find(is_served)?;
         self.take(cidr, owner);
         Some(cidr)
@@ -252,7 +256,16 @@ impl Allocator {
         })
     }
 
+    /// Ends a quarantine, and remembers whose it was.
+    fn let_go(&mut self, cidr: &PodCidr) {
+        if let Some(State::Quarantined { owner, .. }) = self.taken.get(cidr) {
+            self.had.insert(*cidr, owner.clone());
+        }
+        self.free(cidr);
+    }
+
     fn take(&mut self, cidr: PodCidr, owner: &NodeName) {
+        self.had.retain(|had, _| !had.overlaps(&cidr));
         self.taken.insert(cidr, State::Used { owner: owner.clone() });
         self.owners.insert((owner.clone(), cidr.family()), cidr);
     }

@@ -160,21 +160,29 @@ async fn nobody_allocates_while_every_pod_cidr_is_outside_the_pools() {
 
 #[tokio::test]
 async fn a_node_that_registers_again_gets_the_pod_cidr_that_its_pods_have() {
-    for in_one_look in [false, true] {
+    for (in_one_look, is_free_again) in [(false, false), (false, true), (true, false)] {
         let store = MemoryStore::new();
         let (cluster, _task) = cluster(&store, NodeCidrs::Weft).await;
         let before = cluster.admit(node("a", "1")).await.expect("taken in").pod_cidrs;
         connect(&cluster, "a", "192.0.2.1/24").await.expect("a member");
-        // Somebody who has to let go of it first.
+        // Somebody who has to let go of it first, or has done so already.
         let addresses = vec!["192.0.2.2".parse().expect("an address")];
         let witness = NodeSeen { addresses, ..node("witness", "w") };
         cluster.admit(witness.clone()).await.expect("taken in");
-        let _session = connect(&cluster, "witness", "192.0.2.2/24").await.expect("a member");
+        let session = connect(&cluster, "witness", "192.0.2.2/24").await.expect("a member");
         let again = NodeSeen { created_unix: 2000, ..node("a", "2") };
         if in_one_look {
             cluster.sync_nodes(all(&[again.clone(), witness])).await.expect("the store is well");
         } else {
             cluster.depart(name("a")).await.expect("the store is well");
+        }
+        if is_free_again {
+            let applied = Some(cluster.fanout().revision());
+            let mut freed = cluster.freed();
+            freed.mark_unchanged();
+            let report = Report { applied, ..Report::default() };
+            cluster.report(name("witness"), session.id, report, [192, 0, 2, 2].into()).await;
+            freed.changed().await.expect("it runs");
         }
         let after = cluster.admit(again).await.expect("taken in").pod_cidrs;
         assert_eq!(after, before, "its pods run on under addresses of nobody");
