@@ -26,7 +26,7 @@ pub enum StoreLocation {
     /// In a redb file.
     Redb(PathBuf),
     /// In the objects of a Kubernetes API server.
-    Kubernetes(Kubernetes),
+    Kubernetes(Box<Kubernetes>),
 }
 
 /// A configuration that holds together.

@@ -37,7 +37,7 @@ pub struct Running {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     if let StoreLocation::Kubernetes(own) = &config.store {
         let own = own.clone();
-        return kubernetes::run(config, own, shutdown).await;
+        return kubernetes::run(config, *own, shutdown).await;
     }
     let mut running = start(config).await?;
     tokio::select! {

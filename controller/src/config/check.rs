@@ -172,7 +172,7 @@ fn store(
 ) -> (PathBuf, StoreLocation) {
     if options.store.as_deref() == Some("kubernetes") {
         let kubernetes = kubernetes::check(checker, options, environment, listen);
-        return (PathBuf::new(), StoreLocation::Kubernetes(kubernetes));
+        return (PathBuf::new(), StoreLocation::Kubernetes(Box::new(kubernetes)));
     }
     kubernetes::refuse(checker, options);
     let data_dir = data_dir(checker, options);
