@@ -99,7 +99,7 @@ kind_test!(a_node_is_drained_deleted_and_comes_again_under_its_name, async |kind
     streams.expect_no_loss().await
 });
 
-// Its kubelet registers it again at once, and its pods never stopped.
+// Its kubelet registers it again when it starts, and its pods never stopped.
 kind_test!(a_node_deleted_by_hand_keeps_the_pod_cidr_that_its_pods_have, async |kind: &Kind| {
     let nodes: Api<v1::Node> = Api::all(kind.client());
     let ([here, _], [_, node]) = (kind.across(), kind.neighbours());
@@ -108,6 +108,7 @@ kind_test!(a_node_deleted_by_hand_keeps_the_pod_cidr_that_its_pods_have, async |
     let (name, had) = (node.name(), cidrs(kind, node).await?);
     let before = node.object(&kind.client()).await?.uid();
     nodes.delete(name, &DeleteParams::default()).await?;
+    node.run(&["systemctl", "restart", "kubelet"]).await?;
     watch::object(&nodes, name, "the node to register again", watch::PATIENCE, |node| {
         let uid = node.and_then(ResourceExt::uid);
         uid.clone().filter(|_| uid != before).context("it has not")
