@@ -70,7 +70,24 @@ fn probes_ask_where_the_servers_listen() {
     let dual = Some("dual-stack");
     assert_eq!(probe(None, "Deployment", "weft-controller")["host"], "127.0.0.1");
     assert_eq!(probe(dual, "Deployment", "weft-controller")["host"], "::1");
-    assert_eq!(probe(dual, "DaemonSet", "weft-agent")["host"], "127.0.0.1", "it listens on all addresses");
-    assert_eq!(probe(Some("one-node"), "DaemonSet", "weft-agent"), Value::Null, "metrics are off");
     assert_eq!(probe(Some("other-allocator"), "Deployment", "weft-controller")["port"], 17888);
+    let everywhere = ["--set".to_owned(), "controller.httpListen=0.0.0.0:7888".to_owned()];
+    let text = helm::template(&everywhere).expect("sound");
+    assert!(text.contains("host: \"127.0.0.1\"") && !text.contains("host: \"0.0.0.0\""), "it listens on all addresses");
+}
+
+/// Somebody else may have the port of its metrics, and they may be off.
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn an_agents_readiness_is_asked_at_its_own_socket() {
+    for variant in helm::all() {
+        let objects = of(variant);
+        let agent = container(object(&objects, "DaemonSet", "weft-agent"));
+        let probe = &agent["readinessProbe"];
+        assert_eq!(probe["httpGet"], Value::Null, "{variant:?}");
+        let words = texts(&probe["exec"]["command"]);
+        assert!(words.iter().any(|word| word == "--socket=/run/weft/agent.sock"), "{words:?}");
+        let mounts = agent["volumeMounts"].as_array().expect("mounts");
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == "/run/weft"), "the socket is elsewhere");
+    }
 }
