@@ -31,6 +31,9 @@ pub struct Options {
     /// of the environment, unless given.
     #[arg(long = "controller", env = "WEFT_CONTROLLER", value_delimiter = ',')]
     pub controllers: Vec<String>,
+    /// File with further controllers, ADDRESS:PORT a line, read at each connect and tried after the others.
+    #[arg(long)]
+    pub controllers_file: Option<PathBuf>,
     /// File with the join token; needed until the node has its certificate.
     #[arg(long)]
     pub token_file: Option<PathBuf>,
@@ -99,6 +102,8 @@ pub struct Config {
     pub node: NodeName,
     /// Controllers as HOST:PORT, tried in turn.
     pub controllers: Vec<String>,
+    /// File with further ones.
+    pub controllers_file: Option<PathBuf>,
     /// What the node joins with.
     pub credentials: Credentials,
     /// The addresses by which the cluster knows this node; none where nobody told.
@@ -168,6 +173,7 @@ impl Options {
         Self {
             node: self.node.or(file.node),
             controllers: many(self.controllers, file.controllers),
+            controllers_file: self.controllers_file.or(file.controllers_file),
             token_file: self.token_file.or(file.token_file),
             service_account_token_file: self.service_account_token_file.or(file.service_account_token_file),
             ca_file: self.ca_file.or(file.ca_file),

@@ -3,6 +3,7 @@
 //! Owns connecting, joining, renewing, and the translation between the stream and typed updates. Must never touch the
 //! kernel or decide what a membership means: that is the engine's.
 
+mod book;
 mod credentials;
 mod doors;
 mod identity;

@@ -62,7 +62,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         config.credentials.clone(),
         &config.state_dir,
         links,
-    )?;
+    )?
+    .with_list(config.controllers_file.clone(), &config.state_dir);
     let out = Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
     let last_good = LastGood::in_dir(&config.state_dir);
     let loop_ = Engine::new(setup(&config, last_good), open_kernel(&config)?, out, pods, probes.clone());

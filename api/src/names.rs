@@ -19,6 +19,8 @@ pub const CA: &str = "weft-ca";
 pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Key of the private key in the Secret.
 pub const CA_KEY: &str = "ca.key";
+/// Key in ConfigMap [`CA`] of where agents reach controllers without their Service: one ADDRESS:PORT a line, the leader first.
+pub const CONTROLLERS: &str = "controllers";
 /// Key of the term in [`CLUSTER`].
 pub const EPOCH: &str = "epoch";
 /// Key of the settings in [`CLUSTER`], as JSON.

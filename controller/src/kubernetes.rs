@@ -74,6 +74,8 @@ struct Replica {
     objects: Objects,
     authority: Arc<Authority>,
     nodes: Watched,
+    /// Where agents reach it when it leads.
+    address: SocketAddr,
     metrics: Arc<Metrics>,
     role: watch::Sender<Role>,
 }
@@ -161,7 +163,7 @@ async fn prepare(
     let (nodes, watch) = nodes::watch(client.clone());
     let watch = tokio::spawn(watch);
     nodes.store.wait_until_ready().await.context("the watch of Node objects has ended")?;
-    let replica = Replica { config, own, client, objects, authority, nodes, metrics, role };
+    let replica = Replica { config, own, client, objects, authority, nodes, address, metrics, role };
     Ok(Prepared { replica, election, watch })
 }
 

@@ -46,6 +46,7 @@ impl Options {
             (Some(node), Some(device), true) => Ok(Config {
                 node,
                 controllers,
+                controllers_file: self.controllers_file,
                 credentials,
                 node_addresses,
                 sysctl_dir: self.sysctl_dir.unwrap_or_else(|| "/proc/sys".into()),

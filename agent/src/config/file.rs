@@ -53,6 +53,7 @@ impl File {
         match key {
             "node" => options.node = map.next_value()?,
             "controllers" => options.controllers = map.next_value()?,
+            "controllersFile" => options.controllers_file = map.next_value()?,
             "tokenFile" => options.token_file = map.next_value()?,
             "serviceAccountTokenFile" => options.service_account_token_file = map.next_value()?,
             "caFile" => options.ca_file = map.next_value()?,

@@ -1,7 +1,7 @@
 //! Which controller is tried next.
 //!
-//! Owns the order: the configured ones in turn, and between them the leader that a standby names. Must never let standbys
-//! that name each other lead an agent round for ever.
+//! Owns the order: the configured ones in turn, then others that are known, and between them the leader that a standby names.
+//! Must never let standbys that name each other lead an agent round for ever.
 
 use std::{
     net::SocketAddr,
@@ -35,6 +35,8 @@ impl Elsewhere {
 #[derive(Debug)]
 pub(super) struct Doors {
     configured: Vec<String>,
+    /// Others, whose turn comes after those.
+    others: Vec<String>,
     at: usize,
     leader: Option<SocketAddr>,
     followed: u32,
@@ -46,15 +48,29 @@ pub(super) struct Doors {
 impl Doors {
     /// The doors of these controllers, each HOST:PORT; there is at least one.
     pub(super) const fn new(configured: Vec<String>) -> Self {
-        Self { configured, at: 0, leader: None, followed: 0, well: false, silent: None }
+        Self { configured, others: Vec::new(), at: 0, leader: None, followed: 0, well: false, silent: None }
     }
 
     /// The one to try now.
     pub(super) fn present(&self) -> String {
         match self.leader {
             Some(leader) => leader.to_string(),
-            None => self.configured.get(self.at).cloned().unwrap_or_default(),
+            None => self.all().nth(self.at).or(self.configured.first()).cloned().unwrap_or_default(),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.configured.iter().chain(&self.others)
+    }
+
+    /// Others are known by now, beside the configured ones.
+    pub(super) fn know(&mut self, others: Vec<String>) {
+        self.others = others.into_iter().filter(|other| !self.configured.contains(other)).collect();
+    }
+
+    /// True for one that nobody has to remember.
+    pub(super) fn is_configured(&self, controller: &str) -> bool {
+        self.configured.iter().any(|configured| configured == controller)
     }
 
     /// It answered as it should: what standbys say counts again.
@@ -69,7 +85,7 @@ impl Doors {
         match self.leader.take() {
             Some(_) if was_well => {}
             Some(leader) => self.silent = Some((leader, now)),
-            None => self.at = (self.at + 1) % self.configured.len().max(1),
+            None => self.at = (self.at + 1) % self.all().count().max(1),
         }
     }
 
@@ -106,6 +122,22 @@ mod tests {
             doors.failed(now);
         }
         assert_eq!(seen, ["a:1", "b:1", "a:1"]);
+    }
+
+    #[test]
+    fn others_come_after_the_configured_one() {
+        let mut doors = Doors::new(vec!["service:1".to_owned()]);
+        let now = Instant::now();
+        doors.know(vec!["a:1".to_owned(), "service:1".to_owned(), "b:1".to_owned()]);
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(doors.present());
+            doors.failed(now);
+        }
+        assert_eq!(seen, ["service:1", "a:1", "b:1", "service:1"]);
+        doors.failed(now);
+        doors.know(Vec::new());
+        assert_eq!(doors.present(), "service:1", "the one at hand is known no more");
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod end;
 
 use std::{
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -24,6 +24,7 @@ use weft_proto::{
 use self::end::{Ended, Refused, ended};
 use super::{
     ConnectionStatus, Credentials, Held, Order, Standing, Update,
+    book::Book,
     doors::{Doors, Elsewhere},
     identity::Vault,
     join::JoinError,
@@ -66,6 +67,7 @@ pub struct Links {
 pub struct Client {
     node: NodeName,
     doors: Doors,
+    book: Option<Book>,
     desk: Desk,
     links: Links,
 }
@@ -80,13 +82,22 @@ impl Client {
         links: Links,
     ) -> anyhow::Result<Self> {
         let desk = Desk::new(node.clone(), credentials, Vault::in_dir(state_dir)?);
-        Ok(Self { node, doors: Doors::new(controllers), desk, links })
+        Ok(Self { node, doors: Doors::new(controllers), book: None, desk, links })
+    }
+
+    /// The same, which tries those of the file `list` too, and keeps in `state_dir` which of them worked.
+    #[must_use]
+    pub fn with_list(self, list: Option<PathBuf>, state_dir: &Path) -> Self {
+        Self { book: list.map(|list| Book::new(list, state_dir)), ..self }
     }
 
     /// Runs until the engine is gone. Never gives up: without a controller the node lives on what it holds.
     pub async fn run(mut self) {
         let mut wait = FIRST_WAIT;
         while !self.links.updates.is_closed() {
+            if let Some(book) = &self.book {
+                self.doors.know(book.addresses());
+            }
             let controller = self.doors.present();
             let mut longest = LONGEST_WAIT;
             match self.session(&controller).await {
@@ -182,7 +193,9 @@ impl Client {
             tokio::select! {
                 message = stream.message() => {
                     let message = message.map_err(|status| ended(&status))?.context("the controller closed the stream")?;
-                    self.links.status.send_if_modified(|status| connected(status, controller));
+                    if self.links.status.send_if_modified(|status| connected(status, controller)) {
+                        self.note(controller);
+                    }
                     self.receive(message, reporter.told, &mut snapshot).await?;
                 }
                 standing = reporter.changed() => match standing? {
@@ -204,6 +217,13 @@ impl Client {
                     Err(error) => return Err(error),
                 },
             }
+        }
+    }
+
+    /// Remembers a controller that works, unless the next start knows it anyway.
+    fn note(&self, controller: &str) {
+        if let Some(book) = self.book.as_ref().filter(|_| !self.doors.is_configured(controller)) {
+            book.worked(controller);
         }
     }
 

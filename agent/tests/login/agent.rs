@@ -43,6 +43,11 @@ impl Disk {
         self.replace("ca.crt", &trusted.iter().map(|authority| authority.pem()).collect::<String>());
     }
 
+    /// As the kubelet does when the leader has written where controllers are.
+    pub(crate) fn list(&self, controllers: &[&Controller]) {
+        self.replace("controllers", &controllers.iter().map(|one| format!("{}\n", one.address)).collect::<String>());
+    }
+
     fn replace(&self, name: &str, content: &str) {
         let temporary = self.0.join("new");
         fs::write(&temporary, content).expect("write");
@@ -93,7 +98,8 @@ impl Agent {
         let addresses = controllers.iter().map(|controller| controller.address.to_string()).collect();
         let state: &Path = &disk.path("state");
         let client = Client::new("a".parse().expect("a name"), addresses, credentials, state, links);
-        let task = tokio::spawn(client.expect("a state directory").run());
+        let client = client.expect("a state directory").with_list(Some(disk.path("controllers")), state);
+        let task = tokio::spawn(client.run());
         Self { status, task, updates, _kept: (held, facts, standing, cleaned) }
     }
 

@@ -150,3 +150,26 @@ async fn a_certificate_that_tls_refuses_is_replaced() {
     Agent::start(&disk, &[&after]).told().await;
     assert_eq!(after.tokens().len(), 1);
 }
+
+#[tokio::test]
+async fn a_controller_of_the_list_is_found_when_the_configured_address_leads_nowhere() {
+    let authority = Authority::new();
+    let controller = Controller::start(authority.clone()).await;
+    let nowhere = Controller::start(authority.clone()).await;
+    nowhere.behave(|manner| manner.standby = Some(None));
+    let disk = Disk::new("a.b.c", &[&authority]);
+    let mut agent = Agent::start(&disk, &[&nowhere]);
+    until("a question in vain", || !nowhere.tokens().is_empty()).await;
+    // The list comes while the agent runs, as the kubelet renews what it mounts.
+    disk.list(&[&controller]);
+    agent.told().await;
+    let there = controller.address.to_string();
+    agent.until("at the listed one", |status| status.connected && status.controller == there).await;
+    drop(agent);
+
+    // What worked is known to the next start, whatever became of the list.
+    disk.list(&[]);
+    let mut agent = Agent::start(&disk, &[&nowhere]);
+    agent.told().await;
+    agent.until("there again", |status| status.connected && status.controller == there).await;
+}

@@ -1,9 +1,10 @@
 //! The cluster's own certificate authority.
 //!
 //! Owns the Secret with its certificate and key, which the first leader fills, and the ConfigMap with the certificate, which
-//! agents mount. Whoever holds the authority puts back what is absent in them. Must never replace what is there: a second
-//! authority would lock every node out.
+//! agents mount with the controllers' addresses. Whoever holds the authority puts back what is absent in them. Must never
+//! replace what is there: a second authority would lock every node out.
 
+mod addresses;
 mod first;
 mod guard;
 mod refill;

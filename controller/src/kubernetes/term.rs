@@ -92,7 +92,8 @@ impl Term {
         self.tasks.spawn(conditions::run(leader.clone()));
         self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
         let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
-        let guard = Guard::new(leader.client.clone(), objects, authority, self.fence.clone(), leader.events.clone());
+        let (fence, events) = (self.fence.clone(), leader.events.clone());
+        let guard = Guard::new(leader.client.clone(), objects, authority, replica.address, fence, events);
         self.tasks.spawn(guard.run());
         self.tasks.spawn(policies::run(leader.clone(), replica.own.network_policy_engine.clone()));
         self.tasks.spawn(uninstall::run(leader, inherited));

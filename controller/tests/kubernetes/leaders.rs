@@ -47,7 +47,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A process of its own, as in a pod of its own.
 pub(crate) struct Replica {
     process: Child,
-    grpc: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     http: SocketAddr,
 }
 

@@ -23,6 +23,8 @@ struct State {
     key: Option<Vec<u8>>,
     certificate: Option<String>,
     epoch: Option<String>,
+    /// Where agents find controllers without their Service.
+    controllers: Vec<String>,
 }
 
 async fn state(server: &ApiServer) -> State {
@@ -34,6 +36,12 @@ async fn state(server: &ApiServer) -> State {
         key: secret.data.unwrap_or_default().remove(names::CA_KEY).map(|key| key.0),
         certificate: value(names::CA, names::CA_CERTIFICATE).await,
         epoch: value(names::CLUSTER, names::EPOCH).await,
+        controllers: value(names::CA, names::CONTROLLERS)
+            .await
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -68,7 +76,7 @@ async fn the_leader_fills_what_a_replacement_has_emptied_and_says_so() {
     let server = ApiServer::start().await;
     let (first, second, _) = pair(&server).await;
     // The leader remembers the term from its first look on, which comes as soon as it leads.
-    let before = until(&server, "a state", |state| state.certificate.is_some() && state.epoch.is_some()).await;
+    let before = until(&server, "a state", |state| state.epoch.is_some() && !state.controllers.is_empty()).await;
     let events = Api::<Event>::namespaced(server.client(), NAMESPACE);
     empty(&server).await;
     until(&server, "the same again", |state| *state == before).await;
@@ -88,6 +96,8 @@ async fn the_leader_fills_what_a_replacement_has_emptied_and_says_so() {
 
     first.signal(Signal::TERM);
     second.ready_as("ready").await;
+    let (now, former) = (second.grpc.to_string(), first.grpc.to_string());
+    until(&server, "both addresses, who leads first", |state| state.controllers == [now.clone(), former.clone()]).await;
     let after = state(&server).await;
     assert_eq!((after.key, after.certificate), (before.key, before.certificate), "the next leader has the same");
 }

@@ -1,7 +1,7 @@
 //! What the chart writes, the programs read: options, flags, names of objects.
 
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weft_api::names;
 use weft_controller::Config;
 
@@ -61,6 +61,19 @@ fn objects_are_called_what_the_programs_call_them() {
         .iter()
         .find_map(|volume| volume["projected"]["sources"][1]["configMap"]["items"][0]["key"].as_str());
     assert_eq!(key, Some(names::CA_CERTIFICATE));
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn agents_mount_where_controllers_are_and_start_without_it() {
+    let agent = object(&of(None), "DaemonSet", "weft-agent").clone();
+    let volumes = agent["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes").clone();
+    let sources = volumes.iter().filter_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+    let maps: Vec<&Value> = sources.map(|source| &source["configMap"]).collect();
+    let list = maps.iter().find(|map| map["items"][0]["key"] == names::CONTROLLERS).expect("the list is mounted");
+    assert_eq!((&list["name"], &list["optional"]), (&json!(names::CA), &json!(true)));
+    let path = format!("/var/run/secrets/weft/{}", list["items"][0]["path"].as_str().expect("a path"));
+    assert!(texts(&container(&agent)["args"]).contains(&format!("--controllers-file={path}")));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod nodes;
 mod outage;
 mod ports;
 mod readiness;
+mod replaced;
 mod same_subnet;
 mod services;
 mod streams;

@@ -4,7 +4,7 @@
 //! back, what differs is named, and an Event tells of both. Must never change a value that is there, nor do anything after
 //! its term.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{Api, Client, api::PostParams};
@@ -33,6 +33,8 @@ pub(in super::super) struct Guard {
     objects: Objects,
     cluster: Api<ConfigMap>,
     authority: Arc<Authority>,
+    /// Where agents reach this replica.
+    address: SocketAddr,
     fence: Fence,
     events: Events,
     /// What [`KEPT`] keys said last.
@@ -45,11 +47,12 @@ impl Guard {
         client: Client,
         objects: Objects,
         authority: Arc<Authority>,
+        address: SocketAddr,
         fence: Fence,
         events: Events,
     ) -> Self {
         let cluster = Api::namespaced(client, &objects.namespace);
-        Self { objects, cluster, authority, fence, events, known: BTreeMap::new(), complaint: None }
+        Self { objects, cluster, authority, address, fence, events, known: BTreeMap::new(), complaint: None }
     }
 
     /// Looks every few seconds, until it is dropped.
@@ -68,6 +71,9 @@ impl Guard {
     pub(super) async fn look(&mut self) {
         let secret = self.objects.refill_secret(&self.authority).await;
         let map = self.objects.refill_map(&self.authority).await;
+        if let Err(error) = self.objects.publish_address(self.address).await {
+            tracing::debug!("{error}");
+        }
         let cluster = self
             .refill_cluster()
             .await

@@ -1,6 +1,9 @@
 //! What the leader finds when something has replaced its objects, and what it does then.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::time::timeout;
 
@@ -8,6 +11,7 @@ use super::{super::guard::Guard, *};
 use crate::kubernetes::events::Events;
 
 const CLUSTER_PATH: &str = "/api/v1/namespaces/weft/configmaps/weft-cluster";
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 7887);
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/weft/events";
 
 /// A leader that has looked once, over objects that are all well; and its authority.
@@ -16,7 +20,7 @@ async fn leading(api: &FakeApi, fence: Fence) -> (Guard, Arc<Authority>) {
     let data = json!({"epoch": "7", "settings": "{}", "allocation": "{}", "uninstall": "{}"});
     api.put(CLUSTER_PATH, json!({"metadata": {"name": "weft-cluster"}, "data": data}));
     let events = Events::start(api.client(), "test".to_owned());
-    let mut guard = Guard::new(api.client(), objects(api), Arc::clone(&authority), fence, events);
+    let mut guard = Guard::new(api.client(), objects(api), Arc::clone(&authority), ADDRESS, fence, events);
     guard.look().await;
     (guard, authority)
 }
@@ -49,6 +53,7 @@ async fn what_was_emptied_is_filled_with_what_the_leader_serves_with() {
 
     assert_eq!(api.object(SECRET_PATH)["data"], secret["data"]);
     assert_eq!(api.object(MAP_PATH)["data"]["ca.crt"], map["data"]["ca.crt"]);
+    assert_eq!(api.object(MAP_PATH)["data"]["controllers"], "192.0.2.1:7887\n");
     assert_eq!(found(&api).await.fingerprint(), authority.fingerprint());
     let cluster = api.object(CLUSTER_PATH);
     assert_eq!(
@@ -99,8 +104,9 @@ async fn another_authority_is_named_at_each_object_and_stays() {
     api.put(SECRET_PATH, other.object(SECRET_PATH));
     api.put(MAP_PATH, other.object(MAP_PATH));
     guard.look().await;
+    assert_eq!(api.object(SECRET_PATH)["data"], other.object(SECRET_PATH)["data"]);
     for (path, kind) in [(SECRET_PATH, "Secret"), (MAP_PATH, "ConfigMap")] {
-        assert_eq!(api.object(path)["data"], other.object(path)["data"]);
+        assert_eq!(api.object(path)["data"]["ca.crt"], other.object(path)["data"]["ca.crt"]);
         told(&api, "AuthorityDiffers", kind, "weft-ca").await;
     }
 }
