@@ -14,7 +14,10 @@ use std::{
 };
 
 use clap::Args;
-use weft_core::types::{LinkName, NodeName};
+use weft_core::{
+    masquerade::Unmasqueraded,
+    types::{LinkName, NodeName},
+};
 use weft_program::log::Format;
 
 use self::check::Problems;
@@ -34,6 +37,10 @@ pub struct Options {
     /// File with further controllers, ADDRESS:PORT a line, read at each connect and tried after the others.
     #[arg(long)]
     pub controllers_file: Option<PathBuf>,
+    /// Network outside the pools that this node's pods go to under their own addresses, such as 10.0.0.0/8, instead of
+    /// those of the cluster; may repeat.
+    #[arg(long = "non-masquerade-cidr", value_name = "CIDR")]
+    pub non_masquerade_cidrs: Vec<String>,
     /// File with the join token; needed until the node has its certificate.
     #[arg(long)]
     pub token_file: Option<PathBuf>,
@@ -120,6 +127,8 @@ pub struct Config {
     pub interface: Option<LinkName>,
     /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
     pub mtu: Option<u32>,
+    /// Where this node's pods go under their own addresses, where the operator said so here; else the cluster decides.
+    pub unmasqueraded: Option<Unmasqueraded>,
     /// Where the runtime caches CNI results.
     pub cni_results_dir: PathBuf,
     /// How long a pod has to be gone before its addresses are freed without a DEL.
@@ -174,6 +183,7 @@ impl Options {
             node: self.node.or(file.node),
             controllers: many(self.controllers, file.controllers),
             controllers_file: self.controllers_file.or(file.controllers_file),
+            non_masquerade_cidrs: many(self.non_masquerade_cidrs, file.non_masquerade_cidrs),
             token_file: self.token_file.or(file.token_file),
             service_account_token_file: self.service_account_token_file.or(file.service_account_token_file),
             ca_file: self.ca_file.or(file.ca_file),

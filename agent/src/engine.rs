@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use weft_core::{
     desired::{Local, NexthopIds, Pod},
     kernel::{Key, Objects},
+    masquerade::Unmasqueraded,
     membership::View,
     types::{LinkName, NodeName},
 };
@@ -70,6 +71,8 @@ pub struct Setup {
     pub interface: Option<LinkName>,
     /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
     pub mtu: Option<u32>,
+    /// Where pods go under their own addresses, where the operator said so at this node; else the cluster decides.
+    pub unmasqueraded: Option<Unmasqueraded>,
     /// The addresses by which the cluster knows this node, where somebody told them.
     pub addresses: Vec<IpAddr>,
     /// Where the last good membership is kept.

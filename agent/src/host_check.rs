@@ -8,12 +8,21 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
-use weft_core::settings::Settings;
+use weft_core::{
+    masquerade::Unmasqueraded,
+    membership::Member,
+    settings::Settings,
+    types::{PerFamily, PodCidr, UnderlayAddress},
+};
 
 use crate::{
     config::Config,
     engine::Status,
-    preflight::{Finding, Input, Severity, preflight},
+    masquerade,
+    preflight::{
+        Finding, Input, Severity, preflight,
+        unmasqueraded::{Answers, Counts},
+    },
 };
 
 /// Without these nothing can be programmed.
@@ -24,11 +33,11 @@ const PERIOD: Duration = Duration::from_secs(300);
 /// The checks of a running agent.
 pub(crate) struct HostCheck {
     input: Input,
+    /// Where pods go under their own addresses, if the operator said so at this node.
+    unmasqueraded: Option<Unmasqueraded>,
+    pod_cidrs: PerFamily<Option<PodCidr>>,
+    answers: Answers,
     findings: watch::Sender<Vec<Finding>>,
-}
-
-fn input(config: &Config, settings: Option<Settings>) -> Input {
-    Input { device: config.device, interface: config.interface, settings, sysctl_dir: config.sysctl_dir.clone() }
 }
 
 impl HostCheck {
@@ -37,8 +46,7 @@ impl HostCheck {
     /// # Errors
     /// Where nothing could be programmed; every reason has been logged.
     pub(crate) async fn at_start(config: &Config) -> anyhow::Result<Self> {
-        let input = input(config, None);
-        let check = Self { input, findings: watch::channel(Vec::new()).0 };
+        let mut check = Self::new(config);
         check.look().await;
         let fatal = |finding: &&Finding| ENDS_THE_START.contains(&finding.code);
         let count = check.findings.borrow().iter().filter(fatal).count();
@@ -52,14 +60,39 @@ impl HostCheck {
     /// Where anything would keep pods from talking.
     pub(crate) async fn all(config: &Config) -> anyhow::Result<()> {
         let kept = crate::last_good::LastGood::in_dir(&config.state_dir).load().0;
-        let settings = kept.map(|kept| Settings::clone(&kept.snapshot.settings));
-        let input = input(config, settings);
-        let check = Self { input, findings: watch::channel(Vec::new()).0 };
+        let mut check = Self::new(config);
+        if let Some(snapshot) = kept.map(|kept| kept.snapshot) {
+            let me: Option<&Member> =
+                snapshot.members.iter().map(AsRef::as_ref).find(|member: &&Member| member.name == config.node);
+            check.learn(Some(&snapshot.settings), me.map(|me| &me.underlay));
+            check.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
+        }
         check.look().await;
         let count = check.findings.borrow().iter().filter(|finding| finding.severity == Severity::Error).count();
         cannot_run_yet(count)?;
         info!("this host can run Weft");
         Ok(())
+    }
+
+    fn new(config: &Config) -> Self {
+        let input = Input {
+            device: config.device,
+            interface: config.interface,
+            sysctl_dir: config.sysctl_dir.clone(),
+            ..Input::default()
+        };
+        let unmasqueraded = config.unmasqueraded.clone();
+        let (pod_cidrs, answers, findings) = (PerFamily::default(), Answers::default(), watch::channel(Vec::new()).0);
+        Self { input, unmasqueraded, pod_cidrs, answers, findings }
+    }
+
+    /// Takes what the cluster and the engine say.
+    fn learn(&mut self, settings: Option<&Settings>, underlay: Option<&PerFamily<Option<UnderlayAddress>>>) {
+        let decided = settings.map(|settings| masquerade::decided(self.unmasqueraded.as_ref(), settings));
+        self.input.unmasqueraded = decided.unwrap_or_default();
+        self.input.settings = settings.cloned();
+        let addresses = underlay.into_iter().flat_map(|addresses| addresses.iter());
+        self.input.announced = addresses.map(|address| address.address()).collect();
     }
 
     /// What was found last.
@@ -70,8 +103,10 @@ impl HostCheck {
     /// Looks again when the settings are known or change, and now and then.
     pub(crate) async fn run(mut self, mut status: watch::Receiver<Status>) {
         loop {
-            let told: Option<Arc<Settings>> = status.borrow_and_update().settings.clone();
-            self.input.settings = told.as_deref().cloned();
+            let now = status.borrow_and_update().clone();
+            let told: Option<Arc<Settings>> = now.settings;
+            self.learn(told.as_deref(), now.underlay.as_ref().map(|underlay| &underlay.addresses));
+            self.pod_cidrs = now.pod_cidrs;
             if told.is_some() {
                 self.look().await;
             }
@@ -84,8 +119,12 @@ impl HostCheck {
     }
 
     /// Checks, and logs what is new and what is over.
-    async fn look(&self) {
-        let found = preflight(&self.input).await;
+    async fn look(&mut self) {
+        let mut found = preflight(&self.input).await;
+        if let Some(counts) = Counts::read().await {
+            self.answers.look(counts);
+        }
+        found.extend(self.answers.finding(&self.input.unmasqueraded, self.pod_cidrs));
         let before = self.findings.send_replace(found.clone());
         for finding in found.iter().filter(|finding| !before.contains(finding)) {
             match finding.severity {

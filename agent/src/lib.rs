@@ -17,6 +17,7 @@ mod installer;
 pub mod kept_underlay;
 pub mod kernel;
 pub mod last_good;
+mod masquerade;
 pub mod metrics;
 pub mod pods;
 pub mod preflight;

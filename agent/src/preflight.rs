@@ -11,10 +11,12 @@ mod overlap;
 mod ports;
 mod reverse_path;
 mod sysctls;
+pub(crate) mod unmasqueraded;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use weft_core::{
+    masquerade::Unmasqueraded,
     settings::Settings,
     types::{Family, LinkName},
 };
@@ -57,6 +59,10 @@ pub struct Input {
     pub interface: Option<LinkName>,
     /// The cluster's settings, where they are known: port and pools are checked with them only.
     pub settings: Option<Settings>,
+    /// Where pods go under their own addresses.
+    pub unmasqueraded: Unmasqueraded,
+    /// The underlay addresses that other nodes are told of.
+    pub announced: Vec<IpAddr>,
     /// Where sysctls are set.
     pub sysctl_dir: PathBuf,
 }
@@ -64,7 +70,14 @@ pub struct Input {
 impl Default for Input {
     fn default() -> Self {
         let device = LinkName::new("weft0").expect("a valid name");
-        Self { device, interface: None, settings: None, sysctl_dir: "/proc/sys".into() }
+        Self {
+            device,
+            interface: None,
+            settings: None,
+            unmasqueraded: Unmasqueraded::default(),
+            announced: Vec::new(),
+            sysctl_dir: "/proc/sys".into(),
+        }
     }
 }
 
@@ -104,6 +117,7 @@ pub async fn preflight(input: &Input) -> Vec<Finding> {
 /// What follows from links, addresses and routes.
 fn check_host(input: &Input, host: &Host) -> Vec<Finding> {
     let mut findings = reverse_path::check(input, host);
+    findings.extend(unmasqueraded::check(&input.unmasqueraded, &input.announced, host));
     if let Some(settings) = &input.settings {
         findings.extend(ports::check(settings, host));
         findings.extend(overlap::check(settings, host));

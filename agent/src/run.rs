@@ -151,6 +151,7 @@ fn setup(config: &Config, last_good: LastGood) -> Setup {
         device: config.device,
         interface: config.interface,
         mtu: config.mtu,
+        unmasqueraded: config.unmasqueraded.clone(),
         addresses,
         last_good,
         kept_underlay: KeptUnderlay::in_dir(&config.state_dir),

@@ -16,6 +16,7 @@ pub use tunnel::pod_mtu;
 
 use crate::{
     kernel::{Key, Objects},
+    masquerade::Unmasqueraded,
     membership::Member,
     settings::Settings,
     types::{LinkName, Mac, PerFamily, UnderlayAddress},
@@ -30,6 +31,8 @@ pub struct Local {
     pub underlay: Underlay,
     /// The largest packet in bytes that the network between the nodes carries, where the operator said so at this node.
     pub mtu_limit: Option<u32>,
+    /// Where this node's pods go under their own addresses.
+    pub unmasqueraded: Unmasqueraded,
 }
 
 impl Local {

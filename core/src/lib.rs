@@ -8,6 +8,7 @@ pub mod alloc;
 pub mod desired;
 pub mod diff;
 pub mod kernel;
+pub mod masquerade;
 pub mod membership;
 pub mod nft;
 pub mod settings;

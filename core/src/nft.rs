@@ -23,12 +23,24 @@ pub enum SetName {
     Peers(Family),
     /// The pools: the overlay's addresses.
     Pools(Family),
+    /// Networks outside the pools that pods' packets go to under the pods' own addresses.
+    Unmasqueraded(Family),
+    /// Underlay addresses of all members, which pods' packets never go to like that; empty where nothing is unmasqueraded.
+    Nodes(Family),
 }
 
 impl SetName {
     /// All sets.
-    pub const ALL: [Self; 4] =
-        [Self::Peers(Family::V4), Self::Peers(Family::V6), Self::Pools(Family::V4), Self::Pools(Family::V6)];
+    pub const ALL: [Self; 8] = [
+        Self::Peers(Family::V4),
+        Self::Peers(Family::V6),
+        Self::Pools(Family::V4),
+        Self::Pools(Family::V6),
+        Self::Unmasqueraded(Family::V4),
+        Self::Unmasqueraded(Family::V6),
+        Self::Nodes(Family::V4),
+        Self::Nodes(Family::V6),
+    ];
 
     /// The name in nf_tables.
     pub const fn as_str(self) -> &'static str {
@@ -37,19 +49,23 @@ impl SetName {
             Self::Peers(Family::V6) => "peers6",
             Self::Pools(Family::V4) => "pools4",
             Self::Pools(Family::V6) => "pools6",
+            Self::Unmasqueraded(Family::V4) => "unmasqueraded4",
+            Self::Unmasqueraded(Family::V6) => "unmasqueraded6",
+            Self::Nodes(Family::V4) => "nodes4",
+            Self::Nodes(Family::V6) => "nodes6",
         }
     }
 
     /// The family of its elements.
     pub const fn family(self) -> Family {
         match self {
-            Self::Peers(family) | Self::Pools(family) => family,
+            Self::Peers(family) | Self::Pools(family) | Self::Unmasqueraded(family) | Self::Nodes(family) => family,
         }
     }
 
     /// True where elements are ranges (`NFT_SET_INTERVAL`).
     pub const fn is_interval(self) -> bool {
-        matches!(self, Self::Pools(_))
+        matches!(self, Self::Pools(_) | Self::Unmasqueraded(_))
     }
 }
 
@@ -70,11 +86,22 @@ pub enum CounterName {
     ForgedByPod,
     /// Packets of a pod to its gateway's own address, dropped.
     PodToGateway,
+    /// First packets of connections from pods to networks that are not masqueraded.
+    Unmasqueraded,
+    /// Packets from those networks to pods.
+    FromUnmasqueraded,
 }
 
 impl CounterName {
     /// All counters.
-    pub const ALL: [Self; 4] = [Self::TunnelFromPod, Self::TunnelFromStranger, Self::ForgedByPod, Self::PodToGateway];
+    pub const ALL: [Self; 6] = [
+        Self::TunnelFromPod,
+        Self::TunnelFromStranger,
+        Self::ForgedByPod,
+        Self::PodToGateway,
+        Self::Unmasqueraded,
+        Self::FromUnmasqueraded,
+    ];
 
     /// The name in nf_tables.
     pub const fn as_str(self) -> &'static str {
@@ -83,6 +110,8 @@ impl CounterName {
             Self::TunnelFromStranger => "tunnel_from_stranger",
             Self::ForgedByPod => "forged_by_pod",
             Self::PodToGateway => "pod_to_gateway",
+            Self::Unmasqueraded => "unmasqueraded",
+            Self::FromUnmasqueraded => "from_unmasqueraded",
         }
     }
 }
@@ -163,6 +192,8 @@ pub enum Expr {
     InInterfacePrefix(String),
     /// `oifname NAME`.
     OutInterface(String),
+    /// `oifname != NAME`.
+    NotOutInterface(String),
     /// `ip|ip6 saddr @SET`, or `!=` where `negated`.
     Source {
         /// The set looked up; its family names the header read.

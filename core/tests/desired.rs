@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use weft_core::{
     desired::{Local, NexthopIds, Pod, Underlay, all, changed, node, peer, pod, pod_mtu},
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
+    masquerade::Unmasqueraded,
     membership::{Member, More},
     nft::SetName,
     settings::{Mode, Settings},
@@ -48,7 +49,7 @@ fn local(me: &Member) -> Local {
         has_carrier: true,
         advertised_links: [].into(),
     };
-    Local { device: link("weft0"), underlay, mtu_limit: None }
+    Local { device: link("weft0"), underlay, mtu_limit: None, unmasqueraded: Unmasqueraded::default() }
 }
 
 const ME: [Option<&str>; 2] = [Some("192.0.2.1/24"), Some("2001:db8:1::1/64")];

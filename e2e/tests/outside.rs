@@ -1,6 +1,6 @@
 //! Hosts and the world outside the overlay, with strict reverse path filtering on every link.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use weft_core::types::Family;
@@ -10,6 +10,7 @@ use weft_e2e::{
         Capture, Host, LabSpec, Namespace, OUTSIDE, Underlay,
         echo::{Echo, Transport, exchange},
         ping::{PATIENCE, ping},
+        wait::{self, until},
     },
     lab_test,
 };
@@ -99,4 +100,96 @@ lab_test!(hosts_reach_remote_pods_of_a_family_their_underlay_does_not_carry, asy
         seen_by(pod.net(), pod.address(family), &cluster.lab().host("a1").net()).await?;
     }
     Ok(())
+});
+
+/// Networks of the lab that are no pools: those of nodes and controller, and the one outside.
+const NOT_MASQUERADED: &str =
+    "\nnonMasqueradeCIDRs: [10.87.0.0/16, 198.51.100.0/24, 'fd87::/16', '2001:db8:ffff::/48']\n";
+
+/// Has the controller announce [`NOT_MASQUERADED`].
+async fn keep_addresses(cluster: &Cluster) -> Result<()> {
+    let controller = cluster.controller();
+    controller.stop().await?;
+    let path = controller.directory().join("config.yaml");
+    let config = std::fs::read_to_string(&path)? + NOT_MASQUERADED;
+    std::fs::write(&path, config)?;
+    controller.start().await
+}
+
+/// The route that the operator of a router makes to a node's pods.
+fn make_route(cluster: &Cluster, pod: &Pod, node: &str) -> Result<()> {
+    for family in Family::ALL {
+        let (to, via) = (pod.address(family).to_string(), cluster.lab().host(node).address(family).to_string());
+        let mut command = std::process::Command::new("ip");
+        command.args(["route", "add", &to, "via", &via]);
+        let status = cluster.lab().router().enter(move || command.status())?;
+        ensure!(status.success(), "ip route add {to} via {via} ended with {status}");
+    }
+    Ok(())
+}
+
+lab_test!(pods_keep_their_addresses_where_the_operator_says_so_but_never_towards_nodes, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let pod = cluster.pod("a1", "a1-p").await?;
+    keep_addresses(&cluster).await?;
+    make_route(&cluster, &pod, "a1")?;
+    for family in Family::ALL {
+        for name in [OUTSIDE, "control"] {
+            let host = cluster.lab().host(name);
+            until(&format!("{name} to see the pod's own {family} address"), wait::PATIENCE, async || {
+                let seen = seen_by(&host.net(), host.address(family), pod.net()).await?;
+                ensure!(seen.iter().all(|address| *address == pod.address(family)), "{name} saw {seen:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        // A node would answer through the tunnel, from an address that is no pod's.
+        let (node, own) = (cluster.lab().host("b1"), cluster.lab().host("a1"));
+        let seen = seen_by(&node.net(), node.address(family), pod.net()).await?;
+        ensure!(seen.iter().all(|address| is_address_of(&own, *address)), "b1 saw {seen:?}");
+    }
+    Ok(())
+});
+
+lab_test!(a_node_may_decide_for_itself_whose_addresses_show, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    keep_addresses(&cluster).await?;
+    let (agent, pod) = (cluster.agent("a1"), cluster.pod("a1", "a1-p").await?);
+    agent.stop().await?;
+    agent.set_options(&["--non-masquerade-cidr", "192.0.2.0/24"]);
+    agent.start().await?;
+    agent.ready().await?;
+    let outside = cluster.lab().host(OUTSIDE);
+    let seen = seen_by(&outside.net(), outside.address(Family::V4), pod.net()).await?;
+    ensure!(seen.iter().all(|address| is_address_of(&cluster.lab().host("a1"), *address)), "outside saw {seen:?}");
+    Ok(())
+});
+
+lab_test!(an_agent_says_that_no_answers_come_back_to_its_pods, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let (agent, pod) = (cluster.agent("a1"), cluster.pod("a1", "a1-p").await?);
+    keep_addresses(&cluster).await?;
+    let outside = cluster.lab().host(OUTSIDE).address(Family::V4);
+    let capture = Capture::start(&cluster.lab().host("a1").net(), "eth0")?;
+    // No router has a route to the pod.
+    until("the pod to go outside under its own address", wait::PATIENCE, async || {
+        for _ in 0..4 {
+            ensure!(ping(pod.net(), outside, Duration::from_millis(50)).await?.reply().is_err(), "it was answered");
+        }
+        let own = pod.address(Family::V4);
+        let count = capture.count(|packet| packet.touches(|address| address == own))?;
+        ensure!(count >= 4, "{count} packets of the pod");
+        Ok(())
+    })
+    .await?;
+    // The host is checked every few minutes, and at a start.
+    agent.stop().await?;
+    agent.start().await?;
+    until("the agent to say so", wait::PATIENCE, async || {
+        let said = agent.weft().run(&["status"]).await?;
+        ensure!(said.contains("not one packet came back"), "{said}");
+        ensure!(said.contains("make routes there to this node's pod CIDRs"), "{said}");
+        Ok(())
+    })
+    .await
 });

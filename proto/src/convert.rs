@@ -11,6 +11,7 @@ mod settings;
 pub use addresses::{cidr, networks, to_cidr};
 pub use member::Facts;
 pub use membership::{SnapshotBuilder, SnapshotError, change_to_wire, delta, told};
+pub use settings::{settings_more, to_settings_more};
 
 /// Why a message was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

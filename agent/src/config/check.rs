@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use weft_core::types::{LinkName, NodeName, parse_underlay_mtu};
+use weft_core::{
+    masquerade::Unmasqueraded,
+    types::{LinkName, NodeName, parse_underlay_mtu},
+};
 
 use super::{CniPaths, Config, Invalid, Options};
 use crate::{cni::install::Chained, controller::Credentials, pods::CACHED_RESULTS};
@@ -30,6 +33,9 @@ impl Options {
         let device = problems.check("device", LinkName::new(self.device.as_deref().unwrap_or("weft0")));
         let interface = self.interface.take().and_then(|name| problems.check("interface", LinkName::new(&name)));
         let mtu = self.mtu.take().and_then(|text| problems.check("mtu", parse_underlay_mtu(&text)));
+        let unmasqueraded = (!self.non_masquerade_cidrs.is_empty())
+            .then(|| problems.check("nonMasqueradeCIDRs", Unmasqueraded::parse(&self.non_masquerade_cidrs)))
+            .flatten();
         let node_addresses = addresses(&self.node_addresses, &mut problems);
         let metrics_listen = match self.metrics_listen.as_deref() {
             Some("off") => None,
@@ -55,6 +61,7 @@ impl Options {
                 device,
                 interface,
                 mtu,
+                unmasqueraded,
                 cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
                 pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
                 cni,

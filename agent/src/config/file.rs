@@ -63,6 +63,7 @@ impl File {
             "socket" => options.socket = map.next_value()?,
             "device" => options.device = map.next_value()?,
             "interface" => options.interface = map.next_value()?,
+            "nonMasqueradeCIDRs" => options.non_masquerade_cidrs = map.next_value()?,
             "mtu" => options.mtu = map.next_value()?,
             "cniBinDir" => options.cni_bin_dir = map.next_value()?,
             "cniConfDir" => options.cni_conf_dir = map.next_value()?,

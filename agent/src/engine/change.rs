@@ -16,6 +16,7 @@ use super::Engine;
 use crate::{
     controller::Update,
     kernel::{Kernel, Scope},
+    masquerade,
 };
 
 /// With more members than this a full look is cheaper.
@@ -81,7 +82,15 @@ impl<K: Kernel> Engine<K> {
 
     /// What desired states are made of, once all of it is known.
     pub(super) fn context(&self) -> Option<(Arc<Settings>, Arc<Member>, Local)> {
-        Some((self.view.settings()?.clone(), self.view.member(&self.setup.node)?, self.local.clone()?))
+        let settings = self.view.settings()?.clone();
+        let local = self.local(&settings)?;
+        Some((settings, self.view.member(&self.setup.node)?, local))
+    }
+
+    /// What is known of this node, once its underlay is.
+    pub(super) fn local(&self, settings: &Settings) -> Option<Local> {
+        let unmasqueraded = masquerade::decided(self.setup.unmasqueraded.as_ref(), settings);
+        self.local.clone().map(|local| Local { unmasqueraded, ..local })
     }
 
     /// Carries out a change of a few peers. False where only a full look will do.

@@ -57,7 +57,7 @@ impl<K: Kernel> Engine<K> {
             let message = "this node is not in the membership; its kernel is left as it is until it is again";
             return Err(Problem::new("NotMember", message));
         };
-        let Some(local) = self.local.clone() else {
+        let Some(local) = self.local(&settings) else {
             return Err(without_underlay.unwrap_or_else(|| Problem::new("NoUnderlay", "no underlay was found yet")));
         };
         if self.desired.is_empty() {

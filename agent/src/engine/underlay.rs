@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use weft_core::{
     desired::{Local, Underlay},
+    masquerade::Unmasqueraded,
     settings::GENERATION,
     types::Family,
 };
@@ -84,7 +85,10 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn take_underlay(&mut self, underlay: Underlay) {
-        let local = Local { device: self.setup.device, mtu_limit: self.setup.mtu, underlay };
+        let (device, mtu_limit) = (self.setup.device, self.setup.mtu);
+        // Decided with each membership.
+        let unmasqueraded = Unmasqueraded::default();
+        let local = Local { device, mtu_limit, underlay, unmasqueraded };
         let facts = Facts {
             underlay: local.underlay.addresses,
             underlay_mtu: local.mtu(),

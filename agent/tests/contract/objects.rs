@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use ipnetwork::IpNetwork;
 use weft_core::{
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
+    masquerade::Unmasqueraded,
     nft::{SetName, ruleset},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, Vni},
@@ -80,7 +81,7 @@ pub(crate) fn node() -> Objects {
         (Key::Sysctl(Sysctl::RpFilter(device())), Value::Sysctl(2)),
         (Key::Address(ip("10.244.1.0")), Value::Present),
         (Key::Address(ip("fd00:244:0:1::")), Value::Present),
-        (Key::Ruleset, Value::Ruleset(Arc::new(ruleset(&settings(), device())))),
+        (Key::Ruleset, Value::Ruleset(Arc::new(ruleset(&settings(), device(), &Unmasqueraded::default())))),
         (Key::Element(SetName::Pools(Family::V4), network("10.244.0.0/16")), Value::Present),
         (Key::Element(SetName::Peers(Family::V4), network("10.0.0.1/32")), Value::Present),
         unreachable("10.244.0.0/16"),

@@ -119,6 +119,7 @@ impl World {
             node: member(1, true).name,
             device: link("weft0"),
             mtu: None,
+            unmasqueraded: None,
             interface: None,
             addresses: Vec::new(),
             last_good: LastGood::in_dir(&dir.0),

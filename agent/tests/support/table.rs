@@ -8,6 +8,7 @@ use weft_agent::kernel::nft::Nft;
 use weft_core::{
     diff::Op,
     kernel::{Key, Objects, Value},
+    masquerade::Unmasqueraded,
     nft::{Ruleset, SetName, ruleset},
     settings::{Mode, Settings},
     types::{Family, Vni},
@@ -21,7 +22,7 @@ pub(crate) fn rules(outer: Family) -> Ruleset {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
     let vni = Vni::new(87).expect("in range");
     let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
-    ruleset(&settings, "weft0".parse().expect("a name"))
+    ruleset(&settings, "weft0".parse().expect("a name"), &Unmasqueraded::default())
 }
 
 pub(crate) fn element(set: SetName, network: &str) -> Key {

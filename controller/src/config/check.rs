@@ -6,10 +6,12 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Dura
 
 use weft_core::{
     alloc::{Allocator, PoolRule},
+    masquerade::Unmasqueraded,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni, parse_underlay_mtu},
 };
 use weft_program::log::Format;
+use weft_proto::convert::to_settings_more;
 
 use super::{
     Config, ConfigError, Options, StoreLocation,
@@ -226,7 +228,10 @@ fn settings(checker: &mut Checker, options: &Options, pools: &[PoolRule]) -> Set
             "ipv6" => Ok(Family::V6),
             _ => Err(format!("{text:?} is no family: give ipv4 or ipv6")),
         }),
-        more: Default::default(),
+        more: checker
+            .keep("nonMasqueradeCIDRs", Unmasqueraded::parse(&options.non_masquerade_cidrs))
+            .map(|list| to_settings_more(&list))
+            .unwrap_or_default(),
     }
 }
 

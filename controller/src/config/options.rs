@@ -44,6 +44,9 @@ pub struct Options {
     /// The largest packet in bytes that the network between the nodes carries; no node uses more [default: as each node finds]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<String>,
+    /// Network outside the pools that pods go to under their own addresses, such as 10.0.0.0/8; may repeat [default: none]
+    #[arg(long = "non-masquerade-cidr", value_name = "CIDR")]
+    pub non_masquerade_cidrs: Vec<String>,
     /// Announce settings although some agents are too old for them: true or false [default: false]
     #[arg(long, value_name = "BOOL")]
     pub force_settings: Option<String>,
@@ -135,6 +138,7 @@ impl Options {
         let many = match key {
             "pools" => Some(&mut self.pools),
             "serverNames" => Some(&mut self.server_names),
+            "nonMasqueradeCIDRs" => Some(&mut self.non_masquerade_cidrs),
             _ => None,
         };
         if let Some(values) = many {
@@ -198,6 +202,7 @@ impl Options {
             port: self.port.or(file.port),
             outer: self.outer.or(file.outer),
             mtu: self.mtu.or(file.mtu),
+            non_masquerade_cidrs: many(self.non_masquerade_cidrs, file.non_masquerade_cidrs),
             force_settings: self.force_settings.or(file.force_settings),
             certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
             acknowledge_timeout: self.acknowledge_timeout.or(file.acknowledge_timeout),

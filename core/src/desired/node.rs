@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
-use super::{Local, Pod, tunnel};
+use super::{Local, Pod, peer, tunnel};
 use crate::{
     kernel::{Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     membership::Member,
@@ -104,15 +104,23 @@ fn unreachable(settings: &Settings, me: &Member) -> impl Iterator<Item = (Key, V
 
 /// The nftables table with the pools and the node's own address.
 fn table(settings: &Settings, me: &Member, local: &Local) -> Objects {
-    let rules = Arc::new(ruleset(settings, local.device));
+    let rules = Arc::new(ruleset(settings, local.device, &local.unmasqueraded));
     let mut objects = Objects::from([(Key::Ruleset, Value::Ruleset(rules))]);
     for pool in &settings.pools {
         objects.insert(Key::Element(SetName::Pools(pool.family()), pool.network()), Value::Present);
     }
+    objects.extend(unmasqueraded(me, local));
     if settings.mode != Mode::Never
         && let Some(own) = tunnel::outer_address(settings, me, local)
     {
         objects.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(own)), Value::Present);
     }
     objects
+}
+
+/// Where pods go under their own addresses, and the node's addresses among it, which they never do.
+fn unmasqueraded(me: &Member, local: &Local) -> impl Iterator<Item = (Key, Value)> {
+    let list = local.unmasqueraded.networks();
+    let wanted = list.iter().map(|network| (SetName::Unmasqueraded(Family::of(network.ip())), *network));
+    wanted.chain(peer::node_addresses(me, local)).map(|(set, network)| (Key::Element(set, network), Value::Present))
 }

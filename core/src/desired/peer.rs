@@ -24,6 +24,8 @@ pub fn peer(settings: &Settings, me: &Member, local: &Local, peer: &Member, ids:
     if peer.name == me.name {
         return objects;
     }
+    let addresses = node_addresses(peer, local);
+    objects.extend(addresses.map(|(set, address)| (Key::Element(set, address), Value::Present)));
     let has_tunnel = forwarding(&mut objects, settings, me, local, peer);
     for family in Family::ALL {
         let Some(cidr) = *peer.pod_cidrs.get(family) else { continue };
@@ -54,6 +56,7 @@ pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds)
     if let Some(at) = peer.underlay.get(settings.outer) {
         keys.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(at.address())));
     }
+    keys.extend(node_addresses(peer, local).map(|(set, address)| Key::Element(set, address)));
     for cidr in peer.pod_cidrs.iter() {
         let to = cidr.network();
         let gateway = gateway(peer, *cidr);
@@ -61,6 +64,16 @@ pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds)
         keys.extend(ids.get(gateway).map(Key::Nexthop));
     }
     keys
+}
+
+/// What pods are masqueraded towards whatever is said otherwise, as elements: needed only if something is.
+pub(super) fn node_addresses(member: &Member, local: &Local) -> impl Iterator<Item = (SetName, IpNetwork)> + use<> {
+    let addresses = member.underlay;
+    let (v4, v6) = (local.unmasqueraded.has(Family::V4), local.unmasqueraded.has(Family::V6));
+    let is_wanted = move |family| if family == Family::V4 { v4 } else { v6 };
+    Family::ALL.into_iter().filter(move |family| is_wanted(*family)).filter_map(move |family| {
+        addresses.get(family).map(|at| (SetName::Nodes(family), IpNetwork::from(at.address())))
+    })
 }
 
 /// The gateways of a peer's nexthops.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::{Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
 use crate::{
     kernel::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX},
+    masquerade::Unmasqueraded,
     settings::Settings,
     types::{Family, LinkName},
 };
@@ -23,15 +24,15 @@ const SOURCE_NAT: i32 = 90;
 /// First source port of masqueraded flows.
 const FIRST_PORT: u16 = 1024;
 
-/// The chains for a node whose VXLAN device is `device`.
-pub fn ruleset(settings: &Settings, device: LinkName) -> Ruleset {
+/// The chains for a node whose VXLAN device is `device`, and whose pods keep their addresses towards `unmasqueraded`.
+pub fn ruleset(settings: &Settings, device: LinkName, unmasqueraded: &Unmasqueraded) -> Ruleset {
     Ruleset {
         chains: vec![
             prerouting(settings),
             input(settings),
-            forward(settings),
+            forward(settings, unmasqueraded),
             output(settings),
-            postrouting(settings, device),
+            postrouting(settings, device, unmasqueraded),
         ],
         foreign: Vec::new(),
     }
@@ -105,7 +106,7 @@ fn input(settings: &Settings) -> Chain {
 
 /// Tunnel packets that a pod sends to another host are dropped after destination translation: what comes out of a pod
 /// of this node, and what has a pod's source by whichever way it came.
-fn forward(settings: &Settings) -> Chain {
+fn forward(settings: &Settings, unmasqueraded: &Unmasqueraded) -> Chain {
     let by_source = Family::ALL.map(|family| {
         let mut rule = vec![Expr::Family(family)];
         rule.extend(tunnel(settings));
@@ -115,13 +116,41 @@ fn forward(settings: &Settings) -> Chain {
     });
     let mut rules = vec![from_pod(settings)];
     rules.extend(by_source);
+    rules.extend(Family::ALL.into_iter().filter(|family| unmasqueraded.has(*family)).map(answers));
     chain("forward", ChainKind::Filter, Hook::Forward, FILTER, rules)
 }
 
-/// Masquerades pods towards everything outside the pools, and whatever enters the tunnel without an overlay address.
-fn postrouting(settings: &Settings, device: LinkName) -> Chain {
+/// Counts what comes to pods from where they go under their own addresses: it shows that there are routes to them.
+fn answers(family: Family) -> Rule {
+    vec![
+        Expr::Family(family),
+        Expr::Source { set: SetName::Unmasqueraded(family), negated: false },
+        Expr::Destination { set: SetName::Pools(family), negated: false },
+        Expr::Counter(CounterName::FromUnmasqueraded),
+    ]
+}
+
+/// Lets pods keep their addresses. Never towards a node: it would answer through the tunnel, from an address of its own
+/// that is no overlay address; and never into the tunnel, for the same reason.
+fn unmasquerade(family: Family, device: LinkName) -> Rule {
+    vec![
+        Expr::Family(family),
+        Expr::Source { set: SetName::Pools(family), negated: false },
+        Expr::Destination { set: SetName::Unmasqueraded(family), negated: false },
+        Expr::Destination { set: SetName::Pools(family), negated: true },
+        Expr::Destination { set: SetName::Nodes(family), negated: true },
+        Expr::NotOutInterface(device.to_string()),
+        Expr::Counter(CounterName::Unmasqueraded),
+        Expr::Accept,
+    ]
+}
+
+/// Masquerades pods towards everything outside the pools, but for what is given, and whatever enters the tunnel without an
+/// overlay address.
+fn postrouting(settings: &Settings, device: LinkName, unmasqueraded: &Unmasqueraded) -> Chain {
     let mut rules = Vec::new();
     for family in Family::ALL {
+        rules.extend(unmasqueraded.has(family).then(|| unmasquerade(family, device)));
         let pools = SetName::Pools(family);
         let to_outside = vec![
             Expr::Family(family),

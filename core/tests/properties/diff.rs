@@ -9,6 +9,7 @@ use proptest::{prelude::*, sample::select};
 use weft_core::{
     diff::{Op, diff, diff_keys},
     kernel::{Device, Key, Objects, Observed, Route, Sysctl, Value, Via, metric},
+    masquerade::Unmasqueraded,
     nft::{SetName, ruleset},
     settings::Mode,
     types::{Family, Mac, Vni},
@@ -48,7 +49,9 @@ fn world() -> Vec<(Key, Vec<Value>)> {
         outer: Family::V4,
         more: Default::default(),
     };
-    let table = |port| Value::Ruleset(Arc::new(ruleset(&settings(Mode::Always, port), link("weft0"))));
+    let table = |port| {
+        Value::Ruleset(Arc::new(ruleset(&settings(Mode::Always, port), link("weft0"), &Unmasqueraded::default())))
+    };
     let mut world = vec![
         (Key::Device, vec![device(87, 1450, 1), device(87, 1400, 2), device(88, 1450, 1)]),
         (Key::Sysctl(Sysctl::ForwardV4), vec![Value::Sysctl(0), Value::Sysctl(1)]),

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 use weft_core::{
     desired::{Local, Underlay},
+    masquerade::Unmasqueraded,
     membership::{Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, UnderlayAddress, Vni},
@@ -87,13 +88,19 @@ prop_compose! {
     }
 }
 
+fn unmasqueraded() -> impl Strategy<Value = Unmasqueraded> {
+    let lists = [&[][..], &["192.0.0.0/8"], &["0.0.0.0/0", "2001:db8::/32"]];
+    one_of(lists).prop_map(|texts| Unmasqueraded::of(texts.iter().map(|text| text.parse().expect("a network"))))
+}
+
 prop_compose! {
-    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), mtu_limit in one_of([None, Some(1400)]), is_advertised: bool) -> Local {
+    pub(crate) fn local()(mtu in one_of([1400, 1500, 9000]), mtu_limit in one_of([None, Some(1400)]), is_advertised: bool, unmasqueraded in unmasqueraded()) -> Local {
         let address = |text: &str| Some(text.parse().expect("an underlay address"));
         let addresses = PerFamily { v4: address("192.0.1.1/24"), v6: address("2001:db8:1::1/64") };
         Local {
             device: link("weft0"),
             mtu_limit,
+            unmasqueraded,
             underlay: Underlay {
                 link: link("eth0"),
                 mtu,

@@ -1,6 +1,8 @@
 //! The cluster's settings.
 
+use prost::Message as _;
 use weft_core::{
+    masquerade::{MOST, Unmasqueraded, UnmasqueradedError},
     membership::More,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
@@ -62,4 +64,24 @@ impl From<&Settings> for v1::Settings {
             more: settings.more.octets().to_vec(),
         }
     }
+}
+
+/// The settings beyond those of version 0.1, for announcing them: empty where they say nothing.
+pub fn to_settings_more(unmasqueraded: &Unmasqueraded) -> More {
+    let non_masquerade_cidrs = unmasqueraded.networks().iter().map(|network| to_cidr(*network)).collect();
+    More::new(v1::SettingsMore { non_masquerade_cidrs }.encode_to_vec())
+}
+
+/// Reads them. What a later version says beside them is passed over.
+///
+/// # Errors
+/// Where the octets are no such message, or one of its networks is none.
+pub fn settings_more(more: &More) -> Result<Unmasqueraded, ConvertError> {
+    let wire = v1::SettingsMore::decode(more.octets()).map_err(|error| ConvertError::new("more", error))?;
+    let entries = &wire.non_masquerade_cidrs;
+    if entries.len() > MOST {
+        return Err(ConvertError::new("non_masquerade_cidrs", UnmasqueradedError::TooMany(entries.len())));
+    }
+    let networks = entries.iter().map(|entry| cidr("non_masquerade_cidrs", entry));
+    Ok(Unmasqueraded::of(networks.collect::<Result<Vec<_>, _>>()?))
 }

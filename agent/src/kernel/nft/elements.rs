@@ -172,7 +172,8 @@ fn network(first: IpAddr, end: Option<IpAddr>) -> Option<IpNetwork> {
         (IpAddr::V4(first), Some(IpAddr::V4(end))) => u128::from(u32::from(end).checked_sub(u32::from(first))?),
         (IpAddr::V6(first), Some(IpAddr::V6(end))) => u128::from(end).checked_sub(u128::from(first))?,
         (IpAddr::V4(first), None) => (1 << 32) - u128::from(u32::from(first)),
-        // 2^128 itself, the whole family, does not fit and is no pool.
+        // 2^128 itself does not fit.
+        (IpAddr::V6(first), None) if first.is_unspecified() => return IpNetwork::new(first.into(), 0).ok(),
         (IpAddr::V6(first), None) => 0_u128.wrapping_sub(u128::from(first)),
         _ => return None,
     };

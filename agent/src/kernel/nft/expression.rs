@@ -67,11 +67,8 @@ fn steps(expr: &Expr) -> Vec<Step> {
         Expr::DestinationPort(port) => vec![transport(2, 2), Step::Equal(port.to_be_bytes().into())],
         Expr::Vni(vni) => vec![transport(12, 3), Step::Equal(vni.to_be_bytes()[1..].into())],
         Expr::InInterfacePrefix(prefix) => vec![Step::Meta(META_IN_NAME), Step::Equal(prefix.clone().into_bytes())],
-        Expr::OutInterface(name) => {
-            let mut bytes = name.clone().into_bytes();
-            bytes.resize(NAME_SIZE, 0);
-            vec![Step::Meta(META_OUT_NAME), Step::Equal(bytes)]
-        }
+        Expr::OutInterface(name) => vec![Step::Meta(META_OUT_NAME), Step::Equal(padded(name))],
+        Expr::NotOutInterface(name) => vec![Step::Meta(META_OUT_NAME), Step::Differs(padded(name))],
         Expr::Source { set, negated } => address(source_offset(set.family()), *set, *negated),
         Expr::Destination { set, negated } => address(destination_offset(set.family()), *set, *negated),
         Expr::SourceIn(network) => prefix(source_offset(Family::of(network.ip())), network),
@@ -95,6 +92,7 @@ fn steps(expr: &Expr) -> Vec<Step> {
 fn read(steps: &[Step]) -> Option<(Expr, &[Step])> {
     let (expr, length) = match steps {
         [Step::Meta(key), Step::Equal(value), ..] => (read_meta(*key, value)?, 2),
+        [Step::Meta(META_OUT_NAME), Step::Differs(value), ..] => (Expr::NotOutInterface(whole_name(value)?), 2),
         [Step::Payload { base: TRANSPORT, offset: 2, length: 2 }, Step::Equal(value), ..] => {
             (Expr::DestinationPort(port(value)?), 2)
         }
@@ -135,13 +133,22 @@ fn read_meta(key: u32, value: &[u8]) -> Option<Expr> {
         (META_PROTOCOL, [number]) => Some(Expr::Protocol(*number)),
         // A whole name is compared with its zeros, a prefix is shorter and has none.
         (META_IN_NAME, prefix) if prefix.len() < NAME_SIZE => name(prefix).map(Expr::InInterfacePrefix),
-        (META_OUT_NAME, padded) if padded.len() == NAME_SIZE => {
-            let end = padded.iter().position(|byte| *byte == 0)?;
-            let rest_is_zero = padded[end..].iter().all(|byte| *byte == 0);
-            name(&padded[..end]).filter(|_| rest_is_zero).map(Expr::OutInterface)
-        }
+        (META_OUT_NAME, padded) => whole_name(padded).map(Expr::OutInterface),
         _ => None,
     }
+}
+
+/// A whole interface name is compared with its zeros.
+fn padded(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(NAME_SIZE, 0);
+    bytes
+}
+
+fn whole_name(padded: &[u8]) -> Option<String> {
+    let end = padded.iter().position(|byte| *byte == 0).filter(|_| padded.len() == NAME_SIZE)?;
+    let rest_is_zero = padded[end..].iter().all(|byte| *byte == 0);
+    name(&padded[..end]).filter(|_| rest_is_zero)
 }
 
 fn name(bytes: &[u8]) -> Option<String> {
@@ -237,6 +244,7 @@ fn foreign(step: &Step) -> Expr {
 #[cfg(test)]
 mod tests {
     use weft_core::{
+        masquerade::Unmasqueraded,
         nft::ruleset,
         settings::{Mode, Settings},
         types::Vni,
@@ -256,7 +264,7 @@ mod tests {
             let vni = Vni::new(0x0012_3456).expect("24 bits");
             let settings =
                 Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
-            for chain in ruleset(&settings, "weft0".parse().expect("a name")).chains {
+            for chain in ruleset(&settings, "weft0".parse().expect("a name"), &Unmasqueraded::everything()).chains {
                 for rule in chain.rules {
                     assert_eq!(read_back(&rule), rule, "in chain {}", chain.name);
                 }

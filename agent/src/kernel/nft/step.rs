@@ -24,8 +24,9 @@ const DATA_VERDICT: u16 = 2;
 const FIB_OIF: u32 = 1;
 /// `NFTA_FIB_F_SADDR`, `NFTA_FIB_F_IIF` and `NFTA_FIB_F_PRESENT`.
 const FIB_REVERSE: u32 = 1 | 1 << 3 | 1 << 5;
-/// `NFT_CMP_EQ`.
+/// `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
 const EQUAL: u32 = 0;
+const DIFFERS: u32 = 1;
 
 /// What one nf_tables expression does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) enum Step {
     },
     /// Goes on where the register equals this.
     Equal(Vec<u8>),
+    /// Goes on where it does not.
+    Differs(Vec<u8>),
     /// Goes on where the register is in the set, or is not.
     Lookup {
         /// Name of the set.
@@ -80,10 +83,8 @@ impl Step {
             Self::Payload { base, offset, length } => {
                 ("payload", new().number(1, FIRST).number(2, *base).number(3, *offset).number(4, *length))
             }
-            Self::Equal(value) => {
-                let value = new().bytes(DATA_VALUE, value);
-                ("cmp", new().number(1, FIRST).number(2, EQUAL).nest(3, &value))
-            }
+            Self::Equal(value) => ("cmp", comparison(EQUAL, value)),
+            Self::Differs(value) => ("cmp", comparison(DIFFERS, value)),
             Self::Lookup { set, negated } => {
                 ("lookup", new().text(1, set).number(2, FIRST).number(5, u32::from(*negated)))
             }
@@ -138,9 +139,13 @@ impl Step {
     }
 
     fn compare(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {
-        let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(1) == Some(FIRST) && data.number(2) == Some(EQUAL);
-        let value = data.nest(3)?.get(DATA_VALUE).map(<[u8]>::to_vec);
-        Ok(value.filter(|_| ours).map(Self::Equal))
+        let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(1) == Some(FIRST);
+        let value = data.nest(3)?.get(DATA_VALUE).map(<[u8]>::to_vec).filter(|_| ours);
+        Ok(match data.number(2) {
+            Some(EQUAL) => value.map(Self::Equal),
+            Some(DIFFERS) => value.map(Self::Differs),
+            _ => None,
+        })
     }
 
     fn lookup(data: &Parsed<'_>) -> Option<Self> {
@@ -177,4 +182,10 @@ impl Step {
         let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(2)? == FIRST && data.number(3)? == SECOND;
         ours.then_some(Self::Masquerade { flags, ports: true })
     }
+}
+
+/// The attributes of a comparison with the first register.
+fn comparison(operator: u32, value: &[u8]) -> Attributes {
+    let value = Attributes::new().bytes(DATA_VALUE, value);
+    Attributes::new().number(1, FIRST).number(2, operator).nest(3, &value)
 }

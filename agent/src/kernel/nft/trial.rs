@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use weft_core::{
     diff::Op,
     kernel::{Key, Value},
+    masquerade::Unmasqueraded,
     nft::{Rule, Ruleset, ruleset},
     settings::{Mode, Settings},
     types::{Family, LinkName, Vni},
@@ -35,7 +36,10 @@ pub(super) fn run(socket: &mut Netfilter) -> Result<Option<Missing>, Fault> {
     if socket.get(GET_TABLE, INET, named())?.is_some() {
         return Ok(None);
     }
-    propose(socket, ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name")))
+    propose(
+        socket,
+        ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"), &Unmasqueraded::everything()),
+    )
 }
 
 fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<Option<Missing>, Fault> {
@@ -106,7 +110,8 @@ mod tests {
         netns::inside("kernel::nft::trial::tests::what_the_kernel_lacks_is_named_and_nothing_is_left", || async {
             let mut socket = Netfilter::open().expect("a socket");
             assert!(run(&mut socket).expect("an answer").is_none());
-            let mut strange = ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"));
+            let mut strange =
+                ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"), &Unmasqueraded::everything());
             strange.chains[2].rules[1].push(Expr::Foreign("teleport".to_owned()));
             let missing = propose(&mut socket, strange).expect("an answer").expect("there is no such expression");
             assert!(missing.part.contains("teleport") && missing.part.contains("in chain forward"), "{}", missing.part);

@@ -10,6 +10,7 @@ use std::{
 use weft_core::{
     desired::{Local, NexthopIds, Underlay},
     kernel::Objects,
+    masquerade::Unmasqueraded,
     membership::{Delta, Digests, Snapshot, Told, View},
     settings::GENERATION,
     types::{LinkName, NodeName, PerFamily, Revision, UnderlayAddress},
@@ -137,6 +138,7 @@ impl Agent {
         Local {
             device: link("weft0"),
             mtu_limit: None,
+            unmasqueraded: Unmasqueraded::default(),
             underlay: Underlay {
                 link: link("eth0"),
                 mtu: 1500,

@@ -184,6 +184,7 @@ impl World {
             node: member(1, &[]).name,
             device: device(),
             mtu: None,
+            unmasqueraded: None,
             interface: Some(LinkName::new(UPLINK)?),
             addresses: Vec::new(),
             last_good: LastGood::in_dir(state),
