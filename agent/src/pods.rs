@@ -14,6 +14,7 @@ mod journal;
 mod keeper;
 mod ledger;
 mod mtu;
+pub(crate) mod outside;
 mod record;
 mod released;
 mod service;

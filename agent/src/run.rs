@@ -25,7 +25,7 @@ use crate::{
     kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics,
-    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
+    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released, outside},
     probe::{Prober, Targets},
 };
 
@@ -44,7 +44,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (engine, requests) = Handle::new();
     let (held_in, held) = watch::channel(Held::default());
     let (facts_in, facts) = watch::channel(None);
-    let (standing_in, standing) = watch::channel(Standing::default());
+    let (standing_in, of_engine) = watch::channel(Standing::default());
+    let (told, standing) = watch::channel(Standing::default());
     let (status_in, status) = watch::channel(Status::default());
     let (targets_in, targets) = watch::channel(Arc::new(Targets::default()));
     let (connection_in, connection) = watch::channel(ConnectionStatus::default());
@@ -100,6 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(host_check.run(status.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
+    tokio::spawn(outside::run(service.clone(), status.clone(), of_engine, told));
     tokio::spawn(Keeper::new(service, config.cni_results_dir.clone(), config.pod_grace).run());
     if let Some(installer) = installer {
         tokio::spawn(installer.run(status.clone()));

@@ -70,6 +70,24 @@ fn elements_come_and_go_alone() {
     });
 }
 
+// The pool that goes contains what comes in its place, which an interval set refuses beside it.
+#[test]
+fn a_pool_that_goes_and_what_of_it_stays_are_one_transaction() {
+    inside("a_pool_that_goes_and_what_of_it_stays_are_one_transaction", || async {
+        let mut nft = programmed().await;
+        let members: Vec<Key> = (0..200).map(|n| element(POOLS4, &format!("10.244.{n}.0/24"))).collect();
+        let mut ops: Vec<Op> = members.iter().map(|key| put(*key, Value::Present)).collect();
+        ops.push(put(element(POOLS4, "10.99.0.0/16"), Value::Present));
+        ops.push(Op::Delete { key: element(POOLS4, "10.244.0.0/16"), value: Value::Present });
+        let foreign = Foreign::open();
+        let before = foreign.generation();
+        apply(&mut nft, &ops).await;
+        assert_eq!(foreign.generation(), before + 1);
+        let keys: Vec<Key> = ops.iter().map(|op| *op.key()).collect();
+        assert_eq!(nft.read_elements(&keys).await.expect("a reading").len(), members.len() + 1);
+    });
+}
+
 #[test]
 fn a_refusal_fails_every_operation_and_names_the_culprit_first() {
     inside("a_refusal_fails_every_operation_and_names_the_culprit_first", || async {

@@ -4,6 +4,7 @@
 
 mod nexthop_ids;
 mod node;
+mod outside;
 mod peer;
 mod tunnel;
 

@@ -21,7 +21,7 @@ pub const TABLE: &str = "weft";
 pub enum SetName {
     /// Underlay addresses of the current members: whom tunnel packets are taken from.
     Peers(Family),
-    /// The pools: the overlay's addresses.
+    /// The pools, and what of the members' pod CIDRs lies in none: the overlay's addresses.
     Pools(Family),
     /// Networks outside the pools that pods' packets go to under the pods' own addresses.
     Unmasqueraded(Family),

@@ -103,16 +103,15 @@ lab_test!(hosts_reach_remote_pods_of_a_family_their_underlay_does_not_carry, asy
 });
 
 /// Networks of the lab that are no pools: those of nodes and controller, and the one outside.
-const NOT_MASQUERADED: &str =
-    "\nnonMasqueradeCIDRs: [10.87.0.0/16, 198.51.100.0/24, 'fd87::/16', '2001:db8:ffff::/48']\n";
+const NOT_MASQUERADED: &str = "nonMasqueradeCIDRs: [10.87.0.0/16, 198.51.100.0/24, 'fd87::/16', '2001:db8:ffff::/48']";
 
 /// Has the controller announce [`NOT_MASQUERADED`].
 async fn keep_addresses(cluster: &Cluster) -> Result<()> {
     let controller = cluster.controller();
     controller.stop().await?;
     let path = controller.directory().join("config.yaml");
-    let config = std::fs::read_to_string(&path)? + NOT_MASQUERADED;
-    std::fs::write(&path, config)?;
+    let before = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, format!("{before}\n{NOT_MASQUERADED}\n"))?;
     controller.start().await
 }
 

@@ -114,7 +114,7 @@ impl Registry {
         for family in Family::ALL {
             let Some(cidr) = *node.member.pod_cidrs.get(family) else { continue };
             if !self.pools.iter().any(|pool| pool.covers(&cidr)) {
-                tracing::warn!(node = %name, %cidr, "its pod CIDR is in no pool any more: it keeps it, but add a pool that covers it");
+                tracing::warn!(node = %name, %cidr, "its pod CIDR is in no pool any more: it keeps it until its Node is deleted");
             }
             if let Err(error) = self.allocator.claim(cidr, &name) {
                 tracing::error!(node = %name, "its pod CIDR is left out: {error}");

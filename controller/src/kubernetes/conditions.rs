@@ -1,8 +1,10 @@
 //! Whether pods can run on a node, as the scheduler sees it: the Node condition NetworkUnavailable.
 //!
-//! Owns that one condition of every Node. It says true from the node's beginning until its kernel was read back to hold
+//! Owns that one condition of every Node, and the removal of all of ours. It says true from the node's beginning until its kernel was read back to hold
 //! the membership for the first time, and false from then on: an agent that is away takes no pod's network with it. Must
 //! never touch another condition, nor say true of a node that it has once called well.
+
+pub(super) mod pools;
 
 use std::{
     collections::HashMap,
@@ -60,23 +62,30 @@ pub(super) async fn run(context: Leader) -> anyhow::Result<()> {
     }
 }
 
-/// Takes our condition from every Node that has it, where nobody else has replaced it. Returns a sentence for each that
-/// failed.
+/// Takes our conditions from every Node that has them, where nobody else has replaced them. Returns a sentence for each
+/// that failed.
 pub(super) async fn remove_all(client: &Client, nodes: &Store<Node>) -> Vec<String> {
     let api = Api::<Node>::all(client.clone());
-    let ours = nodes.state().into_iter().filter(|node| is_ours(present(node)));
-    let removals = ours.map(|node| {
-        let (api, name) = (api.clone(), node.name_any());
-        async move {
-            let answer = api.patch_status(&name, &PatchParams::default(), &Wanted::Absent.patch()).await;
-            match answer {
-                Err(kube::Error::Api(status)) if status.code == 404 => None,
-                Err(error) => Some(format!("condition {TYPE} of Node {name} cannot be removed: {error}")),
-                Ok(_) => None,
-            }
+    let mut removals = Vec::new();
+    for node in nodes.state() {
+        let network = is_ours(present(&node)).then_some(TYPE);
+        let ours: Vec<&'static str> = network.into_iter().chain(pools::present(&node).map(|_| pools::TYPE)).collect();
+        if !ours.is_empty() {
+            removals.push(remove(api.clone(), node.name_any(), ours));
         }
-    });
+    }
     futures::stream::iter(removals).buffer_unordered(PARALLEL).filter_map(|problem| async { problem }).collect().await
+}
+
+/// Takes conditions of these types from one Node.
+async fn remove(api: Api<Node>, name: String, types: Vec<&'static str>) -> Option<String> {
+    let deletions: Vec<_> = types.iter().map(|kind| json!({ "type": kind, "$patch": "delete" })).collect();
+    let patch = Patch::Strategic(json!({ "status": { "conditions": deletions } }));
+    match api.patch_status(&name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        Err(error) => Some(format!("conditions {} of Node {name} cannot be removed: {error}", types.join(" and "))),
+        Ok(_) => None,
+    }
 }
 
 /// What the condition should say.
@@ -174,9 +183,13 @@ fn wanted(present: Option<&NodeCondition>, standing: Option<&NodeStanding>) -> O
     (!says("False", READY) && !says("True", NOT_READY)).then_some(Wanted::Unavailable)
 }
 
-fn condition(wanted: Wanted) -> NodeCondition {
+/// To the second, as Kubernetes writes times.
+fn now() -> Option<Time> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let now = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).map(Time);
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).map(Time)
+}
+
+fn condition(wanted: Wanted) -> NodeCondition {
     let (status, reason, message) = match wanted {
         Wanted::Unavailable | Wanted::Absent => {
             ("True", NOT_READY, "weft-agent has not programmed this node's network yet")
@@ -188,8 +201,8 @@ fn condition(wanted: Wanted) -> NodeCondition {
         status: status.to_owned(),
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
-        last_heartbeat_time: now.clone(),
-        last_transition_time: now,
+        last_heartbeat_time: now(),
+        last_transition_time: now(),
     }
 }
 

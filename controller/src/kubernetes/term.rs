@@ -90,6 +90,7 @@ impl Term {
         self.tasks.spawn(nodes::run(leader.clone()));
         self.tasks.spawn(vteps::run(leader.clone()));
         self.tasks.spawn(conditions::run(leader.clone()));
+        self.tasks.spawn(conditions::pools::run(leader.clone(), replica.config.pools.clone()));
         self.tasks.spawn(allocation::run(leader.clone(), replica.config.pools.clone()));
         let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
         let (fence, events) = (self.fence.clone(), leader.events.clone());

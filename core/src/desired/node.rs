@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
-use super::{Local, Pod, peer, tunnel};
+use super::{Local, Pod, outside, peer, tunnel};
 use crate::{
     kernel::{Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     membership::Member,
@@ -102,13 +102,14 @@ fn unreachable(settings: &Settings, me: &Member) -> impl Iterator<Item = (Key, V
     networks.into_iter().map(move |to| (Key::Route(to, UNREACHABLE_METRIC), value.clone()))
 }
 
-/// The nftables table with the pools and the node's own address.
+/// The nftables table with the pools, what of the node's pod CIDRs lies in none, and the node's own address.
 fn table(settings: &Settings, me: &Member, local: &Local) -> Objects {
     let rules = Arc::new(ruleset(settings, local.device, &local.unmasqueraded));
     let mut objects = Objects::from([(Key::Ruleset, Value::Ruleset(rules))]);
     for pool in &settings.pools {
         objects.insert(Key::Element(SetName::Pools(pool.family()), pool.network()), Value::Present);
     }
+    objects.extend(outside::elements(&settings.pools, me).map(|key| (key, Value::Present)));
     objects.extend(unmasqueraded(me, local));
     if settings.mode != Mode::Never
         && let Some(own) = tunnel::outer_address(settings, me, local)

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use super::{Local, NexthopIds, tunnel};
+use super::{Local, NexthopIds, outside, tunnel};
 use crate::{
     kernel::{Key, Objects, Route, Value, Via, metric},
     membership::{Member, Path},
@@ -24,6 +24,7 @@ pub fn peer(settings: &Settings, me: &Member, local: &Local, peer: &Member, ids:
     if peer.name == me.name {
         return objects;
     }
+    objects.extend(outside::elements(&settings.pools, peer).map(|key| (key, Value::Present)));
     let addresses = node_addresses(peer, local);
     objects.extend(addresses.map(|(set, address)| (Key::Element(set, address), Value::Present)));
     let has_tunnel = forwarding(&mut objects, settings, me, local, peer);
@@ -56,6 +57,7 @@ pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds)
     if let Some(at) = peer.underlay.get(settings.outer) {
         keys.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(at.address())));
     }
+    keys.extend(outside::elements(&settings.pools, peer));
     keys.extend(node_addresses(peer, local).map(|(set, address)| Key::Element(set, address)));
     for cidr in peer.pod_cidrs.iter() {
         let to = cidr.network();

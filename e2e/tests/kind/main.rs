@@ -14,6 +14,7 @@ mod moved;
 mod mtu;
 mod nodes;
 mod outage;
+mod pools;
 mod ports;
 mod readiness;
 mod replaced;

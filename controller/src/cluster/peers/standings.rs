@@ -9,7 +9,7 @@ use weft_core::{
     membership::Member,
     types::{Family, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
 };
-use weft_proto::v1;
+use weft_proto::{reason::PODS_OUTSIDE_CIDR, v1};
 
 use super::{
     super::{Refusal, actor::Actor},
@@ -51,11 +51,11 @@ pub(crate) struct NodeStanding {
 
 impl NodeStanding {
     /// True where pods can be addressed on it, its kernel was read back to hold a whole membership of this term, and its
-    /// agent names no problem.
+    /// agent names no problem of its network. Pods that its earlier pod CIDRs left behind are none: new ones are the remedy.
     pub(crate) fn is_programmed(&self) -> bool {
         !self.pod_cidrs.is_empty()
             && self.applied.is_some()
-            && self.health.as_ref().is_some_and(|health| health.reason.is_empty())
+            && self.health.as_ref().is_some_and(|health| ["", PODS_OUTSIDE_CIDR].contains(&health.reason.as_str()))
     }
 }
 
