@@ -17,7 +17,8 @@ use tracing::{info, warn};
 use crate::{
     cni::{self, install},
     config::Config,
-    controller::Order,
+    controller::{Order, note_of},
+    durable,
     engine::{Handle, Problem},
     installer::Installer,
     kept_underlay::KeptUnderlay,
@@ -124,6 +125,8 @@ impl CleanUp {
 
 /// Removes what kept the agent on its stream so far: the last of it all, when a node that is clean is left.
 pub(crate) fn forget_identity(config: &Config) -> anyhow::Result<()> {
+    let note = note_of(&config.state_dir);
+    durable::remove(&note).with_context(|| format!("{}: cannot be removed", note.display()))?;
     remove_dir(&config.state_dir.join("identity"))
 }
 

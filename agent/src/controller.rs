@@ -17,6 +17,7 @@ mod token;
 
 use std::net::IpAddr;
 
+pub(crate) use book::note_of;
 pub use credentials::Credentials;
 pub use identity::Identity;
 pub use stream::{Client, Links};

@@ -26,6 +26,14 @@ pub(crate) fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Removes `target`; it is no error if there is none.
+pub(crate) fn remove(target: &Path) -> io::Result<()> {
+    match fs::remove_file(target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes what writings left that a crash cut short. Only for whoever is known to be the only writer of `target`.
 pub(crate) fn sweep(target: &Path) -> io::Result<()> {
     let (directory, prefix) = place(target)?;

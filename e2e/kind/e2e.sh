@@ -8,8 +8,8 @@ set -euo pipefail
 
 image=weft:dev
 # What CI runs on every change: the journey of a request, who may speak for a node, when a node takes pods, what an outage
-# costs, and that nothing is left behind.
-usual=(journey:: identity:: readiness:: outage:: uninstall::)
+# costs, what people do to the release, its objects, Nodes and pools, and that nothing is left behind.
+usual=(journey:: identity:: readiness:: outage:: hooks:: life:: local_dns:: nodes:: pools:: replaced:: uninstall::)
 
 all=false
 if [ "${1:-}" = --all ]; then

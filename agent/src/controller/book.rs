@@ -26,7 +26,7 @@ pub(super) struct Book {
 impl Book {
     /// With the list at `list`, and the note in the agent's state directory.
     pub(super) fn new(list: PathBuf, state_dir: &Path) -> Self {
-        Self { list, note: state_dir.join("controller") }
+        Self { list, note: note_of(state_dir) }
     }
 
     /// Those of the list, then the one that worked last; anything that is no address is passed over.
@@ -48,6 +48,11 @@ impl Book {
             debug!("controller {controller} is not noted in {}: {error}", self.note.display());
         }
     }
+}
+
+/// Where the note is.
+pub(crate) fn note_of(state_dir: &Path) -> PathBuf {
+    state_dir.join("controller")
 }
 
 /// One address a line; none where there is no such file.

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// How long a Lease lasts here.
-const LEASE: Duration = Duration::from_secs(4);
+pub(crate) const LEASE: Duration = Duration::from_secs(4);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process of its own, as in a pod of its own.
@@ -132,7 +132,7 @@ impl Drop for Replica {
     }
 }
 
-async fn holder(server: &ApiServer) -> String {
+pub(crate) async fn holder(server: &ApiServer) -> String {
     let lease = Api::<Lease>::namespaced(server.client(), NAMESPACE).get(names::CONTROLLER).await.expect("the Lease");
     lease.spec.and_then(|spec| spec.holder_identity).expect("a holder")
 }

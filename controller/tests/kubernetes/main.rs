@@ -12,3 +12,4 @@ mod leaving;
 mod nodes;
 mod objects;
 mod replaced;
+mod strange;

@@ -54,22 +54,22 @@ impl Drop for Controller {
 }
 
 /// One cluster, seen from its API.
-struct World {
-    server: ApiServer,
-    nodes: Api<Node>,
-    vteps: Api<Vtep>,
+pub(crate) struct World {
+    pub(crate) server: ApiServer,
+    pub(crate) nodes: Api<Node>,
+    pub(crate) vteps: Api<Vtep>,
     claims: Api<PodCidrClaim>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = ApiServer::start().await;
         let client = server.client();
         Self { nodes: Api::all(client.clone()), vteps: Api::all(client.clone()), claims: Api::all(client), server }
     }
 
     /// Asks until it is so: each of these things follows another after a moment.
-    async fn until<T>(&self, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(found) = ask().await {
@@ -80,7 +80,7 @@ impl World {
         panic!("waited in vain for {what}; the controller's log: {}", self.server.log("controller"));
     }
 
-    async fn create(&self, name: &str) {
+    pub(crate) async fn create(&self, name: &str) {
         self.nodes.create(&PostParams::default(), &node(name)).await.expect("a Node");
     }
 
@@ -91,18 +91,18 @@ impl World {
         self.nodes.create(&PostParams::default(), &node).await.expect("a Node");
     }
 
-    async fn delete(&self, name: &str) {
+    pub(crate) async fn delete(&self, name: &str) {
         self.nodes.delete(name, &DeleteParams::default()).await.expect("it is there");
     }
 
     /// The pod CIDRs of a Node, once it has some.
-    async fn cidrs(&self, name: &str) -> Vec<String> {
+    pub(crate) async fn cidrs(&self, name: &str) -> Vec<String> {
         let ask = async || self.nodes.get(name).await.ok()?.spec?.pod_cidrs.filter(|cidrs| !cidrs.is_empty());
         self.until(&format!("pod CIDRs of {name}"), ask).await
     }
 
     /// The Vtep of a Node's present life, once it lists these pod CIDRs.
-    async fn vtep(&self, name: &str, cidrs: &[String]) -> Vtep {
+    pub(crate) async fn vtep(&self, name: &str, cidrs: &[String]) -> Vtep {
         let uid = self.nodes.get(name).await.expect("it is there").metadata.uid;
         let ask = async || {
             let vtep = self.vteps.get(name).await.ok()?;

@@ -5,6 +5,20 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version | replace "+" "_" }}
+{{- with (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels and annotations of a component's pods; takes a list of the root, the component and its values. Ours count. */}}
+{{- define "weft.podMetadata" -}}
+labels:
+  {{- $own := include "weft.selector" . | fromYaml }}
+  {{- merge $own (default dict (index . 2).podLabels) (default dict (index . 0).Values.commonLabels) | toYaml | nindent 2 }}
+{{- with (index . 2).podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* Labels that select a component's pods. Never to be changed: a selector cannot be. */}}

@@ -2,7 +2,10 @@
 //!
 //! Owns the calls of helm and the values that this cluster needs. Must never install what the chart does not.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -63,12 +66,21 @@ impl Kind {
     /// # Errors
     /// Where it does not come up.
     pub async fn install(&self, more: &Value) -> Result<()> {
-        let (chart, values) = (chart(), self.values(more)?);
-        let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
-        let words = ["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
-        let words = [&words[..], &["--values", &values, "--wait", "--timeout", LIMIT]].concat();
-        self.helm(&words).await.context("Weft does not come up")?;
+        let flags = ["--wait", "--timeout", LIMIT];
+        self.upgrade(&chart(), &self.values(more), &flags).await.context("Weft does not come up")?;
         self.settled().await
+    }
+
+    /// Brings the release to a chart with exactly these values, in helm's own way otherwise.
+    ///
+    /// # Errors
+    /// Where helm fails, with what it says.
+    pub async fn upgrade(&self, chart: &Path, values: &Value, flags: &[&str]) -> Result<String> {
+        let path = directory().join(format!("{}.values.json", self.description().name));
+        std::fs::write(&path, values.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        let (chart, values) = (chart.to_string_lossy(), path.to_string_lossy());
+        let words = ["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"];
+        self.helm(&[&words[..], &["--values", &values], flags].concat()).await
     }
 
     /// Goes back to the revision before the last upgrade.
@@ -89,16 +101,14 @@ impl Kind {
         Ok(())
     }
 
-    /// The values for this cluster, as a file.
-    fn values(&self, more: &Value) -> Result<PathBuf> {
+    /// The values for this cluster, after which those given count.
+    pub fn values(&self, more: &Value) -> Value {
         let mut pools = vec![json!({ "cidr": "10.244.0.0/16", "nodePrefix": 24 })];
         if self.description().ip_family == "dual" {
             pools.push(json!({ "cidr": "fd00:10:244::/56", "nodePrefix": 64 }));
         }
         let mut values = json!({ "image": { "repository": "weft", "tag": "dev" }, "pools": pools });
         super::manifest::merge(&mut values, more);
-        let path = directory().join(format!("{}.values.json", self.description().name));
-        std::fs::write(&path, values.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+        values
     }
 }

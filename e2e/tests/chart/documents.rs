@@ -6,8 +6,12 @@ use crate::helm;
 
 /// All objects of a variant, hooks included.
 pub(crate) fn of(variant: Option<&str>) -> Vec<Value> {
-    let values = [helm::values(variant), helm::WITH_HOOK.map(str::to_owned).into()].concat();
-    let text = helm::template(&values).expect("the values are sound");
+    rendered(&[helm::values(variant), helm::WITH_HOOK.map(str::to_owned).into()].concat())
+}
+
+/// All objects that helm renders with these arguments.
+pub(crate) fn rendered(arguments: &[String]) -> Vec<Value> {
+    let text = helm::template(arguments).expect("the values are sound");
     let documents = text.split("\n---\n").filter(|document| document.contains("kind:"));
     documents.map(|document| serde_saphyr::from_str(document).expect("helm prints YAML")).collect()
 }

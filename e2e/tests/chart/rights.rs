@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    documents::{container, object, of, texts},
+    documents::{container, object, of, rendered, texts},
     helm,
 };
 
@@ -147,4 +147,44 @@ fn controller_and_scheduler_agree_on_who_has_an_agent() {
         let set = ["--set-json".to_owned(), format!("agent.affinity={{\"{other}\":{{}}}}")];
         assert!(helm::template(&set).is_err(), "{other} cannot be evaluated by the controller");
     }
+}
+
+#[test]
+#[ignore = "needs helm: ./dev e2e"]
+fn what_operators_add_to_pods_is_added_and_takes_nothing_from_ours() {
+    let more = [
+        "commonLabels.team=net",
+        "controller.podLabels.tier=control",
+        "controller.podLabels.app\\.kubernetes\\.io/name=other",
+        "controller.podAnnotations.note=here",
+        "controller.podDisruptionBudget.enabled=true",
+        "controller.extraEnv[0].name=A",
+        "controller.extraEnv[0].value=b",
+        "agent.podAnnotations.note=there",
+        "agent.extraVolumes[0].name=more",
+        "agent.extraVolumes[0].hostPath.path=/more",
+        "agent.extraVolumeMounts[0].name=more",
+        "agent.extraVolumeMounts[0].mountPath=/more",
+    ];
+    let set = |text: &&str| vec!["--set".to_owned(), (*text).to_owned()];
+    let objects = rendered(&more.iter().flat_map(set).collect::<Vec<_>>());
+    for (kind, name, note) in [("Deployment", "weft-controller", "here"), ("DaemonSet", "weft-agent", "there")] {
+        let spec = &object(&objects, kind, name)["spec"];
+        let metadata = &spec["template"]["metadata"];
+        let selector = spec["selector"]["matchLabels"].as_object().expect("labels");
+        assert!(selector.iter().all(|(key, value)| metadata["labels"][key] == *value), "{name} selects other pods");
+        assert_eq!((&metadata["labels"]["team"], &metadata["annotations"]["note"]), (&json!("net"), &json!(note)));
+        assert!(!selector.contains_key("team"), "a selector can never change");
+    }
+    let controller = &object(&objects, "Deployment", "weft-controller")["spec"]["template"];
+    assert_eq!(controller["metadata"]["labels"]["tier"], "control");
+    assert!(controller["metadata"]["annotations"]["weft.dev/config"].is_string(), "other options are other pods");
+    let env = controller["spec"]["containers"][0]["env"].as_array().expect("variables");
+    assert!(env.contains(&json!({ "name": "A", "value": "b" })), "{env:?}");
+    let agent = &object(&objects, "DaemonSet", "weft-agent")["spec"]["template"]["spec"];
+    assert!(agent["volumes"].as_array().expect("volumes").iter().any(|volume| volume["name"] == "more"));
+    assert!(objects.iter().any(|object| object["kind"] == "PodDisruptionBudget"));
+    let labelled = |object: &Value| object["metadata"]["labels"]["team"] == "net";
+    let mut others = objects.iter().filter(|object| object["kind"] != "CustomResourceDefinition");
+    assert!(others.all(labelled), "not every object has it");
 }

@@ -57,6 +57,32 @@ kind_test!(without_any_controller_no_packet_is_lost_and_all_is_well_when_they_re
     streams.expect_no_loss().await
 });
 
+// The controllers have nowhere to go until one of them comes back.
+kind_test!(draining_the_nodes_of_both_controllers_at_once_loses_no_packet, async |kind: &Kind| {
+    let streams = Streams::start(kind, "drained").await?;
+    let pods = kind.pods_of(names::CONTROLLER).await?;
+    let nodes: std::collections::BTreeSet<String> = pods.into_iter().filter_map(|pod| pod.spec?.node_name).collect();
+    let drained = async {
+        for node in &nodes {
+            kind.kubectl(&["cordon", node]).await?;
+        }
+        for node in &nodes {
+            let selector = format!("app.kubernetes.io/component={}", names::CONTROLLER.trim_start_matches("weft-"));
+            let words = ["drain", node, "--ignore-daemonsets", "--timeout=60s", "--pod-selector", &selector];
+            kind.kubectl(&words).await?;
+        }
+        streams.pass().await;
+        anyhow::Ok(())
+    };
+    let drained = drained.await;
+    for node in &nodes {
+        kind.kubectl(&["uncordon", node]).await?;
+    }
+    drained?;
+    kind.settled().await?;
+    streams.expect_no_loss().await
+});
+
 kind_test!(restarting_every_agent_at_once_loses_no_packet, async |kind: &Kind| {
     let streams = Streams::start(kind, "agents").await?;
     let agents: Vec<_> = kind.pods_of(names::AGENT).await?.iter().map(ResourceExt::name_any).collect();

@@ -1,8 +1,8 @@
 //! Uninstalling leaves nodes and cluster as they were before.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1, rbac::v1::ClusterRole},
+    api::{core::v1, rbac::v1::ClusterRole},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -11,13 +11,7 @@ use kube::{
 };
 use serde_json::json;
 use weft_e2e::{
-    kind::{
-        Kind, Node, Scene,
-        description::directory,
-        helm::{NAMESPACE, RELEASE},
-        wait,
-        weft::condition,
-    },
+    kind::{Kind, Node, Scene, helm::NAMESPACE, wait, weft::condition},
     kind_test,
 };
 
@@ -49,7 +43,7 @@ fn ours(line: &str) -> bool {
 }
 
 /// Everything of Weft is gone from nodes and cluster. Returns what the nodes hold now.
-async fn nothing_is_left(kind: &Kind) -> Result<Vec<Vec<String>>> {
+pub(crate) async fn nothing_is_left(kind: &Kind) -> Result<Vec<Vec<String>>> {
     of_the_cluster(kind).await?;
     let mut held = Vec::new();
     for node in kind.nodes() {
@@ -95,33 +89,6 @@ kind_test!(uninstalling_takes_away_all_that_installing_brought, async |kind: &Ki
     scene.end().await
 });
 
-// A Job of Weft's hook as an ordinary object, which every tool that renders charts makes of it.
-kind_test!(a_hook_that_somebody_applies_takes_nothing_away, async |kind: &Kind| {
-    let scene = Scene::set(kind, "applied").await?;
-    let pods = scene.pods_of("web", &kind.across()).await?;
-    let hooks = kind.helm(&["get", "hooks", RELEASE, "--namespace", NAMESPACE]).await?;
-    let job = hooks.split("\n---\n").find(|object| object.contains("kind: Job")).context("the release has no hook")?;
-    let path = directory().join("hook.yaml");
-    std::fs::write(&path, job)?;
-    let jobs = kind.own::<Job>();
-    kind.kubectl(&["apply", "--namespace", NAMESPACE, "--filename", &path.to_string_lossy()]).await?;
-    let ended = wait::object(&jobs, "weft-uninstall", "the Job to fail", wait::PATIENCE, |job| {
-        let failed = job.and_then(|job| job.status.as_ref()?.failed);
-        failed.filter(|failed| *failed > 0).context("it has not failed")
-    })
-    .await;
-    let said = kind.kubectl(&["logs", "--namespace", NAMESPACE, "job/weft-uninstall"]).await;
-    jobs.delete("weft-uninstall", &DeleteParams::background()).await?;
-    ended?;
-    let said = said?;
-    ensure!(said.contains("is deployed") && said.contains("weft uninstall --kubernetes"), "{said}");
-    kind.settled().await?;
-    for family in kind.families() {
-        pods[0].reaches(pods[1].address(family)).await?;
-    }
-    scene.end().await
-});
-
 /// Nothing of Weft is in the cluster.
 async fn of_the_cluster(kind: &Kind) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(kind.client());
@@ -142,7 +109,7 @@ async fn of_the_cluster(kind: &Kind) -> Result<()> {
 }
 
 /// Pods that were attached before have lost their network with it.
-async fn restart_dns(kind: &Kind) -> Result<()> {
+pub(crate) async fn restart_dns(kind: &Kind) -> Result<()> {
     let pods: Api<v1::Pod> = Api::namespaced(kind.client(), "kube-system");
     let selected = ListParams::default().labels("k8s-app=kube-dns");
     for pod in pods.list(&selected).await? {

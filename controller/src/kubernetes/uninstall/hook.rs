@@ -27,10 +27,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_secs(3);
 /// Before its Job's deadline, so that the reason can be read before Kubernetes ends the pod without one.
 const BEFORE_DEADLINE: Duration = Duration::from_secs(15);
-/// What to do where it does not come to an end.
-const REMEDY: &str = "start their agents, or delete their Nodes where the machines are gone, and uninstall again. To keep Weft \
-    instead: `helm rollback`, which a release needs before it can be upgraded again; nodes that were clean are programmed again \
-    a minute after this has ended. `helm uninstall --no-hooks` gives up on them and leaves on them what Weft made";
+/// What to do where nodes keep it from its end.
+const REMEDY: &str = "start their agents, or delete their Nodes where the machines are gone, and uninstall again. \
+    `helm uninstall --no-hooks` gives up on them and leaves on them what Weft made";
 
 /// Options of `weft-controller uninstall`.
 #[derive(Debug, Clone, clap::Args)]
@@ -88,7 +87,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let maps = Api::<ConfigMap>::namespaced(client, &options.namespace);
     let deadline = Instant::now() + time;
-    let (mut seen, mut request) = (Seen::default(), Request::new(options));
+    let (mut seen, mut request) = (Seen::new(options), Request::new(options));
     loop {
         match timeout_at(deadline, request.look(&maps)).await {
             Ok(Ok(Some(progress))) if progress.state == UninstallState::Done => {
@@ -171,14 +170,27 @@ fn failed(error: kube::Error, namespace: &str) -> Failed {
     }
 }
 
+/// How a release goes on whose uninstallation failed. Helm's own choice would be the revision before, which may never have run.
+fn way_back(options: &UninstallOptions) -> String {
+    let UninstallOptions { namespace, release, revision, .. } = options;
+    format!(
+        "To keep Weft instead: `helm rollback {release} {revision} -n {namespace}`, which the release needs before it can be \
+         upgraded again; nodes that were clean are programmed again a minute after this has ended"
+    )
+}
+
 /// What was seen last, so that each line comes once.
-#[derive(Default)]
 struct Seen {
+    way_back: String,
     last: Option<Uninstall>,
     line: String,
 }
 
 impl Seen {
+    fn new(options: &UninstallOptions) -> Self {
+        Self { way_back: way_back(options), last: None, line: String::new() }
+    }
+
     fn progress(&mut self, progress: Option<Uninstall>, say: &mut dyn FnMut(&str)) {
         let line = match &progress {
             None => "asked the controller to clean up every node; waiting for its answer".to_owned(),
@@ -196,13 +208,14 @@ impl Seen {
     }
 
     fn too_late(&self, time: Duration) -> anyhow::Error {
+        let way_back = &self.way_back;
         match &self.last {
             None => anyhow::anyhow!(
-                "no controller has answered within {time:?}: at least one has to run; see the logs of Deployment {}; last: {}",
+                "no controller has answered within {time:?}: at least one has to run; see the logs of Deployment {}; last: {}. {way_back}",
                 names::CONTROLLER,
                 self.line
             ),
-            Some(progress) => anyhow::anyhow!("not clean after {time:?}: {progress}: {REMEDY}"),
+            Some(progress) => anyhow::anyhow!("not clean after {time:?}: {progress}: {REMEDY}. {way_back}"),
         }
     }
 }
