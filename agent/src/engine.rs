@@ -4,6 +4,7 @@
 //! membership or a request only says where to look. Must never delete anything before it holds a complete view, and never
 //! report what it did not read back.
 
+mod blame;
 mod change;
 mod handle;
 mod look;
@@ -34,7 +35,7 @@ use weft_core::{
     membership::View,
     types::{LinkName, NodeName},
 };
-use weft_proto::convert::Facts;
+use weft_proto::{convert::Facts, v1};
 
 pub(crate) use self::standing::unix_ms;
 pub use self::{
@@ -59,6 +60,8 @@ const FIGHT_PAUSE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 /// Changes of membership are written to disk, and probe targets renewed, at most so often.
 const TIDY: Duration = Duration::from_millis(500);
+/// At most so many peers with problems are named in a report; their number is always told.
+const NAMED_PEERS: usize = 64;
 
 /// What never changes while the agent runs.
 #[derive(Debug, Clone)]
@@ -136,6 +139,8 @@ pub struct Engine<K> {
     desired: Objects,
     /// Where the kernel differed from it when it was last read, and could not be put right.
     deviations: BTreeMap<Key, String>,
+    /// The peers whose objects these are, a few of them, and how many there are.
+    blamed: (Vec<v1::PeerProblem>, u32),
     /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
     unproven: BTreeSet<Key>,
     /// True once a look ended with an empty second diff, until something says otherwise.
@@ -177,6 +182,7 @@ impl<K: Kernel> Engine<K> {
             next_mended_look: now,
             desired: Objects::new(),
             deviations: BTreeMap::new(),
+            blamed: (Vec::new(), 0),
             unproven: BTreeSet::new(),
             trusted: false,
             since: SystemTime::now(),

@@ -110,10 +110,11 @@ impl<K: Kernel> Engine<K> {
             }
         }
         let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, &mut self.ids);
-        // Trusted: what was desired so far is what the kernel was read back to hold.
+        // Trusted: what was desired so far is what the kernel was read back to hold, but for what it refused.
         let mut believed = Observed::default();
         for key in &keys {
-            if let Some(value) = self.desired.remove(key) {
+            let refused = self.deviations.remove(key).is_some();
+            if let Some(value) = self.desired.remove(key).filter(|_| !refused) {
                 believed.ours.insert(*key, value);
             }
         }

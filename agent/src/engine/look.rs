@@ -1,7 +1,7 @@
 //! The full pass: everything is read, compared, put right and read again.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -25,15 +25,23 @@ impl<K: Kernel> Engine<K> {
     /// Looks at everything, puts it right, and says how it stands.
     pub(super) async fn look(&mut self) {
         let problem = self.pass().await.err();
-        self.trusted = problem.is_none() && self.deviations.is_empty();
-        let problem = problem.or_else(|| self.deviation_problem());
+        let own = self.own_deviations();
+        let blamed = self.peers_to_blame();
+        for problem in blamed.0.iter().filter(|problem| !self.blamed.0.iter().any(|old| old.node == problem.node)) {
+            warn!(peer = problem.node, "what this peer needs is not in the kernel: {}", problem.message);
+        }
+        self.blamed = blamed;
+        // What the kernel refuses of a peer's is tried again like anything else, and keeps nobody else's changes waiting.
+        self.trusted = problem.is_none() && own.is_empty();
+        let problem = problem.or_else(|| deviation_problem(&own));
         let kind = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason);
         if kind(&problem) != kind(&self.status.problem) {
             self.since = SystemTime::now();
         }
         self.status.problem = problem;
         self.last_look = Instant::now();
-        self.failed_looks = if self.status.problem.is_some() { self.failed_looks.saturating_add(1) } else { 0 };
+        let is_well = self.status.problem.is_none() && self.deviations.is_empty();
+        self.failed_looks = if is_well { 0 } else { self.failed_looks.saturating_add(1) };
         // Jitter keeps the nodes of a cluster, and what their looks cost, apart.
         let pause = match self.failed_looks {
             0 => FULL_LOOK,
@@ -104,7 +112,10 @@ impl<K: Kernel> Engine<K> {
             }
             // Nothing else was told to us since the last look: somebody changed the kernel.
             if round == 0 && *before == self.desired {
-                self.note_repair(&plan.ops);
+                // Nor was it anybody who did what the kernel refused us before.
+                let refused = |op: &&Op| self.deviations.contains_key(op.key());
+                let changed: Vec<&Op> = plan.ops.iter().filter(|op| !refused(op)).collect();
+                self.note_repair(&changed);
             }
             changed += plan.ops.len();
             failures = self.kernel.apply(&plan.ops).await;
@@ -129,20 +140,14 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    pub(super) fn note_repair(&mut self, ops: &[Op]) {
+    pub(super) fn note_repair(&mut self, ops: &[&Op]) {
+        if ops.is_empty() {
+            return;
+        }
         let names: Vec<_> = ops.iter().take(NAMED).map(|op| op.key().to_string()).collect();
         let more = ops.len().saturating_sub(NAMED);
         warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");
         self.status.note_repair(ops.len(), SystemTime::now());
-    }
-
-    fn deviation_problem(&self) -> Option<Problem> {
-        let (key, reason) = self.deviations.first_key_value()?;
-        let more = match self.deviations.len() - 1 {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        Some(Problem::new("KernelDiffers", format!("{key}: {reason}{more}")))
     }
 
     /// Removes every object of ours.
@@ -165,8 +170,17 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
+fn deviation_problem(deviations: &BTreeMap<Key, String>) -> Option<Problem> {
+    let (key, reason) = deviations.first_key_value()?;
+    let more = match deviations.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(Problem::new("KernelDiffers", format!("{key}: {reason}{more}")))
+}
+
 /// What could not be put right, with the kernel's reason where it gave one.
-fn deviations(plan: &Plan, failures: &[Failure]) -> std::collections::BTreeMap<Key, String> {
+fn deviations(plan: &Plan, failures: &[Failure]) -> BTreeMap<Key, String> {
     let reason = |key: &Key| {
         let failure = failures.iter().find(|failure| failure.key == *key);
         let told = failure.map(|failure| failure.error.to_string());

@@ -40,6 +40,9 @@ impl<K: Kernel> Engine<K> {
         }
         if self.deviations.is_empty() {
             self.look_within(Duration::ZERO);
+        } else {
+            self.blamed = self.peers_to_blame();
+            self.publish();
         }
     }
 }

@@ -62,7 +62,7 @@ impl<K: Kernel> Engine<K> {
         let plan = diff_keys(&observed, &self.desired, &keys, &held, local.device);
         let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return };
         debug!(pods = pods.len(), operations = plan.ops.len(), "putting pods right");
-        self.note_repair(&plan.ops);
+        self.note_repair(&plan.ops.iter().collect::<Vec<_>>());
         if !self.settle(observed, &keys, &local).await {
             self.distrust();
         }

@@ -13,11 +13,9 @@ use weft_core::{
 };
 use weft_proto::v1;
 
-use super::Engine;
+use super::{Engine, NAMED_PEERS};
 use crate::{controller::Standing, kernel::Kernel};
 
-/// At most so many peers with problems are named in a report; their number is always told.
-const NAMED_PEERS: usize = 64;
 /// So many repairs within [`FIGHT_SPAN`] mean that somebody works against us.
 const FIGHT: usize = 20;
 const FIGHT_SPAN: Duration = Duration::from_secs(10);
@@ -120,7 +118,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn health(&self) -> v1::Health {
-        let (mut problems, mut count, mut healthy) = (Vec::new(), 0, 0);
+        let ((mut problems, mut count), mut healthy) = (self.blamed.clone(), 0);
         self.findings.with(|table| {
             healthy = table.answering();
             for (name, family, since) in table.lost_peers() {

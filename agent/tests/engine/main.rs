@@ -169,14 +169,51 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
         let snapshot = world.log.snapshot();
         let told = snapshot.digests().into();
         world.tell(Update::Snapshot(snapshot, told)).await;
-        let named = |status: &weft_agent::engine::Status| {
-            status.problem.as_ref().is_some_and(|problem| problem.message.contains("10.244.2.0/24"))
-        };
-        world.status.wait_for(named).await.expect("the loop runs");
+        world.blamed("10.244.2.0/24").await;
         assert!(world.kernel.foreign().contains(&place), "somebody else's route was taken away");
         world.kernel.release(&place);
-        world.applied().await;
+        world.blames_nobody().await;
         assert!(world.kernel.objects().contains_key(&place), "the place is free and was not taken");
+    });
+}
+
+// It may be the peer's own fault, such as an address that only its own prefix knows for a host's.
+#[test]
+fn what_one_peer_lacks_keeps_nobody_out_and_no_other_peer_waiting() {
+    let kernel = kernel();
+    kernel.hold(route("10.244.2.0/24"));
+    run(kernel, Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+        assert!(world.status.borrow().problem.is_none(), "{:?}", world.status.borrow().problem);
+        world.blamed("10.244.2.0/24").await;
+        assert_eq!(world.status.borrow().repairs, 0, "somebody is blamed for what nobody did");
+        let reads = world.kernel.reads();
+        for number in 3..9 {
+            world.log.upsert(member(number, number % 2 == 0));
+            world.delta().await;
+            assert!(world.kernel.objects().contains_key(&route(&format!("10.244.{number}.0/24"))));
+        }
+        assert_eq!(world.kernel.reads() - reads, 6, "each change is read back, and no more than that");
+        world.kernel.release(&route("10.244.2.0/24"));
+        world.blames_nobody().await;
+        assert!(world.kernel.objects().contains_key(&route("10.244.2.0/24")));
+    });
+}
+
+// A pod's packets go nowhere without it, whoever the peer is.
+#[test]
+fn what_the_node_itself_lacks_keeps_it_from_being_ready() {
+    let kernel = kernel();
+    kernel.hold(Key::Device);
+    run(kernel, Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        let snapshot = world.log.snapshot();
+        let told = snapshot.digests().into();
+        world.tell(Update::Snapshot(snapshot, told)).await;
+        world.status.wait_for(|status| status.problem.is_some()).await.expect("the loop runs");
+        world.kernel.release(&Key::Device);
+        world.applied().await;
     });
 }
 
@@ -196,11 +233,11 @@ fn what_another_hand_put_right_is_not_reported_until_the_next_full_look() {
         let snapshot = world.log.snapshot();
         let told = snapshot.digests().into();
         world.tell(Update::Snapshot(snapshot, told)).await;
-        world.status.wait_for(|status| status.problem.is_some()).await.expect("the loop runs");
+        world.blamed("10.244.2.0/24").await;
         // Virtual time: by then the loop looks as seldom as it ever does.
         tokio::time::sleep(Duration::from_secs(300)).await;
         world.kernel.mend(place, ours);
-        let soon = tokio::time::timeout(Duration::from_secs(5), world.applied()).await;
+        let soon = tokio::time::timeout(Duration::from_secs(5), world.blames_nobody()).await;
         soon.expect("it is still reported when everything has been right for seconds");
     });
 }
@@ -217,8 +254,8 @@ fn what_was_ours_stays_ours_however_long_it_cannot_be_put_back() {
             world.kernel.refuse(0, Errno::NOBUFS);
         }
         world.kernel.hold(place);
-        world.status.wait_for(|status| status.problem.is_some()).await.expect("the loop runs");
-        world.applied().await;
+        world.blamed("10.244.2.0/24").await;
+        world.blames_nobody().await;
         assert!(world.kernel.objects().contains_key(&place), "our route, altered, was taken for somebody else's");
     });
 }

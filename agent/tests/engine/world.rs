@@ -77,7 +77,8 @@ pub(crate) struct World {
     pub(crate) held: watch::Receiver<Held>,
     updates: mpsc::Sender<Update>,
     told: Revision,
-    _others: (watch::Receiver<Standing>, watch::Receiver<Arc<Targets>>, watch::Sender<Option<std::net::IpAddr>>),
+    pub(crate) standing: watch::Receiver<Standing>,
+    _others: (watch::Receiver<Arc<Targets>>, watch::Sender<Option<std::net::IpAddr>>),
     _dir: Arc<tempdir::Dir>,
 }
 
@@ -140,7 +141,8 @@ impl World {
             held,
             updates,
             told: Revision::default(),
-            _others: (standing, targets, controller_in),
+            standing,
+            _others: (targets, controller_in),
             _dir: dir,
         }
     }
@@ -169,6 +171,18 @@ impl World {
         let told = self.told;
         let done = |status: &Status| status.ready && status.applied == Some(told);
         self.status.wait_for(done).await.expect("the loop runs");
+    }
+
+    /// Waits until what a peer needs is said to be missing.
+    pub(crate) async fn blamed(&mut self, what: &str) {
+        let named = |standing: &Standing| standing.health.problems.iter().any(|problem| problem.message.contains(what));
+        self.standing.wait_for(named).await.expect("the loop runs");
+    }
+
+    /// Waits until nothing is wrong with any peer.
+    pub(crate) async fn blames_nobody(&mut self) {
+        let none = |standing: &Standing| standing.health.problem_count == 0;
+        self.standing.wait_for(none).await.expect("the loop runs");
     }
 
     /// A delta that starts where nobody is.

@@ -26,7 +26,7 @@ impl Registry {
         is_connected: impl Fn(&NodeName) -> bool,
     ) -> Result<Changed, Refusal> {
         let facts = &self.of_its_node(name, facts)?;
-        self.check_pools(name, facts)?;
+        self.check_underlay(name, facts)?;
         let losers = self.losers(name, facts, source, is_connected)?;
         let Some(node) = self.nodes.get(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
         let mut fresh = node.clone();
@@ -91,8 +91,11 @@ impl Registry {
         Some(Refusal::AddressNotOfNode { node: name.clone(), address, known })
     }
 
-    fn check_pools(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {
+    fn check_underlay(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {
         for underlay in facts.underlay.iter() {
+            if let Some(what) = of_no_host(underlay) {
+                return Err(Refusal::AddressOfNoHost { underlay: underlay.network(), node: name.clone(), what });
+            }
             if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {
                 return Err(Refusal::AddressInPool { underlay: underlay.network(), node: name.clone(), pool: *pool });
             }
@@ -142,6 +145,19 @@ impl Registry {
 
 fn node_addresses(underlay: &PerFamily<Option<UnderlayAddress>>) -> impl Iterator<Item = IpAddr> + use<> {
     [underlay.v4, underlay.v6].into_iter().flatten().map(|underlay| underlay.address())
+}
+
+/// What an address is that cannot be a host's inside its own prefix; no node could have a route by it. Point-to-point prefixes
+/// give all their addresses to hosts (RFC 3021; RFC 6164).
+pub(super) fn of_no_host(underlay: &UnderlayAddress) -> Option<&'static str> {
+    let (network, address) = (underlay.network(), underlay.address());
+    match underlay.family() {
+        Family::V4 if underlay.prefix() > 30 => None,
+        Family::V4 if address == network.network() => Some("network address"),
+        Family::V4 if address == network.broadcast() => Some("broadcast address"),
+        Family::V6 if underlay.prefix() <= 126 && address == network.network() => Some("subnet-router anycast address"),
+        Family::V4 | Family::V6 => None,
+    }
 }
 
 #[cfg(test)]

@@ -236,6 +236,7 @@ impl Actor {
             refusal,
             Refusal::AddressNotOfNode { .. }
                 | Refusal::AddressInPool { .. }
+                | Refusal::AddressOfNoHost { .. }
                 | Refusal::AddressTaken { .. }
                 | Refusal::AddressHeld { .. }
         );

@@ -104,6 +104,18 @@ pub enum Refusal {
         /// The pool.
         pool: PodCidr,
     },
+    /// No host can have it.
+    #[error(
+        "underlay address {underlay} of node {node} is the {what} of its own prefix, which no host can have: give the node's link another address or prefix"
+    )]
+    AddressOfNoHost {
+        /// The address with its on-link prefix.
+        underlay: IpNetwork,
+        /// Who reports it.
+        node: NodeName,
+        /// What it is instead.
+        what: &'static str,
+    },
     /// No pod CIDR is left.
     #[error("node {node} cannot join: {detail}")]
     PoolsExhausted {
@@ -266,6 +278,7 @@ impl Refusal {
             Self::AllocatorUnknown { .. } => "AllocatorUnknown",
             Self::AddressNotOfNode { .. } => "AddressNotOfNode",
             Self::AddressInPool { .. } => "AddressInPool",
+            Self::AddressOfNoHost { .. } => "AddressOfNoHost",
             Self::AddressTaken { .. } | Self::AddressHeld { .. } => "AddressConflict",
             Self::Store(_) => "StoreFailed",
             _ => "Refused",
@@ -286,6 +299,7 @@ impl Refusal {
             Self::AddressTaken { .. } => "address_taken",
             Self::AddressHeld { .. } => "address_held",
             Self::AddressInPool { .. } => "address_in_pool",
+            Self::AddressOfNoHost { .. } => "address_of_no_host",
             Self::PoolsExhausted { .. } => "pools_exhausted",
             Self::Store(_) => "store",
             Self::Replaced { .. } => "replaced",

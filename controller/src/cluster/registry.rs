@@ -16,7 +16,7 @@ use weft_core::{
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
-use super::{Admission, NodeIdentity, Refusal, admit::FromNodes};
+use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host};
 use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// What of the store contradicts the configuration, all of it.
@@ -83,7 +83,7 @@ impl Registry {
             from_nodes: FromNodes::default(),
         };
         let mut problems = Vec::new();
-        for node in stored.nodes {
+        for node in stored.nodes.into_iter().map(Self::without_addresses_of_no_host) {
             match admission {
                 Admission::Tokens => problems.extend(registry.adopt(node).err()),
                 Admission::Nodes(_) => registry.adopt_what_fits(node),
@@ -106,6 +106,19 @@ impl Registry {
             _ => problems.iter().for_each(|problem| tracing::warn!("in the store: {problem}")),
         }
         Ok(registry)
+    }
+
+    /// Takes from a record the addresses that no host can have, which version 0.1 accepted.
+    fn without_addresses_of_no_host(mut node: NodeRecord) -> NodeRecord {
+        for family in Family::ALL {
+            let Some(underlay) = *node.member.underlay.get(family) else { continue };
+            if let Some(what) = of_no_host(&underlay) {
+                let name = &node.member.name;
+                tracing::warn!(node = %name, "its underlay address {underlay} is the {what} of its prefix: it is left out until another is reported");
+                *node.member.underlay.get_mut(family) = None;
+            }
+        }
+        node
     }
 
     /// Adopts of a record what does not contradict others: one bad object must not keep a whole cluster from starting.

@@ -27,6 +27,7 @@ impl From<Refusal> for Status {
             | Refusal::TokenOtherCluster { .. } => Code::PermissionDenied,
             Refusal::AddressTaken { .. } | Refusal::AddressHeld { .. } => Code::AlreadyExists,
             Refusal::AddressInPool { .. }
+            | Refusal::AddressOfNoHost { .. }
             | Refusal::AddressNotOfNode { .. }
             | Refusal::CleaningUp { .. }
             | Refusal::NodeInvalid { .. }

@@ -52,6 +52,45 @@ fn source(text: &str) -> IpAddr {
 }
 
 #[test]
+fn an_address_that_no_host_can_have_is_refused_where_it_is_reported() {
+    for (v4, v6) in [
+        (Some("192.0.2.255/24"), None),
+        (Some("192.0.2.0/24"), None),
+        (Some("192.0.2.3/30"), None),
+        (None, Some("2001:db8:7::/64")),
+        (None, Some("2001:db8:7::4/126")),
+    ] {
+        let refused = registry().take_facts(&name("new"), &facts(v4, v6), source("192.0.2.9"), |_| true);
+        let Err(refusal @ Refusal::AddressOfNoHost { .. }) = refused else { panic!("{v4:?} {v6:?}: {refused:?}") };
+        assert!(refusal.to_string().contains("give the node's link another address"), "{refusal}");
+    }
+    for (v4, v6) in [
+        (Some("192.0.2.255/23"), None),
+        (Some("192.0.2.254/31"), None),
+        (Some("192.0.2.255/31"), None),
+        (Some("192.0.2.255/32"), None),
+        (None, Some("2001:db8:7::/127")),
+        (None, Some("2001:db8:7::/128")),
+        (None, Some("2001:db8:7::ffff:ffff:ffff:ffff/64")),
+    ] {
+        let taken = registry().take_facts(&name("new"), &facts(v4, v6), source("192.0.2.9"), |_| true);
+        assert!(taken.is_ok(), "{v4:?} {v6:?}: {taken:?}");
+    }
+}
+
+#[test]
+fn what_version_0_1_has_stored_is_loaded_without_that_address() {
+    let mut registry = registry();
+    let mut record = registry.nodes.remove(&name("old")).expect("it is there");
+    record.member.underlay = facts(Some("192.0.2.255/24"), Some("2001:db8::1/64")).underlay;
+    let stored = Stored { nodes: vec![record], ..Stored::default() };
+    let pool = Pool::new("10.244.0.0/16".parse().expect("a CIDR"), 24).expect("a pool");
+    let loaded = Registry::new(stored, &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0)).expect("it loads");
+    let member = &loaded.nodes[&name("old")].member;
+    assert!(member.underlay.v4.is_none() && member.underlay.v6.is_some());
+}
+
+#[test]
 fn a_live_holder_keeps_its_address_whoever_connects_from_it() {
     let mut registry = registry();
     let claim = facts(Some("192.0.2.1/24"), None);

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 use weft_core::types::NodeName;
-use weft_proto::v1::{PeerProblem, PeerState};
+use weft_proto::v1::{Health, PeerProblem, PeerState};
 
 use super::super::{
     Refusal,
@@ -23,6 +23,8 @@ use crate::store::NodeRecord;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nodes that a message names before it counts the rest.
 const NAMED: usize = 4;
+/// Reason of a peer that does not answer probes.
+const PROBE_LOST: &str = "ProbeLost";
 
 /// How a node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +95,11 @@ impl<'a> Evidence<'a> {
             let health = &live.health;
             if health.healthy_count > 0 {
                 evidence.witnesses.insert(node);
-            } else if health.problem_count >= 2 {
+            } else if lost_probes(health) >= 2 {
                 evidence.isolated.insert(node);
                 continue;
             }
-            for problem in &health.problems {
+            for problem in health.problems.iter().filter(|problem| problem.reason == PROBE_LOST) {
                 evidence.accused.entry(problem.node.as_str()).or_default().push((node, problem));
             }
         }
@@ -116,9 +118,9 @@ impl<'a> Evidence<'a> {
         if self.isolated.contains(name) {
             let count = live.health.problem_count;
             let message = format!("none of {count} peers answers its probes: check the underlay of this node");
-            return Judgement::new(PeerState::Unreachable, "ProbeLost", message);
+            return Judgement::new(PeerState::Unreachable, PROBE_LOST, message);
         }
-        if let Some(accusers) = self.accused.get(name.as_str()) {
+        if let Some(accusers) = self.accused.get(name.as_str()).filter(|accusers| !self.is_of_a_pair(name, accusers)) {
             return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
         }
         Self::progress(live, sessions, now)
@@ -156,6 +158,13 @@ impl<'a> Evidence<'a> {
         Judgement::new(PeerState::Disconnected, "AgentDisconnected", message)
     }
 
+    /// One member's word alone makes no other unreachable while somebody else's probes arrive where they should: it is a
+    /// problem between the two, which the accuser's row tells.
+    fn is_of_a_pair(&self, accused: &NodeName, accusers: &[(&NodeName, &PeerProblem)]) -> bool {
+        let [(accuser, _)] = accusers else { return false };
+        self.witnesses.iter().any(|witness| *witness != accused && witness != accuser)
+    }
+
     fn progress(live: &Live, sessions: &Sessions, now: Instant) -> Judgement {
         let pending = |message: String| Judgement::new(PeerState::Pending, "NotAcknowledged", message);
         if live.acknowledged.is_none() {
@@ -166,9 +175,26 @@ impl<'a> Evidence<'a> {
                 let message = "its agent is late with acknowledging the newest changes: look at its log".to_owned();
                 Judgement { since_unix_ms: Some(unix_ms), ..pending(message) }
             }
-            _ => Judgement::new(PeerState::Ready, "", String::new()),
+            _ => Judgement::new(PeerState::Ready, "", of_pairs(&live.health)),
         }
     }
+}
+
+/// What a node that is well lacks for some of its peers: their packets are lost, and nobody else's.
+fn of_pairs(health: &Health) -> String {
+    let mut others = health.problems.iter().filter(|problem| problem.reason != PROBE_LOST);
+    let Some(first) = others.next() else { return String::new() };
+    let more = match others.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more peers)"),
+    };
+    format!("it lacks what its peer {} needs: {}{more}", first.node, first.message)
+}
+
+/// How many peers do not answer a node's probes, as far as it names them: what else it has trouble with is its own.
+fn lost_probes(health: &Health) -> u32 {
+    let others = health.problems.iter().filter(|problem| problem.reason != PROBE_LOST).count();
+    health.problem_count.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
 }
 
 fn accusation(accusers: &[(&NodeName, &PeerProblem)]) -> String {
@@ -178,7 +204,7 @@ fn accusation(accusers: &[(&NodeName, &PeerProblem)]) -> String {
     let first = accusers[0].1;
     let detail = if first.message.is_empty() { String::new() } else { format!(" ({})", first.message) };
     match first.reason.as_str() {
-        "ProbeLost" => format!("no answer to probes from {}{more}{detail}", named.join(", ")),
+        PROBE_LOST => format!("no answer to probes from {}{more}{detail}", named.join(", ")),
         reason => format!("{reason} reported by {}{more}{detail}", named.join(", ")),
     }
 }
