@@ -44,6 +44,7 @@ pub use self::{
 };
 use crate::{
     controller::{Held, Standing, Update},
+    disk_trouble::DiskTrouble,
     kept_underlay::KeptUnderlay,
     kernel::{Event, InUse, Kernel},
     last_good::{Kept, LastGood, Saver},
@@ -80,6 +81,8 @@ pub struct Setup {
     pub addresses: Vec<IpAddr>,
     /// Where the last good membership is kept.
     pub last_good: LastGood,
+    /// Where it is said that something cannot be written.
+    pub disk_trouble: DiskTrouble,
     /// Where the underlay in use is kept.
     pub kept_underlay: KeptUnderlay,
 }
@@ -162,7 +165,7 @@ impl<K: Kernel> Engine<K> {
     /// A loop over `kernel` that has seen nothing yet; `pods` are those attached before it started.
     pub fn new(setup: Setup, kernel: K, out: Outputs, pods: Vec<Pod>, findings: Findings) -> Self {
         let now = Instant::now();
-        let saver = Saver::new(setup.last_good.clone());
+        let saver = Saver::new(setup.last_good.clone(), setup.disk_trouble.clone());
         Self {
             setup,
             kernel,

@@ -14,7 +14,7 @@ mod journal;
 mod keeper;
 mod ledger;
 mod mtu;
-pub(crate) mod outside;
+mod outside;
 mod record;
 mod released;
 mod service;
@@ -29,6 +29,7 @@ pub use disk::{DirDisk, Disk};
 #[cfg(test)]
 pub use disk::{Fault, MemoryDisk};
 pub use keeper::{Keeper, Round};
+pub(crate) use outside::left_behind;
 pub use record::Record;
 pub use released::Released;
 pub use service::{HostSide, NodeState, PodService};

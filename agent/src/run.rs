@@ -18,6 +18,7 @@ use crate::{
     clean_up::{self, CleanUp},
     config::Config,
     controller::{Client, ConnectionStatus, Held, Links, Order, Standing},
+    disk_trouble::DiskTrouble,
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     host_check::HostCheck,
     installer::Installer,
@@ -25,8 +26,9 @@ use crate::{
     kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics,
-    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released, outside},
+    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
     probe::{Prober, Targets},
+    standing,
 };
 
 /// Runs the agent until it is told to stop.
@@ -53,6 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (order_in, order) = watch::channel(Order::default());
     let (cleaned_in, cleaned_up) = watch::channel(false);
     let (prober, probes) = Prober::new(targets);
+    let disk_trouble = DiskTrouble::default();
 
     let is_cleaned_up = cleaned_up.clone();
     let links =
@@ -64,10 +67,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &config.state_dir,
         links,
     )?
-    .with_list(config.controllers_file.clone(), &config.state_dir);
+    .with_list(config.controllers_file.clone(), &config.state_dir)
+    .telling(disk_trouble.clone());
     let out = Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
     let last_good = LastGood::in_dir(&config.state_dir);
-    let loop_ = Engine::new(setup(&config, last_good), open_kernel(&config)?, out, pods, probes.clone());
+    let loop_ =
+        Engine::new(setup(&config, last_good, disk_trouble.clone()), open_kernel(&config)?, out, pods, probes.clone());
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
     let store = opened.store.clone();
@@ -76,6 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         engine.clone(),
         node_state(status.clone()),
         Released::beside(&config.socket),
+        disk_trouble.clone(),
     ));
     let installer = config.cni.clone().map(|paths| Installer::new(paths, config.socket.clone()));
     let (metrics_trouble, metrics_warnings) = watch::channel(Vec::new());
@@ -86,7 +92,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         status: status.clone(),
         connection: connection.clone(),
         findings: host_check.findings(),
-        more_warnings: installer.as_ref().map(Installer::warnings).into_iter().chain([metrics_warnings]).collect(),
+        more_warnings: installer
+            .as_ref()
+            .map(Installer::warnings)
+            .into_iter()
+            .chain([metrics_warnings, disk_trouble.sentences()])
+            .collect(),
     };
     let clean_up = CleanUp {
         config: config.clone(),
@@ -101,7 +112,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(host_check.run(status.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
-    tokio::spawn(outside::run(service.clone(), status.clone(), of_engine, told));
+    let said = standing::Sources { status: status.clone(), engine: of_engine, disk: disk_trouble.clone(), pods_dir };
+    tokio::spawn(standing::run(service.clone(), said, told));
     tokio::spawn(Keeper::new(service, config.cni_results_dir.clone(), config.pod_grace).run());
     if let Some(installer) = installer {
         tokio::spawn(installer.run(status.clone()));
@@ -143,10 +155,12 @@ pub(crate) async fn remove_kernel_objects(config: &Config) -> anyhow::Result<usi
         targets: watch::channel(Arc::new(Targets::default())).0,
     };
     let last_good = LastGood::in_dir(&config.state_dir);
-    Engine::new(setup(config, last_good), open_kernel(config)?, out, Vec::new(), probes).remove_everything().await
+    Engine::new(setup(config, last_good, DiskTrouble::default()), open_kernel(config)?, out, Vec::new(), probes)
+        .remove_everything()
+        .await
 }
 
-fn setup(config: &Config, last_good: LastGood) -> Setup {
+fn setup(config: &Config, last_good: LastGood, disk_trouble: DiskTrouble) -> Setup {
     let (node, addresses) = (config.node.clone(), config.node_addresses.clone());
     Setup {
         node,
@@ -156,6 +170,7 @@ fn setup(config: &Config, last_good: LastGood) -> Setup {
         unmasqueraded: config.unmasqueraded.clone(),
         addresses,
         last_good,
+        disk_trouble,
         kept_underlay: KeptUnderlay::in_dir(&config.state_dir),
     }
 }

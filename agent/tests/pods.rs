@@ -83,7 +83,7 @@ fn node(name: &str) -> Node {
     let store = PodStore::open(DirDisk::open(&directory.join("pods")).expect("a disk")).expect("a store").store;
     let (host, released) = (Host::default(), Released::beside(&directory.join("agent.sock")));
     let (state, watched) = watch::channel(ready());
-    let pods = Arc::new(PodService::new(store, host.clone(), watched, released.clone()));
+    let pods = Arc::new(PodService::new(store, host.clone(), watched, released.clone(), Default::default()));
     Node { pods, host, state, released, directory }
 }
 

@@ -52,7 +52,7 @@ fn open(directory: &Path) -> (PodService<NoHost>, Vec<String>) {
     let pod_cidrs = PerFamily { v4: Some("10.1.0.0/16".parse().expect("a CIDR")), v6: None };
     let (_, node) = watch::channel(NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) });
     let released = Released::beside(&directory.join("agent.sock"));
-    (PodService::new(opened.store, NoHost, node, released), opened.damage)
+    (PodService::new(opened.store, NoHost, node, released, Default::default()), opened.damage)
 }
 
 /// Waits until the thread of a store that was dropped has let go of the lock.

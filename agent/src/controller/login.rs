@@ -23,6 +23,7 @@ use super::{
     join::{self, JoinError, Proof},
     tls,
 };
+use crate::disk_trouble::DiskTrouble;
 
 /// A renewal that takes longer has failed: meanwhile the stream is not listened to.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
@@ -50,6 +51,21 @@ impl Desk {
         Self { node, credentials, vault, kept: None }
     }
 
+    /// The same, which says where it cannot write.
+    pub(super) fn telling(self, trouble: DiskTrouble) -> Self {
+        Self { vault: self.vault.telling(trouble), ..self }
+    }
+
+    /// True while the identity in use is not on disk.
+    pub(super) fn is_behind(&self) -> bool {
+        self.vault.is_behind()
+    }
+
+    /// Tries the disk again.
+    pub(super) fn save_again(&self) {
+        self.vault.save_again();
+    }
+
     /// True where credentials are good for another certificate at any time.
     pub(super) const fn joins_at_will(&self) -> bool {
         matches!(self.credentials, Credentials::ServiceAccount { .. })
@@ -57,6 +73,7 @@ impl Desk {
 
     /// What was used last, unless another identity is stored by now or others are trusted.
     pub(super) async fn login(&mut self, address: SocketAddr) -> anyhow::Result<Arc<Login>> {
+        self.vault.save_again();
         let given = self.credentials.authorities()?;
         let usable = |login: &&Arc<Login>| {
             self.vault.holds(&login.identity)

@@ -32,6 +32,7 @@ use super::{
     reporter::{Changed, Reporter},
     source,
 };
+use crate::disk_trouble::DiskTrouble;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -40,6 +41,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(30);
 /// A renewal that failed is tried again, as long as the certificate is good, after one to two of these.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
+/// The same where the certificate ends soon.
+const RENEW_AGAIN_LEAST: Duration = Duration::from_millis(500);
+/// What the disk did not take is offered to it again so often.
+const DISK_AGAIN: Duration = Duration::from_secs(10);
+/// A stream of less says nothing about the next one.
+const LASTING: Duration = Duration::from_secs(30);
 /// Snapshots come in chunks of about a hundred members; a message far beyond that is hostile.
 const LARGEST_MESSAGE: usize = 4 << 20;
 
@@ -91,6 +98,12 @@ impl Client {
         Self { book: list.map(|list| Book::new(list, state_dir)), ..self }
     }
 
+    /// The same, which says where it cannot write.
+    #[must_use]
+    pub fn telling(self, trouble: DiskTrouble) -> Self {
+        Self { desk: self.desk.telling(trouble), ..self }
+    }
+
     /// Runs until the engine is gone. Never gives up: without a controller the node lives on what it holds.
     pub async fn run(mut self) {
         let mut wait = FIRST_WAIT;
@@ -100,17 +113,17 @@ impl Client {
             }
             let controller = self.doors.present();
             let mut longest = LONGEST_WAIT;
-            match self.session(&controller).await {
-                Ok(Ended::Renewed) => {
-                    wait = FIRST_WAIT;
-                    continue;
-                }
-                Ok(Ended::Resync | Ended::Moved) => wait = FIRST_WAIT,
+            let began = Instant::now();
+            let ended = self.session(&controller).await;
+            // One that ended at once would end at once again.
+            if began.elapsed() >= LASTING {
+                wait = FIRST_WAIT;
+            }
+            match ended {
+                Ok(Ended::Renewed) => continue,
+                Ok(Ended::Resync | Ended::Moved) => {}
                 Ok(Ended::JoinedAgain) => longest = LONGEST_WAIT_REFUSED,
                 Err(error) => {
-                    if self.links.status.borrow().connected {
-                        wait = FIRST_WAIT;
-                    }
                     if self.desk.joins_at_will() && error.is::<JoinError>() {
                         longest = LONGEST_WAIT_REFUSED;
                     }
@@ -120,8 +133,7 @@ impl Client {
                 }
             }
             // Full jitter: agents that lost one controller together must not return together.
-            let pause = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(wait.mul_f64(fastrand::f64())).await;
             wait = (wait * 2).min(longest);
         }
     }
@@ -188,9 +200,11 @@ impl Client {
         let due = login.identity.renew_in(SystemTime::now()).mul_f64(0.9 + fastrand::f64() / 10.0);
         let renewal = tokio::time::sleep(due);
         tokio::pin!(renewal);
+        let mut disk = tokio::time::interval(DISK_AGAIN);
         let mut snapshot = SnapshotBuilder::default();
         loop {
             tokio::select! {
+                _ = disk.tick(), if self.desk.is_behind() => self.desk.save_again(),
                 message = stream.message() => {
                     let message = message.map_err(|status| ended(&status))?.context("the controller closed the stream")?;
                     if self.links.status.send_if_modified(|status| connected(status, controller)) {
@@ -208,13 +222,13 @@ impl Client {
                 },
                 () = &mut renewal => match self.desk.renew(channel.clone()).await {
                     Ok(()) => return Ok(Ended::Renewed),
-                    // The API server may be away for a while; the controller ends the stream when the certificate does.
-                    Err(error) if self.desk.joins_at_will() => {
+                    // Whatever is away may be back in a while; the controller ends the stream when the certificate does.
+                    Err(error) => {
                         warn!("the certificate is not renewed yet: {error:#}");
-                        let pause = RENEW_AGAIN.mul_f64(1.0 + fastrand::f64());
+                        let left = login.identity.left(SystemTime::now()) / 8;
+                        let pause = RENEW_AGAIN.min(left).max(RENEW_AGAIN_LEAST).mul_f64(1.0 + fastrand::f64());
                         renewal.as_mut().reset(tokio::time::Instant::now() + pause);
                     }
-                    Err(error) => return Err(error),
                 },
             }
         }

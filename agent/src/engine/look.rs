@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Engine, FULL_LOOK, Problem, RETRY};
+use crate::disk_trouble;
 use crate::kernel::{Failure, Kernel, KernelError, Scope};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -40,6 +41,9 @@ impl<K: Kernel> Engine<K> {
         }
         self.status.problem = problem;
         self.last_look = Instant::now();
+        if self.setup.disk_trouble.has(disk_trouble::MEMBERSHIP) {
+            self.tidy_at.get_or_insert(self.last_look);
+        }
         let is_well = self.status.problem.is_none() && self.deviations.is_empty();
         self.failed_looks = if is_well { 0 } else { self.failed_looks.saturating_add(1) };
         // Jitter keeps the nodes of a cluster, and what their looks cost, apart.

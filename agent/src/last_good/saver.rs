@@ -10,6 +10,7 @@ use tracing::warn;
 use weft_core::membership::Snapshot;
 
 use super::LastGood;
+use crate::disk_trouble::{self, DiskTrouble};
 
 /// Takes memberships, and writes the newest of them.
 pub(crate) struct Saver<T = Snapshot> {
@@ -30,16 +31,19 @@ struct Queue<T> {
 
 impl Saver {
     /// Writes to `last_good`; what a crash left there of a writing goes.
-    pub(crate) fn new(last_good: LastGood) -> Self {
+    pub(crate) fn new(last_good: LastGood, trouble: DiskTrouble) -> Self {
         if let Err(error) = last_good.sweep() {
             warn!("what an earlier agent left half written cannot be removed: {error}");
         }
         Self::through(move |snapshot| {
-            if let Err(error) = last_good.save(&snapshot) {
-                warn!(
-                    "the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one"
-                );
-            }
+            let problem = last_good.save(&snapshot).err().map(|error| {
+                format!(
+                    "the membership cannot be kept on disk: {error}; a reboot without a controller would find an older one: make \
+                     space in the state directory"
+                )
+            });
+            problem.iter().for_each(|problem| warn!("{problem}"));
+            trouble.set(disk_trouble::MEMBERSHIP, problem);
         })
     }
 }

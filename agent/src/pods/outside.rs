@@ -1,54 +1,16 @@
 //! Pods that have lost the network because their node has other pod CIDRs by now.
 //!
-//! Owns their place in what the agent says of its node: where nothing worse is wrong, they are. Must never keep new pods out,
-//! which are the remedy.
+//! Owns the sentence about them. Must never keep new pods out, which are the remedy.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use tokio::sync::watch;
-use weft_proto::{reason::PODS_OUTSIDE_CIDR, v1};
+use super::Record;
 
-use super::{HostSide, PodService, Record};
-use crate::{controller::Standing, engine::Status};
-
-/// While there are such pods, they are counted again so often: they go one by one.
-const AGAIN: Duration = Duration::from_secs(5);
 /// So many are named.
 const NAMED: usize = 8;
 
-/// Completes what the engine says of the node. Runs until the engine is gone.
-pub(crate) async fn run<H: HostSide>(
-    service: std::sync::Arc<PodService<H>>,
-    mut status: watch::Receiver<Status>,
-    mut engine: watch::Receiver<Standing>,
-    told: watch::Sender<Standing>,
-) {
-    loop {
-        let cidrs = status.borrow_and_update().pod_cidrs;
-        let outside = service.outside();
-        let health = with(engine.borrow_and_update().health.clone(), &outside);
-        let standing = Standing { health, ..engine.borrow().clone() };
-        told.send_if_modified(|before| {
-            let is_new = *before != standing;
-            *before = standing;
-            is_new
-        });
-        tokio::select! {
-            changed = engine.changed() => if changed.is_err() { return },
-            moved = status.wait_for(|status| status.pod_cidrs != cidrs) => if moved.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if !outside.is_empty() => {}
-        }
-    }
-}
-
-fn with(health: v1::Health, outside: &[Record]) -> v1::Health {
-    if outside.is_empty() || !health.reason.is_empty() {
-        return health;
-    }
-    v1::Health { reason: PODS_OUTSIDE_CIDR.to_owned(), message: message(outside), ..health }
-}
-
-fn message(outside: &[Record]) -> String {
+/// How many there are, which, and what to do; there is one at least.
+pub(crate) fn left_behind(outside: &[Record]) -> String {
     let names: BTreeSet<&str> = outside.iter().map(|record| record.pod.as_str()).collect();
     let mut named = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     if names.len() > NAMED {
@@ -79,20 +41,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worse_is_told_first() {
-        let outside = [pod(2)];
-        let told = with(v1::Health::default(), &outside);
-        assert_eq!(told.reason, PODS_OUTSIDE_CIDR);
-        assert!(told.message.starts_with("1 pod has lost the network"), "{}", told.message);
-        let worse = v1::Health { reason: "KernelDiffers".to_owned(), ..v1::Health::default() };
-        assert_eq!(with(worse.clone(), &outside), worse);
-        assert_eq!(with(v1::Health::default(), &[]), v1::Health::default());
-    }
-
-    #[test]
     fn a_few_are_named_and_all_are_counted() {
         let outside: Vec<Record> = (0..20).map(pod).collect();
-        let told = message(&outside);
+        let told = left_behind(&outside);
+        assert!(left_behind(&[pod(2)]).starts_with("1 pod has lost the network"));
         assert!(told.starts_with("20 pods have") && told.contains("shop/p07 and 12 more"), "{told}");
     }
 }

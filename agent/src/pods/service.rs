@@ -26,7 +26,10 @@ use super::{
     ledger::Wish,
     witness::{self, PodLink},
 };
-use crate::fault;
+use crate::{
+    disk_trouble::{self, DiskTrouble},
+    fault,
+};
 
 /// The host's side of pods; the reconcile loop implements it.
 pub trait HostSide: Send + Sync + 'static {
@@ -62,12 +65,30 @@ pub struct PodService<H> {
     noted: Mutex<()>,
     /// Attachments whose end has begun, with how many calls are at it: an ADD that they overtake must not succeed.
     ending: std::sync::Mutex<BTreeMap<AttachmentKey, usize>>,
+    disk_trouble: DiskTrouble,
 }
 
 impl<H: HostSide> PodService<H> {
     /// A service over an opened store.
-    pub fn new(store: PodStore, host: H, node: watch::Receiver<NodeState>, released: Released) -> Self {
-        Self { store, host, node, released, noted: Mutex::new(()), ending: std::sync::Mutex::default() }
+    pub fn new(
+        store: PodStore,
+        host: H,
+        node: watch::Receiver<NodeState>,
+        released: Released,
+        disk_trouble: DiskTrouble,
+    ) -> Self {
+        Self { store, host, node, released, noted: Mutex::new(()), ending: std::sync::Mutex::default(), disk_trouble }
+    }
+
+    /// Whether the last allocation could be written, for people.
+    fn note_disk<T>(&self, written: &Result<T, StoreError>) {
+        let problem = match written {
+            Err(error @ StoreError::Disk { .. }) => {
+                Some(format!("no pod can be added: {error}; make space in the state directory"))
+            }
+            _ => None,
+        };
+        self.disk_trouble.set(disk_trouble::PODS, problem);
     }
 
     /// Reserves addresses, durably.
@@ -81,7 +102,9 @@ impl<H: HostSide> PodService<H> {
         }
         let wish = Wish { key, cidrs: node.pod_cidrs, netns: request.netns, pod: request.pod, now: unix_seconds() };
         fault::point("allocate-before-journal");
-        let record = self.store.allocate(wish).await.map_err(status)?;
+        let allocated = self.store.allocate(wish).await;
+        self.note_disk(&allocated);
+        let record = allocated.map_err(status)?;
         fault::point("allocate-after-journal");
         Ok(answer(&record, node.pod_mtu))
     }

@@ -273,7 +273,7 @@ async fn serve(
     tokio::spawn(connection);
     host_addresses(&handle).await;
     let host = Host { handle, switches: Arc::clone(&switches) };
-    let pods = Arc::new(PodService::new(store, host, node, Released::beside(socket)));
+    let pods = Arc::new(PodService::new(store, host, node, Released::beside(socket), Default::default()));
     let _ = std::fs::remove_file(socket);
     let incoming = UnixListenerStream::new(UnixListener::bind(socket).expect("a socket"));
     assert_eq!(pods.take_noted_releases().await, Vec::<String>::new());

@@ -124,6 +124,7 @@ impl World {
             interface: None,
             addresses: Vec::new(),
             last_good: LastGood::in_dir(&dir.0),
+            disk_trouble: weft_agent::disk_trouble::DiskTrouble::default(),
             kept_underlay: KeptUnderlay::in_dir(&dir.0),
         };
         let out =

@@ -188,6 +188,7 @@ impl World {
             interface: Some(LinkName::new(UPLINK)?),
             addresses: Vec::new(),
             last_good: LastGood::in_dir(state),
+            disk_trouble: weft_agent::disk_trouble::DiskTrouble::default(),
             kept_underlay: KeptUnderlay::in_dir(state),
         };
         let out =
