@@ -4,12 +4,14 @@
 //! a dump into the same ones, so that an edited chain shows as a difference.
 
 mod ruleset;
+mod words;
 
 use std::fmt;
 
 use ipnetwork::IpNetwork;
 
 pub use ruleset::ruleset;
+pub use words::{module, words};
 
 use crate::types::Family;
 

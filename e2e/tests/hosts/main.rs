@@ -3,6 +3,7 @@
 mod docker;
 mod install;
 mod newcomer;
+mod options;
 mod readme;
 mod shell;
 mod units;

@@ -10,7 +10,7 @@ use weft_core::{
     diff::Op,
     kernel::{Key, Value},
     masquerade::Unmasqueraded,
-    nft::{Rule, Ruleset, ruleset},
+    nft::{Chain, Rule, Ruleset, module, ruleset, words},
     settings::{Mode, Settings},
     types::{Family, LinkName, Vni},
 };
@@ -44,41 +44,69 @@ pub(super) fn run(socket: &mut Netfilter) -> Result<Option<Missing>, Fault> {
 
 fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<Option<Missing>, Fault> {
     let ruleset = Arc::new(ruleset);
-    let put = Op::Put { key: Key::Ruleset, value: Value::Ruleset(ruleset.clone()), old: None, replace: false };
+    let (batch, refused) = first_refusal(socket, &ruleset);
+    let Some((index, fault)) = refused else { return Ok(None) };
+    let part = match refused_rule(&batch, index, &ruleset) {
+        Some((chain, rule)) => rule_in_words(socket, chain, rule),
+        None => part(&batch, index),
+    };
+    Ok(Some(Missing { part, fault }))
+}
+
+/// The messages that would make all of it, and the first that the kernel refuses.
+fn first_refusal(socket: &mut Netfilter, ruleset: &Arc<Ruleset>) -> (Vec<Message>, Option<(Option<usize>, Fault)>) {
+    let put = Op::Put { key: Key::Ruleset, value: Value::Ruleset(Arc::clone(ruleset)), old: None, replace: false };
     let ops = [&put];
     let phases = plan::full(&Table::default(), &Wanted::new(&ops));
     let mut batch = [phases.grow, phases.change].concat();
     let never = batch.len();
     batch.push(plan::never());
-
-    let refusals = match socket.transaction(&batch, None) {
-        Err(refusals) => refusals,
-        // The table is empty, new and harmless, but this cannot happen: its last message names a chain that is not
-        // there.
-        Ok(()) => return Ok(None),
-    };
-    let mut rules = ruleset.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| (chain.name.as_str(), rule)));
+    // Success cannot happen: the last message names a chain that is not there. The table would be empty, new and harmless.
+    let refusals = socket.transaction(&batch, None).err().unwrap_or_default();
     let first = refusals.into_iter().filter(|(index, fault)| !is_wanted(*index, fault, never)).min_by_key(|it| it.0);
-    Ok(first.map(|(index, fault)| Missing { part: part(&batch, index, &mut rules), fault }))
+    (batch, first)
+}
+
+/// The rule that a refusal is about, with its chain.
+fn refused_rule<'a>(batch: &[Message], index: Option<usize>, ruleset: &'a Ruleset) -> Option<(&'a Chain, &'a Rule)> {
+    let index = index.filter(|index| batch[*index].kind == plan::NEW_RULE)?;
+    let ordinal = batch[..index].iter().filter(|message| message.kind == plan::NEW_RULE).count();
+    let mut rules = ruleset.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
+    rules.nth(ordinal)
+}
+
+/// The rule in nft's own words, with the part of it that the kernel lacks and its module.
+fn rule_in_words(socket: &mut Netfilter, chain: &Chain, rule: &Rule) -> String {
+    let told = format!("the nftables rule \"{}\" in chain {}", words(rule), chain.name);
+    // Each time with one expression more: the last of the first that is refused is what is missing.
+    let culprit = (1..=rule.len()).find(|length| {
+        let short = Chain { rules: vec![rule[..*length].to_vec()], ..chain.clone() };
+        let ruleset = Arc::new(Ruleset { chains: vec![short], foreign: Vec::new() });
+        first_refusal(socket, &ruleset).1.is_some()
+    });
+    match culprit.map(|length| &rule[length - 1]) {
+        None => told,
+        Some(expr) => match module(expr) {
+            Some((module, option)) => {
+                format!("{told}: it lacks \"{expr}\", which is module {module} ({option}): modprobe {module}")
+            }
+            None => format!("{told}: it lacks \"{expr}\""),
+        },
+    }
 }
 
 fn is_wanted(index: Option<usize>, fault: &Fault, never: usize) -> bool {
     index == Some(never) && fault.is(Errno::NOENT)
 }
 
-fn part<'a>(batch: &[Message], index: Option<usize>, rules: &mut impl Iterator<Item = (&'a str, &'a Rule)>) -> String {
+fn part(batch: &[Message], index: Option<usize>) -> String {
     let Some(index) = index else { return "nftables transactions".to_owned() };
-    let is_rule = |message: &&Message| message.kind == plan::NEW_RULE;
-    let ordinal = batch[..index].iter().filter(is_rule).count();
     match batch[index].kind {
         plan::NEW_TABLE => "nftables tables of family inet".to_owned(),
         plan::NEW_SET => "nftables sets of addresses and ranges".to_owned(),
         plan::NEW_OBJECT => "named nftables counters".to_owned(),
         plan::NEW_CHAIN => "nftables chains of types filter and nat in family inet".to_owned(),
-        _ => match rules.nth(ordinal) {
-            Some((chain, rule)) => format!("the nftables rule {rule:?} in chain {chain}"),
-            None => "nftables rules".to_owned(),
-        },
+        _ => "nftables rules".to_owned(),
     }
 }
 
@@ -114,7 +142,7 @@ mod tests {
                 ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"), &Unmasqueraded::everything());
             strange.chains[2].rules[1].push(Expr::Foreign("teleport".to_owned()));
             let missing = propose(&mut socket, strange).expect("an answer").expect("there is no such expression");
-            assert!(missing.part.contains("teleport") && missing.part.contains("in chain forward"), "{}", missing.part);
+            assert!(missing.part.ends_with("in chain forward: it lacks \"teleport\""), "{}", missing.part);
             assert!(socket.get(GET_TABLE, INET, named()).expect("an answer").is_none(), "a table was left behind");
         });
     }
