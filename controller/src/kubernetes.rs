@@ -238,11 +238,11 @@ impl Replica {
 }
 
 /// An error with all that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = sentence(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = sentence(error);
         // Some say their cause's text as their own.
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
@@ -250,6 +250,14 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// An error without its causes; of what the API server answers only what it says.
+fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(kube::Error::Api(status)) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
 }
 
 /// True where a write came too late, as somebody else has written the object.

@@ -155,7 +155,10 @@ impl Writer {
                     self.written.insert(uid, (wanted, now));
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => tracing::warn!(node = %name, "condition {TYPE} cannot be written: {error}; trying again"),
+                Err(error) => {
+                    let why = super::chain(&error);
+                    tracing::warn!(node = %name, "condition {TYPE} cannot be written: {why}; trying again");
+                }
             }
         }
     }

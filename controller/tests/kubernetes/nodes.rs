@@ -117,7 +117,7 @@ impl World {
     }
 
     /// The text of an event about a Node, once there is one.
-    async fn event(&self, node: &str, reason: &str) -> String {
+    pub(crate) async fn event(&self, node: &str, reason: &str) -> String {
         let events = Api::<Event>::namespaced(self.server.client(), "default");
         let ask = async || {
             let events = events.list(&ListParams::default()).await.ok()?.items;

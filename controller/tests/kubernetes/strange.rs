@@ -6,6 +6,7 @@ use k8s_openapi::{
     api::{
         admissionregistration::v1::ValidatingWebhookConfiguration,
         coordination::v1::{Lease, LeaseSpec},
+        core::v1::Node,
     },
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::{SignedDuration, Timestamp},
@@ -13,14 +14,17 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use weft_api::names;
+use rustix::process::Signal;
+use tokio::time::interval;
+use weft_api::{Vtep, names};
 
 use crate::{
     api::{ApiServer, NAMESPACE},
     leaders::{LEASE, PATIENCE, Replica, holder},
     nodes::{Controller, World},
+    objects::node,
 };
 
 // Its machine runs on until the finalizer's owner is done, and so do its pods.
@@ -70,6 +74,60 @@ async fn a_lease_from_the_future_is_taken_over_once_nobody_has_renewed_it() {
     assert!(holder(&server).await.contains("second"), "after {waited:?}");
 }
 
+const FOREIGN: &str = "somebody-else_1";
+
+/// Writes the Lease as a holder does whose clock is decades ahead.
+async fn renew_as_another(leases: &Api<Lease>, second: u32) -> Lease {
+    let time = format!("2099-01-01T00:00:{second:02}.000000Z");
+    let spec = json!({
+        "holderIdentity": FOREIGN, "leaseDurationSeconds": 4, "leaseTransitions": 7, "acquireTime": time, "renewTime": time,
+    });
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    leases.patch(names::CONTROLLER, &PatchParams::default(), &patch).await.expect("the Lease is there")
+}
+
+#[tokio::test]
+#[ignore = "needs the API server that ./dev cluster up builds"]
+async fn a_foreign_holder_that_renews_a_lease_of_the_future_is_left_alone() {
+    let server = ApiServer::start().await;
+    let leases = Api::<Lease>::namespaced(server.client(), NAMESPACE);
+    // The cluster's authority is there; without one a replica has nothing to listen with.
+    let mut before = Replica::start(&server, "before");
+    before.ready_as("ready").await;
+    before.signal(Signal::TERM);
+    before.ended();
+    renew_as_another(&leases, 0).await;
+    Api::<Node>::all(server.client()).create(&PostParams::default(), &node("n1")).await.expect("a Node");
+    let mut replica = Replica::start(&server, "ours");
+    let standby = format!("standby of {FOREIGN}");
+    let mut pace = interval(Duration::from_secs(1));
+    let renewing = async {
+        loop {
+            pace.tick().await;
+            renew_as_another(&leases, 1).await;
+        }
+    };
+    tokio::select! {
+        _ = replica.ready_as(&standby) => {}
+        () = renewing => unreachable!("it never ends"),
+    }
+    // Twice as long as it lasts.
+    for second in 2..10 {
+        let renewed = renew_as_another(&leases, second).await;
+        pace.tick().await;
+        replica.ready_as(&standby).await;
+        let now = leases.get(names::CONTROLLER).await.expect("the Lease");
+        assert_eq!(now.metadata.resource_version, renewed.metadata.resource_version, "it wrote the Lease");
+    }
+    let vteps = Api::<Vtep>::all(server.client());
+    assert!(vteps.list(&ListParams::default()).await.expect("a list").items.is_empty(), "it took a Node in");
+    // Not renewed any more, it ends by this replica's own clock, not by the Lease's.
+    replica.ready_as("ready").await;
+    assert!(holder(&server).await.starts_with("ours_"));
+    replica.signal(Signal::TERM);
+    replica.ended();
+}
+
 // Nobody answers it, so every write of a Node fails until an operator takes it away.
 #[tokio::test]
 #[ignore = "needs the API server that ./dev cluster up builds"]
@@ -93,6 +151,11 @@ async fn a_failing_webhook_on_nodes_is_told_and_outlived() {
     // It is a member all the same: the Vtep is no Node.
     let vtep = async || world.vteps.get("n1").await.ok().filter(|vtep| !vtep.spec.pod_cidrs.is_empty());
     let given = world.until("its Vtep", vtep).await.spec.pod_cidrs;
+    let told = world.event("n1", "StoreFailed").await;
+    assert!(
+        told.contains("pod CIDRs could not be written into Node n1: ") && told.contains("nodes.example.com"),
+        "{told}"
+    );
     webhooks.delete("broken", &DeleteParams::default()).await.expect("it is there");
     assert_eq!(world.cidrs("n1").await, given, "what was decided is written once it can be");
 }

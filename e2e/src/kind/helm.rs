@@ -83,6 +83,18 @@ impl Kind {
         self.helm(&[&words[..], &["--values", &values], flags].concat()).await
     }
 
+    /// The newest revision, and what Helm calls its state.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn revision(&self) -> Result<(u64, String)> {
+        let listed = self.helm(&["history", RELEASE, "--namespace", NAMESPACE, "--output", "json"]).await?;
+        let listed: Vec<Value> = serde_json::from_str(&listed)?;
+        let newest = listed.last().context("the release has no revision")?;
+        let number = newest["revision"].as_u64().context("a revision is a number")?;
+        Ok((number, newest["status"].as_str().unwrap_or_default().to_owned()))
+    }
+
     /// Goes back to the revision before the last upgrade.
     ///
     /// # Errors

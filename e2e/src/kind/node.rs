@@ -105,6 +105,24 @@ impl Node {
         router.wire().set_up(far, connected).await
     }
 
+    /// Gives an image that its runtime has one more name.
+    ///
+    /// # Errors
+    /// Where it has no such image.
+    pub async fn tag_image(&self, image: &str, name: &str) -> Result<()> {
+        self.run(&["ctr", "--namespace", "k8s.io", "images", "tag", "--force", image, name]).await?;
+        Ok(())
+    }
+
+    /// Takes a name of an image away again.
+    ///
+    /// # Errors
+    /// Where the runtime cannot be asked.
+    pub async fn untag_image(&self, name: &str) -> Result<()> {
+        self.run(&["ctr", "--namespace", "k8s.io", "images", "remove", "--sync", name]).await?;
+        Ok(())
+    }
+
     /// The node's object.
     ///
     /// # Errors

@@ -30,7 +30,8 @@ pub async fn run_within(mut command: Command, limit: Duration) -> Result<String>
     let done = timeout(limit, child.wait_with_output()).await;
     let done = done.with_context(|| format!("{what} did not end within {limit:?}"))??;
     if !done.status.success() {
-        bail!("{what} failed ({}): {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
+        let [said, printed] = [&done.stderr, &done.stdout].map(|text| String::from_utf8_lossy(text));
+        bail!("{what} failed ({}): {}\n{}", done.status, said.trim(), printed.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }

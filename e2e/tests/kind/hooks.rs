@@ -17,9 +17,9 @@ use weft_e2e::{
 use crate::streams::Streams;
 
 /// The hook's Job.
-const JOB: &str = "weft-uninstall";
+pub(crate) const JOB: &str = "weft-uninstall";
 /// An image that no node has at first.
-const LATE: &str = "docker.io/library/weft:late";
+pub(crate) const LATE: &str = "docker.io/library/weft:late";
 
 /// Applies manifests as an operator does.
 async fn apply(kind: &Kind, manifests: &str) -> Result<()> {
@@ -36,8 +36,8 @@ async fn hook(kind: &Kind) -> Result<String> {
     Ok(job.context("the release has no hook")?.to_owned())
 }
 
-/// Waits until the Job has failed, takes it away, and returns what it said.
-async fn refused(kind: &Kind) -> Result<()> {
+/// Waits until the Job has failed, takes it away, and looks at what it said.
+pub(crate) async fn refused(kind: &Kind) -> Result<()> {
     let jobs = kind.own::<Job>();
     let ended = wait::object(&jobs, JOB, "the Job to fail", wait::PATIENCE, |job| {
         let failed = job.and_then(|job| job.status.as_ref()?.failed);

@@ -115,7 +115,7 @@ kind_test!(a_forced_upgrade_loses_no_packet, async |kind: &Kind| {
 });
 
 /// A chart that has Weft's as a part, under a condition.
-fn parent() -> Result<PathBuf> {
+pub(crate) fn parent() -> Result<PathBuf> {
     let parent = directory().join("parent");
     let charts = parent.join("charts");
     std::fs::create_dir_all(&charts)?;

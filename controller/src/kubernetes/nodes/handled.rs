@@ -13,6 +13,8 @@ use crate::cluster::Refusal;
 
 /// After the first failure of the API server or the store; doubled with each that follows.
 const SOON: Duration = Duration::from_secs(1);
+/// So often it may fail before anybody is told, which is a quarter of a minute.
+const PASSING: u32 = 4;
 /// Another allocator may take that long before anybody is told.
 const ALLOCATOR_TIME: Duration = Duration::from_secs(30);
 
@@ -46,7 +48,7 @@ impl Handled {
                 handled.failures = before.map_or(1, |before| before.failures + 1);
                 let pause = SOON * 2_u32.pow(handled.failures.min(6) - 1);
                 handled.due = Some(now + pause.min(AGAIN));
-                false
+                matches!(refusal, Refusal::Store(_)) && handled.failures > PASSING
             }
             Refusal::CleaningUp { .. } => false,
             Refusal::CidrsAwaited { .. } => {
@@ -70,9 +72,9 @@ mod tests {
         let refusal = Refusal::Store("the API server is away".to_owned());
         let mut before = None;
         let mut pauses = Vec::new();
-        for _ in 0..8 {
+        for time in 0..8 {
             let (handled, is_told) = Handled::after(&object, Some(&refusal), before.as_ref(), now);
-            assert!(!is_told, "an event over a failure that passes");
+            assert_eq!(is_told, time >= 4, "an event over a failure that passes, or none over one that stays");
             pauses.push(handled.due.expect("it is tried again").duration_since(now).as_secs());
             before = Some(handled);
         }

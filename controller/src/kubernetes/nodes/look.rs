@@ -230,7 +230,10 @@ impl Look {
                 );
                 Ok(admitted)
             }
-            Err(error) => Err(Refusal::Store(format!("pod CIDRs could not be written into Node {name}: {error}"))),
+            Err(error) => {
+                let why = super::super::chain(&error);
+                Err(Refusal::Store(format!("pod CIDRs could not be written into Node {name}: {why}")))
+            }
         }
     }
 
