@@ -9,7 +9,7 @@ set -euo pipefail
 image=weft:dev
 # What CI runs on every change: the journey of a request, who may speak for a node, when a node takes pods, what an outage
 # costs, what people do to the release, its objects, Nodes and pools, and that nothing is left behind.
-usual=(journey:: identity:: readiness:: outage:: hooks:: interrupted:: life:: local_dns:: nodes:: pools:: rendered:: replaced:: uninstall::)
+usual=(journey:: identity:: readiness:: outage:: hooks:: life:: local_dns:: nodes:: pools:: rendered:: replaced:: uninstall::)
 
 all=false
 if [ "${1:-}" = --all ]; then
