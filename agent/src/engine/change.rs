@@ -1,6 +1,6 @@
 //! What the controller says: a change of few members costs work for these few only.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 use weft_core::{
@@ -9,7 +9,7 @@ use weft_core::{
     kernel::{Key, Objects, Observed},
     membership::{Delta, Digests, Member, Snapshot, Told, Touched},
     settings::Settings,
-    types::Revision,
+    types::{Revision, UnderlayAddress},
 };
 
 use super::Engine;
@@ -109,6 +109,9 @@ impl<K: Kernel> Engine<K> {
                 _ => return false,
             }
         }
+        let others = self.holders_of_left(&old, &new);
+        old.extend(others.iter().map(AsRef::as_ref));
+        new.extend(others.iter().map(AsRef::as_ref));
         let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, &mut self.ids);
         // Trusted: what was desired so far is what the kernel was read back to hold, but for what it refused.
         let mut believed = Observed::default();
@@ -124,6 +127,21 @@ impl<K: Kernel> Engine<K> {
         self.settle(believed, &keys, &local).await
     }
 
+    /// Who else has an underlay address that one of the changed members has left. It may have moved, and been told of in another
+    /// order: what belongs to the address is theirs then, and must not go with the member that had it.
+    fn holders_of_left(&self, old: &[&Member], new: &[&Member]) -> Vec<Arc<Member>> {
+        let addresses = |members: &[&Member]| -> BTreeSet<IpAddr> {
+            members.iter().flat_map(|member| member.underlay.iter()).map(UnderlayAddress::address).collect()
+        };
+        let left = &addresses(old) - &addresses(new);
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let is_touched = |member: &Member| old.iter().chain(new).any(|touched| touched.name == member.name);
+        let holds = |member: &Member| member.underlay.iter().any(|address| left.contains(&address.address()));
+        self.view.members().filter(|member| holds(member) && !is_touched(member)).collect()
+    }
+
     /// Wants these from now on as well; what is new among them is not proven to be ours yet.
     pub(super) fn want(&mut self, objects: Objects) {
         self.unproven.extend(objects.keys().filter(|key| !self.desired.contains_key(key)));
@@ -131,12 +149,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// From what is believed to what is desired for a few keys, read back. False where that failed.
-    pub(super) async fn settle(
-        &mut self,
-        believed: Observed,
-        keys: &std::collections::BTreeSet<Key>,
-        local: &Local,
-    ) -> bool {
+    pub(super) async fn settle(&mut self, believed: Observed, keys: &BTreeSet<Key>, local: &Local) -> bool {
         let held = |_: &Key| false;
         let Some(plan) = diff_keys(&believed, &self.desired, keys, &held, local.device) else { return false };
         if plan.ops.is_empty() {

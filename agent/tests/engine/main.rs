@@ -13,7 +13,8 @@ use weft_core::{
     diff::Op,
     kernel::{Key, Objects, Value},
     membership::{Digest, Digests, Member, More},
-    types::{Mac, PerFamily, Revision},
+    nft::SetName,
+    types::{Family, Mac, PerFamily, Revision},
 };
 use world::{kernel, link, member, run, run_on, tempdir};
 
@@ -174,6 +175,28 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
         world.kernel.release(&place);
         world.blames_nobody().await;
         assert!(world.kernel.objects().contains_key(&place), "the place is free and was not taken");
+    });
+}
+
+// Node 3 has got node 2's address, and node 2's loss of it is told later.
+#[test]
+fn an_address_that_moved_stays_its_new_holders_whatever_is_told_of_the_old_one_later() {
+    run(kernel(), Vec::new(), async |mut world| {
+        let (before, mut winner) = (member(2, false), member(3, false));
+        world.log.upsert(before.clone());
+        world.log.upsert(winner.clone());
+        world.snapshot().await;
+        let address = before.underlay.v4.expect("it has one");
+        let element = Key::Element(SetName::Peers(Family::V4), address.address().into());
+        winner.underlay.v4 = Some(address);
+        world.log.upsert(winner);
+        world.delta().await;
+        world.log.upsert(Member { underlay: PerFamily::default(), ..before });
+        world.delta().await;
+        assert!(world.kernel.objects().contains_key(&element), "the winner's packets are a stranger's now");
+        world.log.remove(&member(3, false).name);
+        world.delta().await;
+        assert!(!world.kernel.objects().contains_key(&element), "nobody has it any more");
     });
 }
 
