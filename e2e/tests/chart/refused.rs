@@ -3,7 +3,7 @@
 use crate::helm;
 
 /// What is set, and words that the refusal has to hold.
-const BAD: [(&str, &[&str]); 19] = [
+const BAD: [(&str, &[&str]); 21] = [
     ("mode=\"vxlan\"", &["/mode", "crossSubnet"]),
     ("vni=0", &["/vni", "1"]),
     ("vni=16777216", &["/vni", "maximum"]),
@@ -22,6 +22,8 @@ const BAD: [(&str, &[&str]); 19] = [
     ("controller.httpListen=\"127.0.0.1:7887\"", &["controller.httpListen", "controller.listenPort"]),
     ("agent.metricsListen=\"7889\"", &["/agent/metricsListen"]),
     ("uninstall.timeout=4", &["/uninstall/timeout", "string"]),
+    ("agent.extraEnv=[{\"name\":\"WEFT_NODE\",\"value\":\"other\"}]", &["/agent/extraEnv/0/name"]),
+    ("nonMasqueradeCIDRs=[\"10.0.0.0\"]", &["/nonMasqueradeCIDRs/0", "10.0.0.0"]),
     ("podCidr=\"10.244.0.0/16\"", &["podCidr", "not allowed"]),
 ];
 
