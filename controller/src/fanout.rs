@@ -7,6 +7,7 @@
 
 mod chunks;
 mod frames;
+mod order;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,7 @@ use weft_core::{
 
 use chunks::Chunks;
 pub(crate) use frames::Snapshot;
+pub(crate) use order::Changes;
 
 /// Encoded deltas kept for streams that are about to ask for the same.
 const RECENT_FRAMES: usize = 16;
@@ -88,20 +90,21 @@ impl Fanout {
         *self.published.borrow()
     }
 
-    /// Adds or changes a member.
-    pub(crate) fn upsert(&self, member: Member) -> Option<Revision> {
+    /// Takes the changes of a batch, losers of an address first. A stream that reads meanwhile sees all of them or none.
+    pub(crate) fn take(&self, mut changes: Changes) {
         let mut inner = self.lock();
-        let revision = inner.log.upsert(member.clone())?;
-        inner.chunks.upsert(member);
-        Some(revision)
+        for name in order::losers_first(&inner.log, &changes) {
+            match changes.remove(&name).flatten() {
+                Some(member) => inner.upsert(member),
+                None => inner.remove(&name),
+            }
+        }
     }
 
-    /// Removes a member.
-    pub(crate) fn remove(&self, name: &NodeName) -> Option<Revision> {
-        let mut inner = self.lock();
-        let revision = inner.log.remove(name)?;
-        inner.chunks.remove(name);
-        Some(revision)
+    /// Adds or changes a member.
+    #[cfg(test)]
+    pub(crate) fn upsert(&self, member: Member) {
+        self.lock().upsert(member);
     }
 
     /// The members' names.
@@ -171,6 +174,18 @@ impl Fanout {
 }
 
 impl Inner {
+    fn upsert(&mut self, member: Member) {
+        if self.log.upsert(member.clone()).is_some() {
+            self.chunks.upsert(member);
+        }
+    }
+
+    fn remove(&mut self, name: &NodeName) {
+        if self.log.remove(name).is_some() {
+            self.chunks.remove(name);
+        }
+    }
+
     fn after(&mut self, sequence: u64) -> Next {
         let now = self.log.revision();
         let span = (sequence, now.sequence);

@@ -93,13 +93,14 @@ pub fn all<'a>(
 
 /// What a change of some peers concerns: every key that one of them owned or owns, and the desired objects among them.
 /// Ids that none of these needs any more are given back. Not for a change of the node itself or of the settings: those
-/// concern everything.
+/// concern everything. What is needed for an address that `is_of_a_peer` stays as it is, whoever gave that address up.
 pub fn changed(
     settings: &Settings,
     me: &Member,
     local: &Local,
     old: &[&Member],
     new: &[&Member],
+    is_of_a_peer: impl Fn(IpAddr) -> bool,
     ids: &mut NexthopIds,
 ) -> (BTreeSet<Key>, Objects) {
     let mut keys: BTreeSet<Key> = old.iter().flat_map(|member| peer::keys(settings, local, member, ids)).collect();
@@ -110,7 +111,8 @@ pub fn changed(
     }
     // What is the node's own stays the node's, whoever claimed the same.
     let own = node(settings, me, local);
-    keys.retain(|key| !own.contains_key(key));
+    let is_shared = |key: &Key| peer::address_needing(key).is_some_and(&is_of_a_peer) && !objects.contains_key(key);
+    keys.retain(|key| !own.contains_key(key) && !is_shared(key));
     objects.retain(|key, _| !own.contains_key(key));
     for gateway in old.iter().chain(new).flat_map(|member| peer::gateways(member)) {
         if ids.get(gateway).is_some_and(|id| !objects.contains_key(&Key::Nexthop(id))) {

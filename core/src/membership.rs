@@ -3,6 +3,7 @@
 //! Owns the members, their revisions and the digest. The controller keeps a [`Log`], every agent a [`View`]; deltas and
 //! snapshots lead from one to the other. Must never decide that a silent node is gone: a member departs by name only.
 
+mod addresses;
 mod claims;
 mod digest;
 mod log;

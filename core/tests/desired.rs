@@ -329,7 +329,7 @@ fn a_departing_peer_takes_nothing_of_the_nodes_own() {
     let me = member(1, ME, 1500);
     let impostor = Member { underlay: me.underlay, ..member(3, FAR, 1500) };
     let settings = settings(Mode::CrossSubnet, Family::V4);
-    let (keys, objects) = changed(&settings, &me, &local(&me), &[&impostor], &[], &mut NexthopIds::new());
+    let (keys, objects) = changed(&settings, &me, &local(&me), &[&impostor], &[], |_| false, &mut NexthopIds::new());
     assert!(keys.contains(&Key::Fdb(impostor.mac)) && objects.is_empty());
     let own = node(&settings, &me, &local(&me));
     assert_eq!(keys.iter().find(|key| own.contains_key(key)), None);
@@ -352,9 +352,9 @@ fn members_of_a_pool_that_was_taken_away_are_still_of_the_overlay() {
     let before = all(&settings, &me, &local, [&me, &far], &[], &mut ids);
     assert_eq!(pools_of(&before), ["10.99.0.0/16", "10.244.1.0/24", "10.244.3.0/24", "fd00:244::/48"]);
     // Only its own element goes with a member, and comes with one.
-    let (keys, objects) = changed(&settings, &me, &local, &[&far], &[], &mut ids);
+    let (keys, objects) = changed(&settings, &me, &local, &[&far], &[], |_| false, &mut ids);
     let gone: Vec<&Key> = keys.iter().filter(|key| matches!(key, Key::Element(SetName::Pools(_), _))).collect();
     assert_eq!((gone.len(), pools_of(&objects).len()), (1, 0), "{gone:?}");
-    let (_, objects) = changed(&settings, &me, &local, &[], &[&far], &mut ids);
+    let (_, objects) = changed(&settings, &me, &local, &[], &[&far], |_| false, &mut ids);
     assert_eq!(pools_of(&objects), ["10.244.3.0/24"]);
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Agent, Cluster},
-    lab::{LabSpec, wait},
+    lab::{Host, LabSpec, UPLINK, default_network, wait},
     lab_test,
 };
 
@@ -111,6 +111,48 @@ lab_test!(a_stale_agent_whose_share_moved_disturbs_nobody, async || {
     }
     Ok(())
 });
+
+/// Gives a host the IPv4 address of another one in its subnet, instead of its own.
+async fn take_over(host: &Host, of: &Host) -> Result<()> {
+    let (net, family) = (host.net(), Family::V4);
+    let defaults = net.wire().routes_to(default_network(family)).await?;
+    net.wire().delete_address(UPLINK, host.address(family)).await?;
+    net.wire().add_address(UPLINK, of.address(family), 24).await?;
+    let IpAddr::V4(address) = of.address(family) else { unreachable!("it was asked for IPv4") };
+    let [a, b, c, _] = address.octets();
+    ensure!(defaults.len() == 1, "one way out: {defaults:?}");
+    net.wire().add_route(default_network(family), Some(IpAddr::from([a, b, c, 1]))).await
+}
+
+/// `winner` comes back with the address that `loser` had, in one subnet.
+async fn moves(winner: &str, loser: &str) -> Result<()> {
+    let cluster = Cluster::start(LabSpec::default()).await?;
+    let (here, there) = (cluster.pod("a1", "a1-p").await?, cluster.pod(winner, "moving").await?);
+    let (host, lost) = (cluster.lab().host(winner), cluster.lab().host(loser));
+    cluster.agent(loser).kill().await?;
+    lost.set_connected(false).await?;
+    cluster.agent(winner).stop().await?;
+    take_over(&host, &lost).await?;
+    cluster.agent(winner).start().await?;
+    let weft = cluster.controller().weft();
+    wait::until(&format!("{winner} to have the address of {loser}"), wait::PATIENCE, async || {
+        let (peer, other) = (weft.peer(winner).await?, weft.peer(loser).await?);
+        let at = lost.address(Family::V4).to_string();
+        let has_it = |addresses: &[String]| addresses.iter().any(|address| address.starts_with(&at));
+        ensure!(has_it(&peer.underlay_addresses) && !has_it(&other.underlay_addresses), "{peer:?} {other:?}");
+        ensure!(peer.is_ready() && weft.peer("a1").await?.is_ready(), "{peer:?}");
+        Ok(())
+    })
+    .await?;
+    here.reaches(there.address(Family::V4)).await?;
+    there.reaches(here.address(Family::V4)).await?;
+    Ok(())
+}
+
+// Whoever is told of first: announcements used to go by name.
+lab_test!(the_first_by_name_gets_a_lost_nodes_address_and_is_reached_at_it, async || moves("b1", "b2").await);
+
+lab_test!(the_last_by_name_gets_a_lost_nodes_address_and_is_reached_at_it, async || moves("b2", "b1").await);
 
 lab_test!(a_token_works_once_and_for_its_node_only, async || {
     let cluster = Cluster::empty(LabSpec::default().hosts(2)).await?;

@@ -1,6 +1,6 @@
 //! What the controller says: a change of few members costs work for these few only.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 use weft_core::{
@@ -9,7 +9,7 @@ use weft_core::{
     kernel::{Key, Objects, Observed},
     membership::{Delta, Digests, Member, Snapshot, Told, Touched},
     settings::Settings,
-    types::{Revision, UnderlayAddress},
+    types::Revision,
 };
 
 use super::Engine;
@@ -109,10 +109,8 @@ impl<K: Kernel> Engine<K> {
                 _ => return false,
             }
         }
-        let others = self.holders_of_left(&old, &new);
-        old.extend(others.iter().map(AsRef::as_ref));
-        new.extend(others.iter().map(AsRef::as_ref));
-        let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, &mut self.ids);
+        let is_of_a_peer = |address| self.view.is_of_a_peer(address, &me);
+        let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, is_of_a_peer, &mut self.ids);
         // Trusted: what was desired so far is what the kernel was read back to hold, but for what it refused.
         let mut believed = Observed::default();
         for key in &keys {
@@ -125,21 +123,6 @@ impl<K: Kernel> Engine<K> {
         self.unproven.extend(new);
         self.desired.extend(objects);
         self.settle(believed, &keys, &local).await
-    }
-
-    /// Who else has an underlay address that one of the changed members has left. It may have moved, and been told of in another
-    /// order: what belongs to the address is theirs then, and must not go with the member that had it.
-    fn holders_of_left(&self, old: &[&Member], new: &[&Member]) -> Vec<Arc<Member>> {
-        let addresses = |members: &[&Member]| -> BTreeSet<IpAddr> {
-            members.iter().flat_map(|member| member.underlay.iter()).map(UnderlayAddress::address).collect()
-        };
-        let left = &addresses(old) - &addresses(new);
-        if left.is_empty() {
-            return Vec::new();
-        }
-        let is_touched = |member: &Member| old.iter().chain(new).any(|touched| touched.name == member.name);
-        let holds = |member: &Member| member.underlay.iter().any(|address| left.contains(&address.address()));
-        self.view.members().filter(|member| holds(member) && !is_touched(member)).collect()
     }
 
     /// Wants these from now on as well; what is new among them is not proven to be ours yet.

@@ -191,9 +191,12 @@ fn an_address_that_moved_stays_its_new_holders_whatever_is_told_of_the_old_one_l
         winner.underlay.v4 = Some(address);
         world.log.upsert(winner);
         world.delta().await;
+        world.kernel.take_applied();
         world.log.upsert(Member { underlay: PerFamily::default(), ..before });
         world.delta().await;
         assert!(world.kernel.objects().contains_key(&element), "the winner's packets are a stranger's now");
+        let is_put_again = world.kernel.take_applied().iter().any(|op| *op.key() == element);
+        assert!(!is_put_again, "they were a stranger's for a moment");
         world.log.remove(&member(3, false).name);
         world.delta().await;
         assert!(!world.kernel.objects().contains_key(&element), "nobody has it any more");

@@ -12,7 +12,10 @@ use super::{
     actor::{Actor, Batch},
     registry::Registry,
 };
-use crate::store::{StoreError, Stored, Write};
+use crate::{
+    fanout::Changes,
+    store::{StoreError, Stored, Write},
+};
 
 /// What a publication costs for each stream, the agent's acknowledgement included: a wake-up and a frame each way. Windows
 /// grow by it, so that publications cannot overtake each other.
@@ -29,9 +32,7 @@ impl Actor {
         let answer = match outcome {
             Ok(()) => {
                 self.released.retain(|cidr, _| !freed.contains(cidr));
-                for name in &touched {
-                    self.announce(name);
-                }
+                self.announce(touched);
                 for (name, cidrs) in departed {
                     let revision = self.fanout.revision();
                     for cidr in cidrs {
@@ -56,25 +57,26 @@ impl Actor {
         Ok(())
     }
 
-    fn announce(&mut self, name: &NodeName) {
-        match self.registry.nodes.get(name).filter(|node| node.has_reported()) {
-            Some(node) => drop(self.fanout.upsert(node.member.clone())),
-            None => drop(self.fanout.remove(name)),
+    fn announce(&mut self, touched: BTreeSet<NodeName>) {
+        if touched.is_empty() {
+            return;
         }
+        let now = |name: NodeName| {
+            let node = self.registry.nodes.get(&name).filter(|node| node.has_reported());
+            let member = node.map(|node| node.member.clone());
+            (name, member)
+        };
+        self.fanout.take(touched.into_iter().map(now).collect());
         self.peers.touch();
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
         let mut stored = self.store.load().await?;
         self.keep_unreadable(&mut stored);
-        let present =
-            |name: &NodeName| stored.nodes.iter().any(|node| node.member.name == *name && node.has_reported());
-        for name in self.fanout.names().iter().filter(|name| !present(name)) {
-            self.fanout.remove(name);
-        }
-        for node in stored.nodes.iter().filter(|node| node.has_reported()) {
-            self.fanout.upsert(node.member.clone());
-        }
+        let mut changes: Changes = self.fanout.names().into_iter().map(|name| (name, None)).collect();
+        let members = stored.nodes.iter().filter(|node| node.has_reported()).map(|node| node.member.clone());
+        changes.extend(members.map(|member| (member.name.clone(), Some(member))));
+        self.fanout.take(changes);
         let now = self.fanout.revision();
         let released = |cidr: &_| self.released.get(cidr).map_or(now, |sequence| Revision::new(self.epoch, *sequence));
         let rebuilt = Registry::new(stored, &self.rules.pools, self.rules.admission, released);

@@ -1,5 +1,7 @@
 //! What streams are given, without any stream.
 
+use std::collections::BTreeMap;
+
 use weft_core::{
     membership::{Digests, Member, More, View},
     settings::{Mode, Settings},
@@ -26,7 +28,7 @@ pub(super) fn member(n: u32) -> Member {
     }
 }
 
-fn fanout(count: u32) -> Fanout {
+pub(super) fn fanout(count: u32) -> Fanout {
     let settings = Settings {
         pools: vec!["10.0.0.0/8".parse().expect("a CIDR")],
         mode: Mode::CrossSubnet,
@@ -80,8 +82,8 @@ fn a_reader_however_slow_ends_where_the_log_is() {
         let mut at = receive(&mut view, fanout.begin(None, None));
         for n in 0..2000u32 {
             match n % 3 {
-                0 => drop(fanout.remove(&member(n % 700).name)),
-                _ => drop(fanout.upsert(Member { underlay_mtu: 1400 + n % 50, ..member(n % 700) })),
+                0 => fanout.take(BTreeMap::from([(member(n % 700).name, None)])),
+                _ => fanout.upsert(Member { underlay_mtu: 1400 + n % 50, ..member(n % 700) }),
             }
             if n % pause == 0 {
                 while let Some(next) = fanout.after(at) {

@@ -68,6 +68,14 @@ pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds)
     keys
 }
 
+/// The underlay address that an object is for, if members that announce the same one need the same object.
+pub(super) fn address_needing(key: &Key) -> Option<IpAddr> {
+    match key {
+        Key::Element(SetName::Peers(_) | SetName::Nodes(_), host) => Some(host.ip()),
+        _ => None,
+    }
+}
+
 /// What pods are masqueraded towards whatever is said otherwise, as elements: needed only if something is.
 pub(super) fn node_addresses(member: &Member, local: &Local) -> impl Iterator<Item = (SetName, IpNetwork)> + use<> {
     let addresses = member.underlay;

@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
-use super::{Change, Delta, Digest, Digests, Member, More, Snapshot, claims::Claims};
+use super::{Change, Delta, Digest, Digests, Member, More, Snapshot, addresses::Addresses, claims::Claims};
 use crate::{
     settings::Settings,
     types::{Family, NodeName, PodCidr, Revision},
@@ -24,6 +25,7 @@ pub struct View {
     /// As announced; two of them may claim one CIDR.
     members: BTreeMap<NodeName, Arc<Member>>,
     claims: Claims,
+    addresses: Addresses,
 }
 
 /// Something that a delta changed, with the values that count before and after.
@@ -142,6 +144,12 @@ impl View {
         self.members.values().map(|member| self.claims.effective(member))
     }
 
+    /// True if a member other than `me` announces the underlay address.
+    pub fn is_of_a_peer(&self, address: IpAddr, me: &Member) -> bool {
+        let own = me.underlay.iter().any(|underlay| underlay.address() == address);
+        self.addresses.count(address) > usize::from(own)
+    }
+
     /// What is held, as it was announced, to be kept on disk; none before the first snapshot.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let settings = Arc::clone(self.settings.as_ref()?);
@@ -166,6 +174,7 @@ impl View {
             }
         }
         self.claims = self.claims_of(&members);
+        self.addresses = Addresses::of(members.values().map(Arc::as_ref));
         self.members = members;
         self.settings = Some(snapshot.settings);
         self.digests = digests;
@@ -266,8 +275,10 @@ impl View {
     fn upsert(&mut self, member: &Arc<Member>) {
         let old = self.members.insert(member.name.clone(), Arc::clone(member));
         self.digests.add(member);
+        self.addresses.add(member);
         if let Some(old) = &old {
             self.digests.subtract(old);
+            self.addresses.subtract(old);
         }
         for family in Family::ALL {
             let before = old.as_ref().and_then(|old| *old.pod_cidrs.get(family));
@@ -287,6 +298,7 @@ impl View {
     fn remove(&mut self, name: &NodeName) {
         let Some(old) = self.members.remove(name) else { return };
         self.digests.subtract(&old);
+        self.addresses.subtract(&old);
         for cidr in old.pod_cidrs.iter() {
             self.claims.release(*cidr, name);
         }

@@ -50,7 +50,8 @@ proptest! {
                 old.extend(before.as_deref());
                 new.extend(after.as_deref());
             }
-            let (keys, objects) = changed(&settings, &me, &local, &old, &new, &mut ids);
+            let is_of_a_peer = |address| view.is_of_a_peer(address, &me);
+            let (keys, objects) = changed(&settings, &me, &local, &old, &new, is_of_a_peer, &mut ids);
             prop_assert!(objects.keys().all(|key| keys.contains(key)));
             state.retain(|key, _| !keys.contains(key));
             state.extend(objects);

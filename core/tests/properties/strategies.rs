@@ -35,7 +35,7 @@ pub(crate) fn link(name: &str) -> LinkName {
     LinkName::new(name).expect("a link name")
 }
 
-/// An underlay address of a node in one of three subnets; no two nodes share one.
+/// An underlay address in one of three subnets.
 fn underlay(family: Family, node: u8, subnet: u8) -> UnderlayAddress {
     let text = match family {
         Family::V4 => format!("192.0.{subnet}.{}/24", node + 1),
@@ -53,6 +53,8 @@ prop_compose! {
         incarnation in 1..3_u64,
         v4 in proptest::option::weighted(0.8, 0..5_u8),
         v6 in proptest::option::weighted(0.8, 0..5_u8),
+        // Mostly its own; for a while two nodes announce one that moves between them.
+        host in prop_oneof![4 => Just(node), 1 => 0..NODES],
         under4 in proptest::option::weighted(0.8, 1..4_u8),
         under6 in proptest::option::weighted(0.6, 1..4_u8),
         underlay_mtu in one_of([0, 1400, 1500, 9000]),
@@ -64,8 +66,8 @@ prop_compose! {
             pod_cidrs: PerFamily { v4: v4.map(|n| cidr(Family::V4, n)), v6: v6.map(|n| cidr(Family::V6, n)) },
             mac: Mac::local([2, 0x57, 0, 0, 0, node]),
             underlay: PerFamily {
-                v4: under4.map(|subnet| underlay(Family::V4, node, subnet)),
-                v6: under6.map(|subnet| underlay(Family::V6, node, subnet)),
+                v4: under4.map(|subnet| underlay(Family::V4, host, subnet)),
+                v6: under6.map(|subnet| underlay(Family::V6, host, subnet)),
             },
             underlay_mtu,
             more: More::new(more),
