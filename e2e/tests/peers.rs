@@ -1,11 +1,13 @@
 //! What `weft peers` says when something is wrong: which node, since when, and why.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, bail, ensure};
 use netlink_packet_route::route::RouteType;
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Cluster, Peer, Weft},
-    lab::{LabSpec, wait},
+    lab::{Host, LabSpec, UPLINK, default_network, wait},
     lab_test,
 };
 
@@ -97,4 +99,44 @@ lab_test!(a_node_that_never_came_is_not_shown_as_ready, async || {
     ensure!(peers.len() == 2, "members are not forgotten: {peers:?}");
     ensure!(peers.iter().all(|peer| !peer.is_ready()), "nobody is there: {peers:?}");
     Ok(())
+});
+
+/// Gives a host an address instead of the one it has in that family, and the way out by the router of its subnet.
+async fn readdress(host: &Host, address: &str, prefix: u8, router: &str) -> Result<()> {
+    let (net, address, router): (_, IpAddr, IpAddr) = (host.net(), address.parse()?, router.parse()?);
+    let default = default_network(Family::of(address));
+    for route in net.wire().routes_to(default).await? {
+        net.wire().delete_route(route).await?;
+    }
+    net.wire().delete_address(UPLINK, host.address(Family::of(address))).await?;
+    net.wire().add_address(UPLINK, address, prefix).await?;
+    net.wire().add_route(default, Some(router)).await
+}
+
+// b1 is in a /23, where x.255 is a host's; b2 beside it has the /24 whose broadcast address that is.
+lab_test!(an_address_that_one_peer_cannot_use_is_the_problem_of_these_two_alone, async || {
+    let cluster = Cluster::empty(LabSpec::default()).await?;
+    let (router, gateway) = (cluster.lab().router().wire(), "10.87.2.1".parse()?);
+    router.delete_address("net-b", gateway).await?;
+    router.add_address("net-b", gateway, 23).await?;
+    readdress(&cluster.lab().host("b1"), "10.87.2.255", 23, "10.87.2.1").await?;
+    for node in ["a1", "b1", "b2"] {
+        cluster.join(node).await?.ready().await?;
+    }
+    let told_here = told(&cluster.agent("b2").weft(), "b1", &["Degraded"]).await?;
+    ensure!(told_here.message.contains("10.244."), "it does not say which entry: {}", told_here.message);
+    // Nodes go on taking pods, and everybody else reaches everybody.
+    let [a, b1, b2] =
+        [cluster.pod("a1", "a1-p").await?, cluster.pod("b1", "b1-p").await?, cluster.pod("b2", "b2-p").await?];
+    a.reaches(b1.address(Family::V4)).await?;
+    b2.reaches(a.address(Family::V4)).await?;
+    let weft = cluster.controller().weft();
+    wait::until("the controller to know that all nodes are well, and what b2 lacks", wait::PATIENCE, async || {
+        let peers = weft.peers().await?;
+        ensure!(peers.iter().all(Peer::is_ready), "{peers:?}");
+        let message = &weft.peer("b2").await?.message;
+        ensure!(message.contains("b1"), "it does not say whom it concerns: {message:?}");
+        Ok(())
+    })
+    .await
 });
