@@ -178,7 +178,15 @@ impl Actor {
                     self.carry_out(waiting.drain(..)).await?;
                 }
                 () = at(publish_at) => self.publish(),
-                _ = tick.tick() => self.tick().await?,
+                _ = tick.tick() => {
+                    // What agents have said by now counts before anybody is judged by it.
+                    let mut left = commands.len();
+                    while left > 0 {
+                        left -= commands.recv_many(&mut waiting, left.min(BATCH)).await;
+                        self.carry_out(waiting.drain(..)).await?;
+                    }
+                    self.tick().await?;
+                }
             }
         }
         self.sessions.close_all(&Refusal::Stopping);

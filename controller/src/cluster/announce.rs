@@ -28,6 +28,7 @@ impl Actor {
     pub(super) async fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
         let Batch { writes, touched, departed, done } = batch;
         let freed: Vec<PodCidr> = writes.iter().filter_map(Write::freed).collect();
+        let began = self.clock.now();
         let outcome = if writes.is_empty() { Ok(()) } else { self.store.commit(writes).await };
         let answer = match outcome {
             Ok(()) => {
@@ -50,6 +51,7 @@ impl Actor {
                 Err(Refusal::Store(error.to_string()))
             }
         };
+        self.sessions.forgive(self.clock.now().duration_since(began));
         for done in done {
             done(self, answer.clone());
         }

@@ -17,6 +17,9 @@ use super::{NodeIdentity, Refusal};
 /// Announcements that are remembered: at 20 a second more than a minute's worth.
 const ANNOUNCEMENTS_KEPT: usize = 2048;
 
+/// The controller is often busy for less.
+const NOTICEABLE: Duration = Duration::from_millis(100);
+
 /// A live stream.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -125,6 +128,15 @@ impl Sessions {
         let first = self.announcements.partition_point(|announced| announced.sequence <= acknowledged);
         let announced = self.announcements.get(first)?;
         Some((announced.at.max(live.connected_at), announced.unix_ms))
+    }
+
+    /// The controller itself was busy for so long, and heard nobody: that time is no agent's.
+    pub(super) fn forgive(&mut self, time: Duration) {
+        if time < NOTICEABLE {
+            return;
+        }
+        self.announcements.iter_mut().for_each(|announced| announced.at += time);
+        self.live.values_mut().for_each(|live| live.connected_at += time);
     }
 
     /// Those that have not acknowledged what they were told `limit` ago.

@@ -174,3 +174,31 @@ async fn joins_that_wait_together_are_one_commit() {
     assert!(joined.iter().all(|joined| *joined == Ok(1)), "{joined:?}");
     assert!(store.commits() - before < 50, "each of 50 joins waited for the disk by itself");
 }
+
+// Their acknowledgements wait in the queue while the disk makes everybody wait.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stalls_disconnects_nobody_who_has_acknowledged() {
+    let limit = rules().acknowledge_timeout;
+    // Which of the two the actor turns to first, queue or clock, is a toss.
+    for _ in 0..8 {
+        let store = MemoryStore::new();
+        let (cluster, _task) = cluster(&store).await;
+        let mut sessions = Vec::new();
+        for (node, last) in [("n1", 1), ("n2", 2)] {
+            cluster.join(token(&cluster, node).await).await.expect("a good token");
+            sessions.push((node, cluster.connect(connect(node, 1, last)).await.expect("a member")));
+        }
+        store.stall_next(limit + Duration::from_secs(5));
+        let acknowledged = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let report = Report { applied: Some(cluster.fanout().revision()), ..Report::default() };
+            cluster.report(name("n1"), sessions[0].1.id, report, [127, 0, 0, 1].into()).await;
+        };
+        tokio::join!(token(&cluster, "n3"), acknowledged);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(cluster.status().await.expect("it runs").connected, 2, "somebody was disconnected");
+        // Who says nothing is disconnected all the same, after that time of a controller that listens.
+        tokio::time::sleep(limit + Duration::from_secs(1)).await;
+        assert_eq!(cluster.status().await.expect("it runs").connected, 1, "n2 has acknowledged nothing");
+    }
+}

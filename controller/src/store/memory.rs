@@ -1,11 +1,12 @@
 //! A store in memory that fails on demand.
 //!
-//! Owns the failures a real store can show: a write refused, and a crash before or after the write became durable. For
+//! Owns the failures a real store can show: a write refused, one that takes long, and a crash before or after the write became durable. For
 //! tests of whatever stands above the store. Must never be used to keep anything.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -39,6 +40,7 @@ struct Planned {
 struct Inner {
     records: BTreeMap<(&'static str, String), (Table, Vec<u8>)>,
     planned: Option<Planned>,
+    stall: Option<Duration>,
     crashed: bool,
     commits: usize,
 }
@@ -62,6 +64,11 @@ impl MemoryStore {
     /// must not take the failure that was meant for another.
     pub fn fail_next_with(&self, failure: Failure, is_meant: fn(&Write) -> bool) {
         self.lock().planned = Some(Planned { failure, is_meant });
+    }
+
+    /// Makes the next commit take this long.
+    pub fn stall_next(&self, time: Duration) {
+        self.lock().stall = Some(time);
     }
 
     /// Opens it again after a crash.
@@ -132,6 +139,12 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.commit_now(&batch) })
+        Box::pin(async move {
+            let stall = self.lock().stall.take();
+            if let Some(time) = stall {
+                tokio::time::sleep(time).await;
+            }
+            self.commit_now(&batch)
+        })
     }
 }
