@@ -243,6 +243,7 @@ impl Actor {
         self.repair(&mut batch);
         self.release_settings(&mut batch);
         self.finish(batch).await?;
+        self.take_untaken().await?;
         self.refresh_peers();
         Ok(())
     }

@@ -5,12 +5,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::IpAddr,
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 use weft_core::types::NodeName;
-use weft_proto::v1;
+use weft_proto::{convert::Facts, v1};
 
 use super::{NodeIdentity, Refusal};
 
@@ -31,7 +32,16 @@ pub(super) struct Live {
     /// When it acknowledged that, Unix time in milliseconds.
     pub(super) acknowledged_unix_ms: i64,
     pub(super) health: v1::Health,
+    /// The newest facts that the store has not taken.
+    pub(super) untaken: Option<Told>,
     close: oneshot::Sender<Refusal>,
+}
+
+/// Facts that were told on a stream from this address.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) facts: Facts,
+    pub(super) source: IpAddr,
 }
 
 impl Live {
@@ -64,7 +74,8 @@ impl Sessions {
         self.close(&node, || Refusal::Replaced { node: node.clone() });
         let health = v1::Health::default();
         let (acknowledged, acknowledged_unix_ms) = (None, 0);
-        let live = Live { id, identity, connected_at: now, acknowledged, acknowledged_unix_ms, health, close };
+        let live =
+            Live { id, identity, connected_at: now, acknowledged, acknowledged_unix_ms, health, untaken: None, close };
         self.live.insert(node, live);
         closed
     }
@@ -128,6 +139,12 @@ impl Sessions {
         let first = self.announcements.partition_point(|announced| announced.sequence <= acknowledged);
         let announced = self.announcements.get(first)?;
         Some((announced.at.max(live.connected_at), announced.unix_ms))
+    }
+
+    /// Facts that wait to be taken, of a few streams.
+    pub(super) fn take_untaken(&mut self, most: usize) -> Vec<(NodeName, u64, Told)> {
+        let waiting = self.live.iter_mut().filter(|(_, live)| live.untaken.is_some()).take(most);
+        waiting.filter_map(|(node, live)| Some((node.clone(), live.id, live.untaken.take()?))).collect()
     }
 
     /// The controller itself was busy for so long, and heard nobody: that time is no agent's.

@@ -11,8 +11,12 @@ use super::{
     ConnectAsk, Refusal, Reply, Report, Session,
     actor::{Actor, Batch},
     registry::Changed,
+    sessions::Told,
 };
+use crate::store::StoreError;
 
+/// Facts that are tried again in one go.
+const AT_ONCE: usize = 16;
 /// Problems of peers that one agent may report.
 const PROBLEMS: usize = 64;
 /// Longest text kept of an agent, in bytes.
@@ -63,24 +67,53 @@ impl Actor {
             // An older stream of the same node, or one that is being closed.
             return;
         }
-        if let Some(facts) = report.facts.as_ref().filter(|_| self.cleaning.is_none()) {
-            let sessions = &self.sessions;
-            let facts = self.limited(facts);
-            match self.registry.take_facts(node, &facts, source, |other| sessions.is_connected(other)) {
-                Ok(changed) => batch.add(changed),
-                Err(refusal) => {
-                    tracing::warn!(%node, "stream closed: {refusal}");
-                    self.complain(node, &refusal);
-                    self.sessions.close(node, || refusal);
-                    self.peers.touch();
-                    return;
-                }
-            }
+        if let Some(facts) = report.facts.filter(|_| self.cleaning.is_none())
+            && !self.take_reported(node, id, Told { facts, source }, batch)
+        {
+            return;
         }
         if report.cleaned_up {
             self.note_cleaned(node);
         }
         self.take_standing(node, id, report.applied, report.health);
+    }
+
+    /// Takes facts of an open stream; false where they end it. What the store does not take stays to be tried again.
+    fn take_reported(&mut self, node: &NodeName, id: u64, told: Told, batch: &mut Batch) -> bool {
+        if let Some(live) = self.sessions.get_mut(node, id) {
+            // The newest count.
+            live.untaken = None;
+        }
+        let (facts, sessions) = (self.limited(&told.facts), &self.sessions);
+        match self.registry.take_facts(node, &facts, told.source, |other| sessions.is_connected(other)) {
+            Ok(changed) => batch.add(changed),
+            Err(refusal) => {
+                tracing::warn!(%node, "stream closed: {refusal}");
+                self.complain(node, &refusal);
+                self.sessions.close(node, || refusal);
+                self.peers.touch();
+                return false;
+            }
+        }
+        let node = node.clone();
+        batch.then(move |actor, answer| {
+            if answer.is_err()
+                && let Some(live) = actor.sessions.get_mut(&node, id)
+            {
+                live.untaken = Some(told);
+            }
+        });
+        true
+    }
+
+    /// Tries facts again that the store did not take, each by itself: what is wrong with one node's record is no other's matter.
+    pub(super) async fn take_untaken(&mut self) -> Result<(), StoreError> {
+        for (node, id, told) in self.sessions.take_untaken(AT_ONCE) {
+            let mut batch = Batch::default();
+            self.take_reported(&node, id, told, &mut batch);
+            self.finish(batch).await?;
+        }
+        Ok(())
     }
 
     fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<v1::Health>) {

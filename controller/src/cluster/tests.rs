@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock::{self, Clock},
     metrics::Metrics,
-    store::{Failure, MemoryStore, Write},
+    store::{Failure, MemoryStore, Store as _, Write},
 };
 
 /// Lives are numbered from Unix time on: in the first second of it a name's first life is 1.
@@ -201,4 +201,26 @@ async fn a_store_that_stalls_disconnects_nobody_who_has_acknowledged() {
         tokio::time::sleep(limit + Duration::from_secs(1)).await;
         assert_eq!(cluster.status().await.expect("it runs").connected, 1, "n2 has acknowledged nothing");
     }
+}
+
+// An API server that hiccups, or another node's record that cannot be written.
+#[tokio::test(start_paused = true)]
+async fn facts_that_the_store_did_not_take_are_taken_later_without_being_told_again() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    cluster.join(token(&cluster, "n1").await).await.expect("a good token");
+    let session = cluster.connect(connect("n1", 1, 1)).await.expect("a member");
+    for failure in [Failure::Refused, Failure::Unconfirmed] {
+        let last = if failure == Failure::Refused { 7 } else { 8 };
+        let facts = connect("n1", 1, last).facts;
+        store.fail_next_with(failure, |write| matches!(write, Write::Node(_)));
+        let source = [127, 0, 0, 1].into();
+        cluster.report(name("n1"), session.id, Report { facts, ..Report::default() }, source).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let peers = cluster.peers().await.expect("it runs");
+        assert_eq!(peers[0].underlay_addresses[0].address, [192, 0, 2, last], "the old address is announced");
+        let stored = store.load().await.expect("readable");
+        assert!(stored.nodes[0].member.underlay.v4.is_some_and(|at| at.address() == IpAddr::from([192, 0, 2, last])));
+    }
+    assert_eq!(cluster.status().await.expect("it runs").connected, 1, "its stream goes on");
 }

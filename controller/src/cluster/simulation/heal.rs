@@ -11,18 +11,25 @@ impl World {
         self.is_healing = true;
         self.disk.fail_next(None);
         let now = self.now;
+        // What was told before and did not change is for the controller to remember.
+        let mut moved = Vec::new();
         for (number, agent) in self.agents.iter_mut().enumerate() {
             agent.parted_until = agent.parted_until.min(now);
             agent.slow_until = agent.slow_until.min(now);
             agent.broken_until = agent.broken_until.min(now);
             let last = u8::try_from(number + 1).expect("few nodes");
-            agent.address = weft_core::types::UnderlayAddress::new([192, 0, 2, last].into(), 24).expect("usable");
+            let own = weft_core::types::UnderlayAddress::new([192, 0, 2, last].into(), 24).expect("usable");
+            if std::mem::replace(&mut agent.address, own) != own {
+                moved.push(number);
+            }
         }
         for twin in self.nodes..self.agents.len() {
             self.retire(twin, false);
         }
         for number in 0..self.nodes {
-            self.tell_facts(number);
+            if moved.contains(&number) {
+                self.tell_facts(number);
+            }
             self.soon(0, 1000, Event::AgentStart(number));
         }
         self.soon(0, 1000, Event::ServerStart);
