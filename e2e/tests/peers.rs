@@ -101,14 +101,14 @@ lab_test!(a_node_that_never_came_is_not_shown_as_ready, async || {
     Ok(())
 });
 
-/// Gives a host an address instead of the one it has in that family, and the way out by the router of its subnet.
-async fn readdress(host: &Host, address: &str, prefix: u8, router: &str) -> Result<()> {
+/// Gives a host an address instead of `from`, and the way out by the router of its subnet.
+async fn readdress(host: &Host, from: IpAddr, address: &str, prefix: u8, router: &str) -> Result<()> {
     let (net, address, router): (_, IpAddr, IpAddr) = (host.net(), address.parse()?, router.parse()?);
     let default = default_network(Family::of(address));
     for route in net.wire().routes_to(default).await? {
         net.wire().delete_route(route).await?;
     }
-    net.wire().delete_address(UPLINK, host.address(Family::of(address))).await?;
+    net.wire().delete_address(UPLINK, from).await?;
     net.wire().add_address(UPLINK, address, prefix).await?;
     net.wire().add_route(default, Some(router)).await
 }
@@ -119,7 +119,8 @@ lab_test!(an_address_that_one_peer_cannot_use_is_the_problem_of_these_two_alone,
     let (router, gateway) = (cluster.lab().router().wire(), "10.87.2.1".parse()?);
     router.delete_address("net-b", gateway).await?;
     router.add_address("net-b", gateway, 23).await?;
-    readdress(&cluster.lab().host("b1"), "10.87.2.255", 23, "10.87.2.1").await?;
+    let host = cluster.lab().host("b1");
+    readdress(&host, host.address(Family::V4), "10.87.2.255", 23, "10.87.2.1").await?;
     for node in ["a1", "b1", "b2"] {
         cluster.join(node).await?.ready().await?;
     }
@@ -139,4 +140,28 @@ lab_test!(an_address_that_one_peer_cannot_use_is_the_problem_of_these_two_alone,
         Ok(())
     })
     .await
+});
+
+lab_test!(a_node_with_an_address_that_no_host_can_have_is_told_so_and_hurts_nobody, async || {
+    let cluster = Cluster::empty(LabSpec::default()).await?;
+    let host = cluster.lab().host("b1");
+    readdress(&host, host.address(Family::V6), "fd87:0:0:2::", 64, "fd87:0:0:2::1").await?;
+    for node in ["a1", "b2"] {
+        cluster.join(node).await?.ready().await?;
+    }
+    cluster.join("b1").await?;
+    let weft = cluster.controller().weft();
+    wait::until("the list to say why b1 has no address", wait::PATIENCE, async || {
+        let peer = weft.peer("b1").await?;
+        ensure!(peer.state == "Pending" && peer.reason == "NoUnderlayAddress", "{peer:?}");
+        ensure!(peer.message.contains("fd87:0:0:2::/64 of node b1 is the subnet-router anycast address"), "{peer:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(weft.peer("a1").await?.is_ready() && weft.peer("b2").await?.is_ready(), "{:?}", weft.peers().await?);
+    let pods = [cluster.pod("a1", "a1-p").await?, cluster.pod("b2", "b2-p").await?];
+    pods[0].reaches(pods[1].address(Family::V6)).await?;
+    readdress(&host, "fd87:0:0:2::".parse()?, "fd87:0:0:2::77", 64, "fd87:0:0:2::1").await?;
+    told(&weft, "b1", &["Ready"]).await?;
+    Ok(())
 });

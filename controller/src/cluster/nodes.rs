@@ -230,8 +230,8 @@ impl Actor {
         let _gone = reply.send(Err(Refusal::NodesOfKubernetes { node: node.clone() }));
     }
 
-    /// Has whoever listens tell of a refusal that a hand must mend.
-    pub(super) fn complain(&self, node: &NodeName, refusal: &Refusal) {
+    /// Has the peer list and whoever listens tell of a refusal that a hand must mend.
+    pub(super) fn complain(&mut self, node: &NodeName, refusal: &Refusal) {
         let is_about_addresses = matches!(
             refusal,
             Refusal::AddressNotOfNode { .. }
@@ -241,6 +241,7 @@ impl Actor {
                 | Refusal::AddressHeld { .. }
         );
         if is_about_addresses {
+            self.peers.refuse(node, refusal);
             let _nobody_listens = self.complaints.send((node.clone(), refusal.clone()));
         }
     }

@@ -18,7 +18,7 @@ use weft_proto::{
     v1::{self, PeerState},
 };
 
-use super::{actor::Actor, paths, sessions::Live};
+use super::{Refusal, actor::Actor, paths, sessions::Live};
 use crate::store::NodeRecord;
 pub(crate) use judge::Probed;
 use judge::{Evidence, Judgement};
@@ -30,6 +30,8 @@ pub(super) struct PeerTable {
     standings: HashMap<NodeName, Standing>,
     list: Option<Arc<Vec<v1::Peer>>>,
     is_stale: bool,
+    /// Why the newest facts of those who were turned away for them were not taken.
+    refused: HashMap<NodeName, Refusal>,
     version: watch::Sender<u64>,
 }
 
@@ -42,12 +44,25 @@ struct Standing {
 
 impl PeerTable {
     pub(super) fn new(version: watch::Sender<u64>) -> Self {
-        Self { standings: HashMap::new(), list: None, is_stale: true, version }
+        Self { standings: HashMap::new(), list: None, is_stale: true, refused: HashMap::new(), version }
     }
 
     /// Something changed that the list may show.
     pub(super) const fn touch(&mut self) {
         self.is_stale = true;
+    }
+
+    /// An agent was turned away for what it says of its node.
+    pub(super) fn refuse(&mut self, node: &NodeName, refusal: &Refusal) {
+        if self.refused.insert(node.clone(), refusal.clone()).as_ref() != Some(refusal) {
+            self.touch();
+        }
+    }
+
+    /// An agent is let in.
+    pub(super) fn accept(&mut self, node: &NodeName) {
+        self.refused.remove(node);
+        self.touch();
     }
 }
 
@@ -65,6 +80,7 @@ impl Actor {
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
+            let judgement = judgement.refused(self.peers.refused.get(name));
             let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name)).following(node, needed);
             let before = self.peers.standings.get(name);
             let is_same =
@@ -73,6 +89,7 @@ impl Actor {
                 before.filter(is_same).map_or(judgement.since_unix_ms.unwrap_or(now_ms), |old| old.since_unix_ms);
             standings.insert(name.clone(), Standing { judgement, since_unix_ms, probed: evidence.probed(name) });
         }
+        self.peers.refused.retain(|name, _| standings.contains_key(name));
         let is_news = self.peers.is_stale || !same_states(&standings, &self.peers.standings);
         self.peers.standings = standings;
         self.peers.is_stale = false;

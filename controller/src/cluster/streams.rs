@@ -36,7 +36,7 @@ impl Actor {
                 // Counts as connected from here on: of two claimants in one batch only the first may have an address.
                 let closed = self.sessions.open(id, ask.identity, self.clock.now());
                 self.node_connects(&node);
-                self.peers.touch();
+                self.peers.accept(&node);
                 batch.add(changed);
                 batch.then(move |actor, answer| {
                     let heard = reply.send(answer.clone().map(|()| Session { id, closed })).is_ok();

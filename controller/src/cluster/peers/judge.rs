@@ -41,6 +41,17 @@ impl Judgement {
         Self { state, reason: reason.to_owned(), message, since_unix_ms: None }
     }
 
+    /// A node whose agent is turned away for its addresses has no stream because of that.
+    pub(super) fn refused(self, refusal: Option<&Refusal>) -> Self {
+        match (refusal, self.state) {
+            (Some(refusal), PeerState::Pending) => Self::new(self.state, "NoUnderlayAddress", refusal.to_string()),
+            (Some(refusal), PeerState::Disconnected) => {
+                Self { message: format!("{}; it is turned away: {refusal}", self.message), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// A node without a pod CIDR waits for one, however well its agent is.
     pub(super) fn given(self, node: &NodeRecord, problem: Option<&Refusal>) -> Self {
         match problem {
