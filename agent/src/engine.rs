@@ -142,6 +142,8 @@ pub struct Engine<K> {
     desired: Objects,
     /// Where the kernel differed from it when it was last read, and could not be put right.
     deviations: BTreeMap<Key, String>,
+    /// Those of them that the kernel did not take.
+    refused: BTreeSet<Key>,
     /// The peers whose objects these are, a few of them, and how many there are.
     blamed: (Vec<v1::PeerProblem>, u32),
     /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
@@ -185,6 +187,7 @@ impl<K: Kernel> Engine<K> {
             next_mended_look: now,
             desired: Objects::new(),
             deviations: BTreeMap::new(),
+            refused: BTreeSet::new(),
             blamed: (Vec::new(), 0),
             unproven: BTreeSet::new(),
             trusted: false,

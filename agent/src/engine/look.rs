@@ -108,21 +108,20 @@ impl<K: Kernel> Engine<K> {
                 // What was ours stays ours, however long somebody keeps it from us.
                 let unproven = open.filter(|key| !held(key)).copied().collect();
                 self.deviations = deviations(&plan, &failures);
+                self.refused = plan.ops.iter().map(|op| *op.key()).collect();
                 self.unproven = unproven;
                 if changed > 0 {
                     debug!(changed, ms = began.elapsed().as_millis(), "the kernel was put right");
                 }
                 return Ok(());
             }
-            // Nothing else was told to us since the last look: somebody changed the kernel.
-            if round == 0 && *before == self.desired {
-                // Nor was it anybody who did what the kernel refused us before.
-                let refused = |op: &&Op| self.deviations.contains_key(op.key());
-                let changed: Vec<&Op> = plan.ops.iter().filter(|op| !refused(op)).collect();
-                self.note_repair(&changed);
-            }
             changed += plan.ops.len();
             failures = self.kernel.apply(&plan.ops).await;
+            // Nothing else was told to us since the last look: somebody changed the kernel.
+            if round == 0 && *before == self.desired {
+                let failed: BTreeSet<&Key> = failures.iter().map(|failure| &failure.key).collect();
+                self.note_repair(plan.ops.iter().map(Op::key).filter(|key| !failed.contains(key)));
+            }
             for failure in &failures {
                 debug!("{}: {}", failure.key, failure.error);
             }
@@ -144,14 +143,23 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    pub(super) fn note_repair(&mut self, ops: &[&Op]) {
-        if ops.is_empty() {
-            return;
+    /// These were put right. Nobody is blamed for what the kernel itself refused us before.
+    pub(super) fn note_repair<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
+        let (mut count, mut blamed) = (0, Vec::new());
+        for key in keys {
+            count += 1;
+            if !self.refused.contains(key) {
+                blamed.push(*key);
+            }
         }
-        let names: Vec<_> = ops.iter().take(NAMED).map(|op| op.key().to_string()).collect();
-        let more = ops.len().saturating_sub(NAMED);
-        warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");
-        self.status.note_repair(ops.len(), SystemTime::now());
+        if !blamed.is_empty() {
+            let names: Vec<_> = blamed.iter().take(NAMED).map(ToString::to_string).collect();
+            let more = blamed.len().saturating_sub(NAMED);
+            warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");
+        }
+        if count > 0 {
+            self.status.note_repair(count, SystemTime::now());
+        }
     }
 
     /// Removes every object of ours.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use weft_core::{
     desired,
-    diff::diff_keys,
+    diff::{Op, diff_keys},
     kernel::{Key, Route, Value, Via},
     types::LinkName,
 };
@@ -62,7 +62,7 @@ impl<K: Kernel> Engine<K> {
         let plan = diff_keys(&observed, &self.desired, &keys, &held, local.device);
         let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return };
         debug!(pods = pods.len(), operations = plan.ops.len(), "putting pods right");
-        self.note_repair(&plan.ops.iter().collect::<Vec<_>>());
+        self.note_repair(plan.ops.iter().map(Op::key));
         if !self.settle(observed, &keys, &local).await {
             self.distrust();
         }
