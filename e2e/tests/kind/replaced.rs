@@ -1,5 +1,7 @@
 //! The chart's objects, deleted and made anew by other hands than Weft's.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::{
@@ -19,6 +21,11 @@ use crate::streams::Streams;
 fn bare(metadata: &ObjectMeta) -> ObjectMeta {
     let (name, labels) = (metadata.name.clone(), metadata.labels.clone());
     ObjectMeta { name, labels, annotations: metadata.annotations.clone(), ..ObjectMeta::default() }
+}
+
+/// The first of the controllers that agents are led to.
+fn leader(map: &BTreeMap<String, String>) -> Option<&str> {
+    map.get(names::CONTROLLERS)?.lines().next()
 }
 
 /// Deletes the controllers' Service and makes it again: it gets another address.
@@ -51,7 +58,8 @@ kind_test!(agents_find_the_controllers_though_their_service_was_made_anew, async
 kind_test!(emptied_objects_are_filled_again_and_nobody_notices, async |kind: &Kind| {
     let streams = Streams::start(kind, "emptied").await?;
     let (maps, secrets) = (kind.own::<ConfigMap>(), kind.own::<Secret>());
-    let (ca, key) = (maps.get(names::CA).await?, secrets.get(names::CA).await?);
+    let key = secrets.get(names::CA).await?;
+    let before = maps.get(names::CA).await?.data.unwrap_or_default();
     for name in [names::CA, names::CLUSTER] {
         let metadata = bare(&maps.get(name).await?.metadata);
         maps.replace(name, &PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await?;
@@ -60,7 +68,10 @@ kind_test!(emptied_objects_are_filled_again_and_nobody_notices, async |kind: &Ki
     secrets.replace(names::CA, &PostParams::default(), &empty).await?;
     until("the objects to be as before", wait::PATIENCE, async || {
         ensure!(secrets.get(names::CA).await?.data == key.data, "the Secret differs");
-        ensure!(maps.get(names::CA).await?.data == ca.data, "ConfigMap weft-ca differs");
+        let now = maps.get(names::CA).await?.data.unwrap_or_default();
+        ensure!(now.get(names::CA_CERTIFICATE) == before.get(names::CA_CERTIFICATE), "the certificate differs");
+        // Who led before is remembered nowhere else.
+        ensure!(leader(&now) == leader(&before) && leader(&now).is_some(), "agents are led to {:?}", leader(&now));
         let cluster = maps.get(names::CLUSTER).await?.data.unwrap_or_default();
         ensure!(cluster.contains_key(names::EPOCH), "ConfigMap weft-cluster has no term: {cluster:?}");
         Ok(())
