@@ -3,9 +3,11 @@
 //! Owns connecting, joining, renewing, and the translation between the stream and typed updates. Must never touch the
 //! kernel or decide what a membership means: that is the engine's.
 
+mod alert;
 mod book;
 mod credentials;
 mod doors;
+mod expiry;
 mod identity;
 mod join;
 mod login;
@@ -19,6 +21,8 @@ use std::net::IpAddr;
 
 pub(crate) use book::note_of;
 pub use credentials::Credentials;
+pub use expiry::Deadlines;
+pub(crate) use expiry::tell as tell_expiry;
 pub use identity::Identity;
 pub use stream::{Client, Links};
 pub use token::JoinToken;

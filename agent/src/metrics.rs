@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use weft_core::types::PodCidr;
 
 use crate::{
-    controller::ConnectionStatus,
-    engine::{Dropped, Handle, Status},
+    controller::{ConnectionStatus, Deadlines},
+    engine::{Dropped, Handle, Status, unix_ms},
     pods::PodStore,
     probe::Findings,
 };
@@ -34,6 +34,8 @@ pub struct Sources {
     pub status: watch::Receiver<Status>,
     /// How the connection stands.
     pub connection: watch::Receiver<ConnectionStatus>,
+    /// The moments of the node's certificate.
+    pub deadlines: watch::Receiver<Option<Deadlines>>,
     /// What probes found.
     pub findings: Findings,
     /// The addresses of pods.
@@ -107,6 +109,11 @@ fn registry(sources: &Sources, dropped: Dropped) -> Registry {
     let (answering, lost) = sources.findings.with(|table| (table.answering(), table.lost_peers().count()));
     gauge("ready", "1 where the kernel was read back to hold the whole membership", status.ready.into());
     gauge("controller_connected", "1 while a controller answers", sources.connection.borrow().connected.into());
+    if let Some(deadlines) = *sources.deadlines.borrow() {
+        let seconds = |moment| unix_ms(moment) / 1000;
+        gauge("certificate_end_seconds", "When this node's certificate ends, Unix time", seconds(deadlines.end));
+        gauge("certificate_lost_seconds", "Until when it is renewed, Unix time", seconds(deadlines.lost));
+    }
     gauge("members", "Members of the cluster, this node included", count(status.members));
     gauge("kernel_objects", "Kernel objects held", count(status.objects));
     gauge("repaired_objects", "Objects put back since the start", total(status.repairs));

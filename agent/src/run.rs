@@ -17,7 +17,7 @@ use crate::{
     api::{self, Api},
     clean_up::{self, CleanUp},
     config::Config,
-    controller::{Client, ConnectionStatus, Held, Links, Order, Standing},
+    controller::{self, Client, ConnectionStatus, Held, Links, Order, Standing},
     disk_trouble::DiskTrouble,
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     host_check::HostCheck,
@@ -85,6 +85,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ));
     let installer = config.cni.clone().map(|paths| Installer::new(paths, config.socket.clone()));
     let (metrics_trouble, metrics_warnings) = watch::channel(Vec::new());
+    let (certificate_told, certificate_warnings) = watch::channel(Vec::new());
+    let deadlines = client.deadlines();
     let api = Api {
         node: config.node.clone(),
         pods: service.clone(),
@@ -96,7 +98,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .as_ref()
             .map(Installer::warnings)
             .into_iter()
-            .chain([metrics_warnings, disk_trouble.sentences()])
+            .chain([metrics_warnings, certificate_warnings, disk_trouble.sentences()])
             .collect(),
     };
     let clean_up = CleanUp {
@@ -109,6 +111,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(client.run());
+    tokio::spawn(controller::tell_expiry(config.node.clone(), deadlines.clone(), certificate_told));
     tokio::spawn(host_check.run(status.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
@@ -118,7 +121,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(installer) = installer {
         tokio::spawn(installer.run(status.clone()));
     }
-    let sources = metrics::Sources { engine, status, connection, findings: probes, pods: store };
+    let sources = metrics::Sources { engine, status, connection, deadlines, findings: probes, pods: store };
     serve_metrics(&config, sources, metrics_trouble);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
     info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), "started");

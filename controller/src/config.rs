@@ -52,6 +52,8 @@ pub struct Config {
     pub mtu: Option<u32>,
     /// How long node certificates are good for.
     pub certificate_lifetime: Duration,
+    /// How long after its end a node's certificate is still renewed; zero: not at all, as on Kubernetes.
+    pub renewal_grace: Duration,
     /// An agent that has not acknowledged for this long is disconnected.
     pub acknowledge_timeout: Duration,
     /// How long after a start pod CIDRs of departed nodes stay in quarantine at least.

@@ -178,6 +178,7 @@ fn yaml(options: &Options) -> String {
         ("mtu", &options.mtu),
         ("forceSettings", &options.force_settings),
         ("certificateLifetime", &options.certificate_lifetime),
+        ("renewalGrace", &options.renewal_grace),
         ("acknowledgeTimeout", &options.acknowledge_timeout),
         ("reconnectGrace", &options.reconnect_grace),
         ("coalesceWindow", &options.coalesce_window),

@@ -4,6 +4,7 @@
 //! asks [`Cluster`](crate::cluster::Cluster), and says the answer in gRPC.
 
 mod join;
+mod late;
 mod operator;
 pub(crate) mod standby;
 mod status;
@@ -18,7 +19,12 @@ use weft_proto::v1::{join_service_server::JoinServiceServer, operator_service_se
 
 pub(crate) use join::Login;
 
-use crate::{cluster::Cluster, metrics::Metrics, pki::Authority, tls::Connection};
+use crate::{
+    cluster::Cluster,
+    metrics::Metrics,
+    pki::Authority,
+    tls::{Connection, Grace},
+};
 
 /// What the services need.
 #[derive(Debug, Clone)]
@@ -30,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) login: Login,
     /// How long node certificates are good for.
     pub(crate) certificate_lifetime: Duration,
+    /// How long after its end one is renewed.
+    pub(crate) grace: Grace,
 }
 
 /// Largest message taken from anybody, in bytes: reports with 64 problems are below 64 KiB.

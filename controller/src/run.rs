@@ -3,7 +3,7 @@
 //! Owns starting its parts in order (store, authority, cluster, servers) and stopping them in the opposite one. Must
 //! never serve before the new term is persisted.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::task::JoinHandle;
@@ -18,10 +18,8 @@ use crate::{
     rpc,
     servers::{Servers, Sockets},
     store::{RedbStore, Store, StoreError},
+    tls::Grace,
 };
-
-/// How long after its end a certificate may still be shown for a renewal.
-const RENEWAL_GRACE: Duration = Duration::from_secs(30 * 86_400);
 
 /// A controller that serves.
 #[derive(Debug)]
@@ -74,6 +72,7 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
         metrics: Arc::clone(&metrics),
         login: rpc::Login::JoinTokens,
         certificate_lifetime: config.certificate_lifetime,
+        grace: Grace(config.renewal_grace),
     };
     let mut servers = Servers::new();
     servers.serve_grpc(sockets.grpc, &config, &authority, rpc::services(context), Arc::clone(&metrics))?;
@@ -95,7 +94,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         },
         acknowledge_timeout: config.acknowledge_timeout,
         reconnect_grace: config.reconnect_grace,
-        lives_kept: config.certificate_lifetime + RENEWAL_GRACE,
+        lives_kept: config.certificate_lifetime + config.renewal_grace,
         coalesce: config.coalesce_window,
     }
 }

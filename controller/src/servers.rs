@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
     pki::Authority,
     rpc,
-    tls::{self, Limits, ServerCertificate},
+    tls::{self, Grace, Limits, ServerCertificate},
 };
 
 /// Open connections: twice the largest cluster, since a reconnecting agent's old connection may still be there.
@@ -80,12 +80,14 @@ impl Servers {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let certificate = Arc::new(ServerCertificate::new(Arc::clone(authority), config.server_names.clone())?);
-        let tls = tls::server_config(authority, Arc::clone(&certificate))?;
+        let grace = Grace(config.renewal_grace);
+        let tls = tls::server_config(authority, Arc::clone(&certificate), grace)?;
         let limits = Limits {
             connections: descriptors::make_room(CONNECTIONS),
             strangers: STRANGERS,
             handshakes: HANDSHAKES,
             handshake_time: config.handshake_timeout,
+            grace,
         };
         let incoming = tls::accept(listener, tls, limits, metrics);
         self.servers.push(tokio::spawn(rpc::serve(services, incoming, told(self.stop.subscribe()))));

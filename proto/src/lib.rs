@@ -2,12 +2,13 @@
 //! typed values.
 //!
 //! Owns the edge between bytes and types: what passes [`convert`] is valid; and how a channel to a server of these services
-//! is opened (feature `client`), how a standby names the leader, and the reasons that
-//! both ends act on. Must never hold behaviour.
+//! is opened (feature `client`), how a standby names the leader, that a certificate has
+//! ended, and the reasons that both ends act on. Must never hold behaviour.
 
 #[cfg(feature = "client")]
 pub mod connect;
 pub mod convert;
+pub mod ended;
 pub mod leader;
 pub mod reason;
 pub mod stored;

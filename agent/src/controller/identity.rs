@@ -3,6 +3,8 @@
 //! Owns `<state-dir>/identity`, readable by its owner only. The key is written before it is used, so that a join whose
 //! answer got lost repeats with the same key. Must never send the key anywhere.
 
+mod x509;
+
 use std::{
     fs,
     os::unix::fs::DirBuilderExt,
@@ -12,11 +14,13 @@ use std::{
 };
 
 use anyhow::Context;
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use tracing::{info, warn};
-use weft_core::types::NodeName;
 
+pub(super) use self::x509::signing_request;
+use self::x509::{read_certificate, to_pem, validity};
+use super::expiry::Deadlines;
 use crate::{
     disk_trouble::{self, DiskTrouble},
     durable,
@@ -31,6 +35,8 @@ pub struct Identity {
     pub ca: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     valid: std::ops::Range<SystemTime>,
+    /// How long after its end it is still renewed, as the controller said that issued it.
+    grace: Duration,
 }
 
 impl Identity {
@@ -41,8 +47,18 @@ impl Identity {
 
     /// How long until it should be renewed: two thirds of the time that it had when it was stored, none once that is over.
     pub fn renew_in(&self, now: SystemTime) -> Duration {
+        self.due().duration_since(now).unwrap_or_default()
+    }
+
+    fn due(&self) -> SystemTime {
         let life = self.valid.end.duration_since(self.valid.start).unwrap_or_default();
-        (self.valid.start + life * 2 / 3).duration_since(now).unwrap_or_default()
+        self.valid.start + life * 2 / 3
+    }
+
+    /// What becomes of it when.
+    pub fn deadlines(&self) -> Deadlines {
+        let end = self.valid.end;
+        Deadlines { due: self.due(), end, lost: end.checked_add(self.grace).unwrap_or(end) }
     }
 
     /// How long it can still be used.
@@ -50,7 +66,7 @@ impl Identity {
         self.valid.end.duration_since(now).unwrap_or_default()
     }
 
-    /// True once it cannot be used any more.
+    /// True once it cannot be used any more, but to renew it.
     pub fn is_over(&self, now: SystemTime) -> bool {
         now >= self.valid.end
     }
@@ -69,7 +85,19 @@ pub(super) struct Vault {
 struct Unsaved {
     certificate: CertificateDer<'static>,
     ca: Option<CertificateDer<'static>>,
+    grace: Duration,
     came: SystemTime,
+}
+
+/// What a join or a renewal brought.
+#[derive(Debug)]
+pub(super) struct Granted<'a> {
+    /// DER.
+    pub(super) certificate: &'a [u8],
+    /// The authority's, DER, where it was told.
+    pub(super) ca: Option<&'a [u8]>,
+    /// How long after its end the certificate is still renewed.
+    pub(super) grace: Duration,
 }
 
 impl Vault {
@@ -112,7 +140,18 @@ impl Vault {
         if let Some(ca) = &unsaved.ca {
             self.replace(&self.dir.join("ca.crt"), to_pem(ca).as_bytes())?;
         }
+        self.replace(&self.grace_file(), unsaved.grace.as_secs().to_string().as_bytes())?;
         self.replace(&self.dir.join("node.crt"), to_pem(&unsaved.certificate).as_bytes())
+    }
+
+    fn grace_file(&self) -> PathBuf {
+        self.dir.join("renewal-grace")
+    }
+
+    /// None where a controller of 0.1 issued the certificate, which told nothing.
+    fn grace(&self) -> Duration {
+        let seconds = fs::read_to_string(self.grace_file()).ok().and_then(|text| text.parse().ok());
+        Duration::from_secs(seconds.unwrap_or_default())
     }
 
     /// What is used for want of a disk.
@@ -123,7 +162,8 @@ impl Vault {
             Some(ca) => ca,
             None => read_certificate(&self.dir.join("ca.crt"))?,
         };
-        Ok(Identity { certificate: unsaved.certificate, ca, key: self.private_key()?, valid })
+        let (certificate, grace) = (unsaved.certificate, unsaved.grace);
+        Ok(Identity { certificate, ca, key: self.private_key()?, valid, grace })
     }
 
     fn private_key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
@@ -145,7 +185,7 @@ impl Vault {
         let mut valid = validity(&certificate)?;
         valid.start = stored.filter(|at| valid.contains(at)).unwrap_or(valid.start);
         let ca = read_certificate(&self.dir.join("ca.crt"))?;
-        Ok(Some(Identity { certificate, ca, key: self.private_key()?, valid }))
+        Ok(Some(Identity { certificate, ca, key: self.private_key()?, valid, grace: self.grace() }))
     }
 
     /// True where the identity on disk is this one; the key never changes under a certificate.
@@ -177,11 +217,11 @@ impl Vault {
 
     /// Stores what a join or a renewal brought: the authority first, the certificate last, because the certificate is what
     /// says that an identity is there. What the disk does not take is used from memory, and written once it does.
-    pub(super) fn store(&self, certificate: &[u8], ca: Option<&[u8]>) -> anyhow::Result<()> {
-        let certificate = CertificateDer::from(certificate.to_vec());
+    pub(super) fn store(&self, granted: &Granted<'_>) -> anyhow::Result<()> {
+        let certificate = CertificateDer::from(granted.certificate.to_vec());
         validity(&certificate)?;
-        let ca = ca.map(|ca| CertificateDer::from(ca.to_vec()));
-        let new = Unsaved { certificate, ca, came: SystemTime::now() };
+        let ca = granted.ca.map(|ca| CertificateDer::from(ca.to_vec()));
+        let new = Unsaved { certificate, ca, grace: granted.grace, came: SystemTime::now() };
         let problem = self.write(&new).err().map(|error| {
             format!(
                 "the node's certificate cannot be kept on disk: {error:#}; an agent that is started again would use the last one: make \
@@ -220,33 +260,6 @@ impl Vault {
     fn replace(&self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
         durable::replace(path, content).with_context(|| format!("{}: cannot be written", path.display()))
     }
-}
-
-fn read_certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
-    let remedy = "remove the file and join again with a new token";
-    CertificateDer::from_pem_file(path)
-        .map_err(|error| anyhow::anyhow!("certificate {}: {error}; {remedy}", path.display()))
-}
-
-/// A certificate signing request for `node` with `key`, DER.
-pub(super) fn signing_request(node: &NodeName, key: &KeyPair) -> anyhow::Result<Vec<u8>> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, node.as_str());
-    let request = params.serialize_request(key).context("the certificate request cannot be made")?;
-    Ok(request.der().to_vec())
-}
-
-fn validity(certificate: &CertificateDer<'_>) -> anyhow::Result<std::ops::Range<SystemTime>> {
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(certificate).context("the node's certificate cannot be read")?;
-    let at = |time: x509_parser::time::ASN1Time| {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
-    };
-    Ok(at(parsed.validity().not_before)..at(parsed.validity().not_after))
-}
-
-fn to_pem(der: &[u8]) -> String {
-    pem::encode(&pem::Pem::new("CERTIFICATE", der))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Joining and renewing.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use tonic::{Request, transport::Channel};
 use weft_core::types::NodeName;
 use weft_proto::v1::{self, join_service_client::JoinServiceClient};
 
 use super::{
+    alert::tls_alert,
     doors::Elsewhere,
-    identity::{Identity, Vault, signing_request},
+    identity::{Granted, Identity, Vault, signing_request},
     token::JoinToken,
 };
 
@@ -63,7 +66,8 @@ pub(super) async fn join(
     if let Proof::JoinToken(token) = proof {
         vault.store_token_id(token.id())?;
     }
-    vault.store(&answer.certificate_der, Some(&answer.ca_der))?;
+    let grace = Duration::from_secs(answer.renewal_grace_seconds);
+    vault.store(&Granted { certificate: &answer.certificate_der, ca: Some(&answer.ca_der), grace })?;
     Ok(vault.load()?.context("the identity just stored is not there")?)
 }
 
@@ -86,7 +90,12 @@ pub(super) async fn renew(channel: Channel, node: &NodeName, vault: &Vault) -> a
     let answer = JoinServiceClient::new(channel)
         .renew(Request::new(v1::RenewRequest { csr_der }))
         .await
-        .map_err(|status| anyhow::anyhow!("the certificate of node {node} was not renewed: {}", status.message()))?;
-    vault.store(&answer.into_inner().certificate_der, None)?;
+        .map_err(|status| {
+            let why = tls_alert(&status).unwrap_or_else(|| status.message().to_owned());
+            anyhow::anyhow!("the certificate of node {node} was not renewed: {why}")
+        })?
+        .into_inner();
+    let grace = Duration::from_secs(answer.renewal_grace_seconds);
+    vault.store(&Granted { certificate: &answer.certificate_der, ca: None, grace })?;
     vault.load()?.context("the identity just stored is not there")
 }

@@ -1,6 +1,6 @@
 //! The identity that streams are opened with.
 //!
-//! Owns when it is taken from the disk, when it is joined for and when it is renewed. Must never join while the identity at
+//! Owns when it is taken from the disk, when it is joined for and when it is renewed, also after its end. Must never join while the identity at
 //! hand is good: each join costs the controller a look into its store, or a question to the API server.
 
 use std::{
@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::Context;
 use rustls::{ClientConfig, pki_types::CertificateDer};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 use weft_core::types::NodeName;
 use weft_proto::connect;
 
 use super::{
-    Credentials, Identity, JoinToken,
+    Credentials, Deadlines, Identity, JoinToken,
     credentials::read_service_account_token,
     identity::Vault,
     join::{self, JoinError, Proof},
@@ -44,11 +45,28 @@ pub(super) struct Desk {
     vault: Vault,
     /// Kept as long as the disk holds the same and the same are trusted.
     kept: Option<Arc<Login>>,
+    deadlines: watch::Sender<Option<Deadlines>>,
 }
 
 impl Desk {
-    pub(super) const fn new(node: NodeName, credentials: Credentials, vault: Vault) -> Self {
-        Self { node, credentials, vault, kept: None }
+    pub(super) fn new(node: NodeName, credentials: Credentials, vault: Vault) -> Self {
+        Self { node, credentials, vault, kept: None, deadlines: watch::Sender::new(None) }
+    }
+
+    /// The moments of the certificate; none where another can be had at any time.
+    pub(super) fn deadlines(&self) -> watch::Receiver<Option<Deadlines>> {
+        self.deadlines.subscribe()
+    }
+
+    /// Looks what is stored, so that there is something to tell before a controller answers.
+    pub(super) fn look(&self) {
+        // What cannot be read is told of when it is to be used.
+        self.note(self.vault.load().ok().flatten().as_ref());
+    }
+
+    fn note(&self, identity: Option<&Identity>) {
+        let deadlines = identity.filter(|_| !self.joins_at_will()).map(Identity::deadlines);
+        self.deadlines.send_if_modified(|known| std::mem::replace(known, deadlines) != deadlines);
     }
 
     /// The same, which says where it cannot write.
@@ -84,6 +102,7 @@ impl Desk {
             return Ok(Arc::clone(login));
         }
         let identity = self.identity(address, given.as_deref()).await?;
+        self.note(Some(&identity));
         let trusted = given.unwrap_or_else(|| vec![identity.ca.clone()]);
         let login = Arc::new(Login { tls: tls::for_identity(&identity, &trusted)?, identity, trusted });
         self.kept = Some(Arc::clone(&login));
@@ -108,9 +127,7 @@ impl Desk {
         let stored = stored.filter(|identity| trusted.is_none_or(|trusted| trusted.contains(&identity.ca)));
         match stored {
             Some(identity) if !identity.is_over(SystemTime::now()) => Ok(identity),
-            Some(_) if !self.can_join_again() => {
-                anyhow::bail!("the certificate of node {} has ended: join again with a new token", self.node)
-            }
+            Some(identity) if !self.can_join_again() => self.renew_late(address, &identity).await,
             _ => self.join(address).await,
         }
     }
@@ -148,6 +165,21 @@ impl Desk {
         Ok(identity)
     }
 
+    /// Renews a certificate that has ended, over a connection of its own: it is good for nothing else.
+    pub(super) async fn renew_late(&self, address: SocketAddr, identity: &Identity) -> anyhow::Result<Identity> {
+        let tls = tls::for_identity(identity, std::slice::from_ref(&identity.ca))?;
+        let renewed = async { join::renew(connect::controller(address, tls).await?, &self.node, &self.vault).await };
+        let renewed = within_limit(renewed).await.with_context(|| {
+            let node = &self.node;
+            format!(
+                "the certificate of node {node} has ended and is not renewed yet; if the controller goes on refusing that, join again \
+                 with a new token (`weft token create {node}`)"
+            )
+        })?;
+        info!(node = %self.node, "certificate renewed after its end");
+        Ok(renewed)
+    }
+
     /// Gets a new certificate for the same key and stores it; the stream of `channel` goes on meanwhile.
     pub(super) async fn renew(&self, channel: Channel) -> anyhow::Result<()> {
         let renewed = async {
@@ -160,9 +192,13 @@ impl Desk {
             }
             anyhow::Ok(())
         };
-        let late = || format!("no answer within {} s", RENEWAL_LIMIT.as_secs());
-        tokio::time::timeout(RENEWAL_LIMIT, renewed).await.with_context(late)??;
+        within_limit(renewed).await?;
         info!(node = %self.node, "certificate renewed");
         Ok(())
     }
+}
+
+async fn within_limit<T>(renewing: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let late = || format!("no answer within {} s", RENEWAL_LIMIT.as_secs());
+    tokio::time::timeout(RENEWAL_LIMIT, renewing).await.with_context(late)?
 }

@@ -23,7 +23,7 @@ use weft_proto::{
 
 use self::end::{Ended, Refused, ended};
 use super::{
-    ConnectionStatus, Credentials, Held, Order, Standing, Update,
+    ConnectionStatus, Credentials, Deadlines, Held, Order, Standing, Update,
     book::Book,
     doors::{Doors, Elsewhere},
     identity::Vault,
@@ -104,8 +104,14 @@ impl Client {
         Self { desk: self.desk.telling(trouble), ..self }
     }
 
+    /// The moments of the certificate, where the end of one would cost the node its membership.
+    pub fn deadlines(&self) -> watch::Receiver<Option<Deadlines>> {
+        self.desk.deadlines()
+    }
+
     /// Runs until the engine is gone. Never gives up: without a controller the node lives on what it holds.
     pub async fn run(mut self) {
+        self.desk.look();
         let mut wait = FIRST_WAIT;
         while !self.links.updates.is_closed() {
             if let Some(book) = &self.book {
@@ -121,7 +127,7 @@ impl Client {
             }
             match ended {
                 Ok(Ended::Renewed) => continue,
-                Ok(Ended::Resync | Ended::Moved) => {}
+                Ok(Ended::Resync | Ended::Moved | Ended::RenewedLate) => {}
                 Ok(Ended::JoinedAgain) => longest = LONGEST_WAIT_REFUSED,
                 Err(error) => {
                     if self.desk.joins_at_will() && error.is::<JoinError>() {
@@ -175,12 +181,19 @@ impl Client {
         if self.links.status.borrow().connected {
             self.doors.answered();
         }
-        if ended.as_ref().is_err_and(|error| error.is::<Refused>()) && self.desk.can_join_again() {
-            info!("the identity is refused: joining again with the token at hand");
-            self.desk.join(address).await?;
-            return Ok(Ended::JoinedAgain);
+        let refused = ended.as_ref().err().and_then(|error| error.downcast_ref::<Refused>());
+        match refused {
+            Some(_) if self.desk.can_join_again() => {
+                info!("the identity is refused: joining again with the token at hand");
+                self.desk.join(address).await?;
+                Ok(Ended::JoinedAgain)
+            }
+            Some(refused) if refused.is_ended => {
+                self.desk.renew_late(address, &login.identity).await?;
+                Ok(Ended::RenewedLate)
+            }
+            _ => ended,
         }
-        ended
     }
 
     /// Keeps a stream of `channel`, whose connection is from the address `from`, until it ends.

@@ -197,7 +197,8 @@ impl JoinService for Door {
         let manner = self.manner()?;
         manner.joins.map_or(Ok(()), Err)?;
         let certificate_der = self.authority.client(&ask.csr_der, manner.lifetime);
-        Ok(Response::new(v1::JoinResponse { certificate_der, ca_der: self.authority.certificate.to_vec() }))
+        let ca_der = self.authority.certificate.to_vec();
+        Ok(Response::new(v1::JoinResponse { certificate_der, ca_der, renewal_grace_seconds: 0 }))
     }
 
     async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {

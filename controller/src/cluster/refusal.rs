@@ -63,7 +63,10 @@ pub enum Refusal {
         current: u64,
     },
     /// The certificate's time is over.
-    #[error("the certificate of node {node} has ended: join again with {}", token(node))]
+    #[error(
+        "the certificate of node {node} has ended: renew it, or if that is refused join again with {}",
+        token(node)
+    )]
     CertificateEnded {
         /// Which node.
         node: NodeName,

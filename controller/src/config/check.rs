@@ -108,6 +108,13 @@ impl Config {
                 if in_kubernetes { 3600 } else { 86_400 } * second,
                 (10 * second, 31_536_000 * second),
             ),
+            renewal_grace: checker.time(
+                "renewalGrace",
+                options.renewal_grace.as_deref(),
+                // A Kubernetes node's certificate is never renewed: its agent joins again.
+                if in_kubernetes { Duration::ZERO } else { 30 * 86_400 * second },
+                (Duration::ZERO, 31_536_000 * second),
+            ),
             acknowledge_timeout: checker.time(
                 "acknowledgeTimeout",
                 options.acknowledge_timeout.as_deref(),

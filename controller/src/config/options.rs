@@ -53,6 +53,9 @@ pub struct Options {
     /// How long node certificates are good for [default: 24h; in Kubernetes 1h]
     #[arg(long, value_name = "TIME")]
     pub certificate_lifetime: Option<String>,
+    /// How long after its end a node's certificate is still renewed; 0 is not at all [default: 30d]
+    #[arg(long, value_name = "TIME")]
+    pub renewal_grace: Option<String>,
     /// An agent that has not acknowledged for this long is disconnected [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub acknowledge_timeout: Option<String>,
@@ -160,6 +163,7 @@ impl Options {
             "mtu" => &mut self.mtu,
             "forceSettings" => &mut self.force_settings,
             "certificateLifetime" => &mut self.certificate_lifetime,
+            "renewalGrace" => &mut self.renewal_grace,
             "acknowledgeTimeout" => &mut self.acknowledge_timeout,
             "reconnectGrace" => &mut self.reconnect_grace,
             "coalesceWindow" => &mut self.coalesce_window,
@@ -205,6 +209,7 @@ impl Options {
             non_masquerade_cidrs: many(self.non_masquerade_cidrs, file.non_masquerade_cidrs),
             force_settings: self.force_settings.or(file.force_settings),
             certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
+            renewal_grace: self.renewal_grace.or(file.renewal_grace),
             acknowledge_timeout: self.acknowledge_timeout.or(file.acknowledge_timeout),
             reconnect_grace: self.reconnect_grace.or(file.reconnect_grace),
             coalesce_window: self.coalesce_window.or(file.coalesce_window),

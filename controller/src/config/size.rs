@@ -1,4 +1,4 @@
-//! Lengths of time as text: `250ms`, `30s`, `15m`, `24h`, `7d`.
+//! Lengths of time as text: `250ms`, `30s`, `15m`, `24h`, `7d`; and `0`, which is the same in any unit.
 //!
 //! Owns the form. Must never guess a unit.
 
@@ -9,6 +9,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!("{text:?} is no length of time: give a whole number with a unit, such as 250ms, 30s, 15m, 24h or 7d")
     };
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -30,6 +33,7 @@ mod tests {
     #[test]
     fn a_time_has_a_unit() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
         for bad in ["", "30", "s", "-1s", "1.5s", "1 s", "99999999999999999999d", "213503982334602d"] {
             assert!(duration(bad).is_err(), "{bad:?} was accepted");

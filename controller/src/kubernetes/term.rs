@@ -21,6 +21,7 @@ use crate::{
     run::{failure, rules},
     servers::STOP_TIME,
     store::StoreError,
+    tls::Grace,
 };
 
 /// What runs; nothing before it was started.
@@ -76,6 +77,7 @@ impl Term {
             metrics: Arc::clone(metrics),
             login: rpc::Login::ServiceAccounts(Arc::new(Reviewer::new(replica.client.clone(), &replica.own))),
             certificate_lifetime: replica.config.certificate_lifetime,
+            grace: Grace(replica.config.renewal_grace),
         });
         let leader = Leader {
             client: replica.client.clone(),

@@ -3,6 +3,7 @@
 //! Owns the URI in the subject alternative name: `weft://node/NAME?incarnation=N` or `weft://operator/NAME`. Must never
 //! look at the common name: it is for people.
 
+use sha2::{Digest, Sha256};
 use weft_core::types::NodeName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -55,6 +56,8 @@ pub struct Identity {
     /// When it ends, Unix time in seconds. Checked again after the handshake: a resumed session, or a stream that
     /// stays open, would outlive it.
     pub ends_unix: i64,
+    /// SHA-256 of its public key, as [`super::PublicKey::hash`] tells it of a request.
+    pub key_hash: [u8; 32],
 }
 
 /// A certificate that names nobody.
@@ -69,6 +72,11 @@ pub enum IdentityError {
 }
 
 impl Identity {
+    /// True once it is over.
+    pub const fn has_ended(&self, now_unix: i64) -> bool {
+        self.ends_unix <= now_unix
+    }
+
     /// Reads a certificate whose signature has been verified already.
     pub fn of(certificate_der: &[u8]) -> Result<Self, IdentityError> {
         let (_, certificate) = X509Certificate::from_der(certificate_der).map_err(|_| IdentityError::Malformed)?;
@@ -79,7 +87,11 @@ impl Identity {
                 _ => None,
             });
         match (found.next(), found.count()) {
-            (Some(principal), 0) => Ok(Self { principal, ends_unix: certificate.validity().not_after.timestamp() }),
+            (Some(principal), 0) => Ok(Self {
+                principal,
+                ends_unix: certificate.validity().not_after.timestamp(),
+                key_hash: Sha256::digest(&certificate.public_key().subject_public_key.data).into(),
+            }),
             (first, more) => Err(IdentityError::Ambiguous(usize::from(first.is_some()) + more)),
         }
     }

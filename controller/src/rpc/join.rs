@@ -13,8 +13,9 @@ use weft_proto::{
     v1::{JoinRequest, JoinResponse, RenewRequest, RenewResponse, join_service_server::JoinService},
 };
 
-use super::{Context, status};
+use super::{Context, late, status};
 use crate::{
+    clock,
     cluster::{JoinAsk, Refusal},
     kubernetes::tokens::Reviewer,
     pki::{Issued, JoinToken, PkiError, PublicKey},
@@ -83,6 +84,7 @@ impl Join {
 impl JoinService for Join {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let caller = status::caller(request.extensions())?;
+        late::refuse(&caller, clock::unix_seconds())?;
         let request = request.into_inner();
         let node: NodeName = request.node.parse().map_err(|error| ConvertError::new("node", error))?;
         let key = public_key(&request.csr_der)?;
@@ -96,7 +98,8 @@ impl JoinService for Join {
             self.0.cluster.renewed(node, incarnation, issued.ends_unix).await;
         }
         let ca_der = self.0.authority.certificate().to_vec();
-        Ok(Response::new(JoinResponse { certificate_der: issued.der().to_vec(), ca_der }))
+        let renewal_grace_seconds = self.0.grace.0.as_secs();
+        Ok(Response::new(JoinResponse { certificate_der: issued.der().to_vec(), ca_der, renewal_grace_seconds }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -104,15 +107,21 @@ impl JoinService for Join {
             let remedy = "join again with the ServiceAccount token of the agent's pod";
             return Err(Status::failed_precondition(format!("certificates are not renewed on Kubernetes: {remedy}")));
         }
-        let identity = status::node(&status::caller(request.extensions())?)?;
+        let caller = status::caller(request.extensions())?;
         let key = public_key(&request.get_ref().csr_der)?;
+        let late::Renewing { identity, is_late } = late::renewing(&caller, &key, self.0.grace, clock::unix_seconds())?;
         let renewed = self.0.cluster.renewing(identity.clone()).await;
-        self.0.metrics.renewal(renewed.as_ref().map_or_else(Refusal::label, |()| "ok"));
+        let granted = if is_late { "late" } else { "ok" };
+        self.0.metrics.renewal(renewed.as_ref().map_or_else(Refusal::label, |()| granted));
         renewed?;
         let issued = self.sign(&key, &identity.name, identity.incarnation)?;
+        if is_late {
+            tracing::info!(node = %identity.name, source = %caller.address.ip().to_canonical(), "renewed a certificate that had ended");
+        }
         // The open stream need not end with the certificate that opened it.
         self.0.cluster.renewed(identity.name, identity.incarnation, issued.ends_unix).await;
-        Ok(Response::new(RenewResponse { certificate_der: issued.der().to_vec() }))
+        let renewal_grace_seconds = self.0.grace.0.as_secs();
+        Ok(Response::new(RenewResponse { certificate_der: issued.der().to_vec(), renewal_grace_seconds }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! more into a status than the refusal says.
 
 use tonic::{Code, Status};
+use weft_proto::ended;
 
 use crate::{
     cluster::{NodeIdentity, Refusal},
@@ -42,7 +43,10 @@ impl From<Refusal> for Status {
             Refusal::Replaced { .. } | Refusal::CalledOff { .. } => Code::Aborted,
             Refusal::NotAcknowledged { .. } => Code::DeadlineExceeded,
         };
-        Self::new(code, refusal.to_string())
+        match refusal {
+            Refusal::CertificateEnded { .. } => ended::certificate_ended(refusal.to_string()),
+            _ => Self::new(code, refusal.to_string()),
+        }
     }
 }
 
@@ -86,10 +90,10 @@ pub(super) fn node(caller: &Caller) -> Result<NodeIdentity, Status> {
 /// The operator who calls, by the certificate.
 pub(super) fn operator(caller: &Caller, now_unix: i64) -> Result<String, Status> {
     match caller.identity.as_deref() {
-        Some(identity) if identity.ends_unix <= now_unix => {
-            Err(Status::unauthenticated("the certificate has ended: make a new one with `weft-controller operator`"))
-        }
         Some(identity) => match &identity.principal {
+            Principal::Operator(_) if identity.has_ended(now_unix) => Err(Status::unauthenticated(
+                "the certificate has ended: make a new one with `weft-controller operator`",
+            )),
             Principal::Operator(name) => Ok(name.clone()),
             Principal::Node { name, .. } => Err(Status::permission_denied(format!(
                 "node {name} is no operator: this service needs an operator certificate"

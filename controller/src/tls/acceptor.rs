@@ -17,8 +17,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Caller, Connection, Kill};
-use crate::{metrics::Metrics, pki::Identity};
+use super::{Caller, Connection, Grace, Kill, late::Scope};
+use crate::{clock, metrics::Metrics, pki::Identity};
 use seats::{Seat, Seats};
 
 /// Connections the kernel keeps for us while we are busy; it caps this at net.core.somaxconn.
@@ -26,7 +26,7 @@ const BACKLOG: u32 = 4096;
 /// A peer whose part of the handshake takes longer goes on without a turn: turns pace a storm, and must not be held by
 /// those who do not go on at all.
 const TURN: Duration = Duration::from_millis(100);
-/// A stranger, who came without a certificate, is here to join: its connection ends after this many handshake times.
+/// A stranger, who came without a good certificate, is here to join or to renew: its connection ends after this many handshake times.
 const STRANGER_TIMES: u32 = 6;
 
 /// What the acceptor allows.
@@ -34,12 +34,14 @@ const STRANGER_TIMES: u32 = 6;
 pub(crate) struct Limits {
     /// Open connections; half of them may be in their handshake.
     pub(crate) connections: usize,
-    /// Of these without a certificate.
+    /// Of these without a good certificate.
     pub(crate) strangers: usize,
     /// Handshakes at a time.
     pub(crate) handshakes: usize,
     /// Time for one handshake, with getting a place for it.
     pub(crate) handshake_time: Duration,
+    /// How long a certificate that has ended is good for a renewal.
+    pub(crate) grace: Grace,
 }
 
 /// Binds the address with a backlog that a reconnecting cluster fits into.
@@ -157,9 +159,15 @@ impl Door {
         let identity =
             leaf.map(|leaf| Identity::of(leaf)).transpose().map_err(|error| ("identity", error.to_string()))?;
         let kill = Arc::new(Kill::default());
-        let stranger = identity.is_none().then(|| self.bear_with(&kill));
-        let caller = Caller { address, identity: identity.map(Arc::new), kill };
+        let scope = identity.as_ref().map(|identity| self.scope(identity)).transpose()?;
+        let stranger = (scope != Some(Scope::All)).then(|| self.bear_with(&kill));
+        let caller = Caller { address, identity: identity.map(Arc::new), renewal: Arc::default(), kill };
         Ok(Connection { stream, caller, _place: place, _stranger: stranger })
+    }
+
+    fn scope(&self, identity: &Identity) -> Result<Scope, Failed> {
+        let over = || ("ended", format!("the certificate of {} has ended", identity.principal.uri()));
+        self.limits.grace.scope(identity, clock::unix_seconds()).ok_or_else(over)
     }
 
     /// Lets a stranger stay for a while, until its value is dropped: joining takes a moment.

@@ -24,6 +24,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::OneRenewal;
 use crate::pki::Identity;
 
 /// Who is at the other end; in the extensions of every request.
@@ -33,6 +34,8 @@ pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
     /// Whom its certificate speaks for; none for one that is joining.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// What its connection is good for once its certificate has ended.
+    pub(crate) renewal: Arc<OneRenewal>,
     /// Ends its connection.
     pub(crate) kill: Arc<Kill>,
 }
@@ -67,7 +70,7 @@ pub(crate) struct Connection {
     pub(super) caller: Caller,
     /// Counts it among the connections until it is dropped.
     pub(super) _place: OwnedSemaphorePermit,
-    /// Where it came without a certificate, dropped with it so that its seat is free again.
+    /// Where it came without a good certificate, dropped with it so that its seat is free again.
     pub(super) _stranger: Option<oneshot::Sender<Infallible>>,
 }
 

@@ -7,6 +7,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod joining;
+mod late;
 mod quarantine;
 mod restarts;
 mod slow;

@@ -19,7 +19,13 @@ fn an_identity_of_version_0_1_is_used_and_written_as_that_version_reads_it() {
     let identity = vault.load().expect("readable").expect("there is one");
     assert_eq!(vault.token_id().as_deref(), Some("4c0652b781fcbd0c"));
     assert!(vault.holds(&identity));
-    vault.store(&identity.certificate, Some(&identity.ca)).expect("writable");
+    let told_nothing = identity.deadlines();
+    assert_eq!(told_nothing.lost, told_nothing.end, "nobody said that it is renewed after its end");
+    let grace = Duration::from_secs(3600);
+    let granted = Granted { certificate: &identity.certificate, ca: Some(&identity.ca), grace };
+    vault.store(&granted).expect("writable");
+    let kept = vault.load().expect("readable").expect("there is one").deadlines();
+    assert_eq!(kept.lost, kept.end + grace);
     vault.store_token_id("4c0652b781fcbd0c").expect("writable");
     for (name, bytes) in FILES {
         assert!(

@@ -3,8 +3,9 @@
 //! Owns telling apart what only another controller, another identity or time can mend.
 
 use tonic::{Code, Status};
+use weft_proto::ended::is_certificate_ended;
 
-use crate::controller::doors::Elsewhere;
+use crate::controller::{alert::tls_alert, doors::Elsewhere};
 
 /// Why a stream ended.
 pub(super) enum Ended {
@@ -12,6 +13,8 @@ pub(super) enum Ended {
     Renewed,
     /// The identity was refused, and there is another by now.
     JoinedAgain,
+    /// The certificate had ended, by the controller's clock if not by ours: there is another by now.
+    RenewedLate,
     /// The engine could not use an update: connect again at once with what it holds.
     Resync,
     /// The node lost the address that the connection has: connect again at once from another.
@@ -20,8 +23,12 @@ pub(super) enum Ended {
 
 /// The controller does not know this identity any more.
 #[derive(Debug, thiserror::Error)]
-#[error("the controller refuses this node's identity: {0}; if the node was deleted, join again with a new token")]
-pub(super) struct Refused(String);
+#[error("the controller refuses this node's identity: {message}; if the node was deleted, join again with a new token")]
+pub(super) struct Refused {
+    message: String,
+    /// Because its certificate has ended, and for no other reason.
+    pub(super) is_ended: bool,
+}
 
 /// Why a stream broke, sorted by what follows from it.
 pub(super) fn ended(status: &Status) -> anyhow::Error {
@@ -30,19 +37,12 @@ pub(super) fn ended(status: &Status) -> anyhow::Error {
     }
     let message = status.message().to_owned();
     match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => Refused(message).into(),
+        Code::Unauthenticated | Code::PermissionDenied => {
+            Refused { message, is_ended: is_certificate_ended(status) }.into()
+        }
         code => match tls_alert(status) {
-            Some(alert) => Refused(alert).into(),
+            Some(message) => Refused { message, is_ended: false }.into(),
             None => anyhow::anyhow!("the stream ended: {code}: {message}"),
         },
-    }
-}
-
-/// What the controller's TLS said of our certificate: with TLS 1.3 that comes after the handshake, as a broken connection.
-fn tls_alert(error: &dyn std::error::Error) -> Option<String> {
-    let text = error.to_string();
-    match text.find("received fatal alert") {
-        Some(at) => Some(text[at..].to_owned()),
-        None => error.source().and_then(tls_alert),
     }
 }

@@ -13,6 +13,7 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(config.settings.vni.get(), 87);
     assert_eq!(config.settings.port, 4789);
     assert_eq!(config.certificate_lifetime, Duration::from_secs(86_400));
+    assert_eq!(config.renewal_grace, Duration::from_secs(30 * 86_400));
     assert_eq!(config.acknowledge_timeout, Duration::from_secs(30));
     assert_eq!(config.reconnect_grace, Duration::from_secs(60));
 }
@@ -31,6 +32,7 @@ fn every_problem_is_told_at_once() {
         forceSettings: perhaps
         outer: ipx
         certificateLifetime: 1s
+        renewalGrace: 400d
         colour: red
         serverNames: ['not a name']
     ";
@@ -49,6 +51,7 @@ fn every_problem_is_told_at_once() {
         "forceSettings",
         "ipx",
         "1s",
+        "400d",
         "colour",
         "not a name",
         "dataDir",
@@ -88,7 +91,7 @@ fn pod() -> Environment {
 fn a_pod_says_of_itself_what_its_controller_needs() {
     let config = in_kubernetes("pools: [10.244.0.0/16=24, '10.245.0.0/16=26 zone=b,rack!=7']", &pod());
     let config = config.expect("a sound configuration");
-    assert_eq!(config.certificate_lifetime, Duration::from_secs(3600));
+    assert_eq!((config.certificate_lifetime, config.renewal_grace), (Duration::from_secs(3600), Duration::ZERO));
     assert_eq!(config.pools[1].to_string(), "10.245.0.0/16=26 rack!=7,zone=b");
     let StoreLocation::Kubernetes(own) = config.store else { panic!("another store") };
     assert_eq!((own.namespace.as_str(), own.identity.as_str()), ("weft-system", "weft-controller-x"));
@@ -117,10 +120,10 @@ fn what_belongs_to_kubernetes_is_refused_elsewhere_and_the_other_way_round() {
     for word in ["zone=b", "leaseDuration", "nodeCidrs"] {
         assert!(problems.iter().any(|problem| problem.contains(word)), "nothing about {word} in {problems:#?}");
     }
-    let text =
-        "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''";
+    let text = "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''\nrenewalGrace: 1d";
     let ConfigError(problems) = in_kubernetes(text, &Environment::default()).expect_err("none of it fits");
-    for word in ["dataDir", "nodeCidrs", "renewDeadline", "retryPeriod", "tokenAudience", "namespace", "advertise"] {
+    let words = ["dataDir", "nodeCidrs", "renewDeadline", "retryPeriod", "tokenAudience", "namespace", "advertise"];
+    for word in words.into_iter().chain(["renewalGrace"]) {
         assert!(problems.iter().any(|problem| problem.starts_with(word)), "nothing about {word} in {problems:#?}");
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     pki::{Authority, Identity, Principal, generate_key},
     store::{MemoryStore, StoreError},
-    tls::Kill,
+    tls::{Grace, Kill},
 };
 
 const CREATED: u64 = 1_700_000_000;
@@ -91,6 +91,7 @@ impl World {
             metrics,
             login: Login::ServiceAccounts(Arc::new(reviewer)),
             certificate_lifetime: Duration::from_secs(3600),
+            grace: Grace(Duration::ZERO),
         };
         Self { join: Join(context), cluster, _task: task }
     }
@@ -127,7 +128,12 @@ impl World {
 fn from_a_stranger<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let address = ([192, 0, 2, 1], 40_000).into();
-    request.extensions_mut().insert(Caller { address, identity: None, kill: Arc::new(Kill::default()) });
+    request.extensions_mut().insert(Caller {
+        address,
+        identity: None,
+        renewal: Arc::default(),
+        kill: Arc::new(Kill::default()),
+    });
     request
 }
 
