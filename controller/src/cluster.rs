@@ -71,10 +71,18 @@ pub(crate) struct Rules {
     pub(crate) acknowledge_timeout: Duration,
     /// After a start, quarantined CIDRs stay there for at least this long, for agents that are still reconnecting.
     pub(crate) reconnect_grace: Duration,
-    /// So long after its end a life of a name is remembered: no certificate of it counts any more then.
+    /// So long after its end a life of a name is remembered: no certificate of it counts any more then. A join token that was used
+    /// is good for its key no longer either.
     pub(crate) lives_kept: Duration,
     /// Changes within this time are announced together.
     pub(crate) coalesce: Duration,
+}
+
+impl Rules {
+    /// [`Self::lives_kept`] in seconds.
+    pub(crate) fn kept_seconds(&self) -> i64 {
+        i64::try_from(self.lives_kept.as_secs()).unwrap_or(i64::MAX)
+    }
 }
 
 /// Why the cluster could not start.

@@ -132,8 +132,7 @@ impl Actor {
         registry.from_nodes.outer = Some(rules.settings.outer);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());
-            let kept = i64::try_from(rules.lives_kept.as_secs()).unwrap_or(i64::MAX);
-            writes.extend(registry.forget_lives(clock.unix_seconds(), kept));
+            writes.extend(registry.forget_lives(clock.unix_seconds(), rules.kept_seconds()));
         }
         store.commit(writes).await?;
         let log = Log::new(epoch, settings, registry.announced().cloned());

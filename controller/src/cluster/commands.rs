@@ -12,6 +12,7 @@ use crate::store::TokenRecord;
 
 impl Actor {
     pub(super) fn join(&mut self, ask: &JoinAsk, reply: Reply<u64>, batch: &mut Batch) {
+        batch.writes.extend(self.registry.forget_tokens(self.clock.unix_seconds(), self.rules.kept_seconds()));
         match self.registry.join(ask, self.clock.unix_ms()) {
             Err(refusal) => {
                 tracing::warn!(node = %ask.node, token = %ask.token.id, "join refused: {refusal}");

@@ -1,7 +1,7 @@
 //! Joining.
 //!
 //! Owns the rules of join tokens: one node name, an end, and at first use a binding to one key. The same key may
-//! repeat, since an answer can get lost; everything else needs a new token. A new token begins a new life of the name.
+//! repeat for a while, since an answer can get lost; everything else needs a new token. A new token begins a new life of the name.
 //! Must never hand a CIDR to a second node: the allocator and the store both see to that.
 
 use sha2::{Digest, Sha256};
@@ -36,13 +36,25 @@ impl Registry {
             if bound.key_hash != ask.key_hash || !lives_on {
                 return Err(Refusal::TokenUsed { node: node() });
             }
-            // Past its end too: whoever holds the key has had the certificate before.
+            // Past its end too, until it is forgotten: whoever holds the key has had the certificate before.
             return Ok(Joined { incarnation: bound.incarnation, is_new_life: false, changed: Changed::default() });
         }
         if token.expires_unix <= now_ms / 1000 {
             return Err(Refusal::TokenExpired { node: node() });
         }
         self.begin_life(ask, now_ms)
+    }
+
+    /// Forgets tokens that were used and ended more than `kept` seconds ago: whoever finds one with its key on an old disk has nothing then, as with
+    /// a certificate that was given out at the token's end.
+    pub(super) fn forget_tokens(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
+        let mut writes = Vec::new();
+        self.tokens.retain(|id, token| {
+            let counts = token.bound.is_none() || token.expires_unix.saturating_add(kept) > now_unix;
+            writes.extend((!counts).then_some(Write::RemoveToken(*id)));
+            counts
+        });
+        writes
     }
 
     fn token_for(&self, ask: &JoinAsk) -> Result<TokenRecord, Refusal> {

@@ -22,8 +22,7 @@ impl Actor {
     /// pod CIDRs are free again.
     pub(super) fn forget_lives(&mut self, batch: &mut Batch) {
         if self.rules.admission == Admission::Tokens {
-            let kept = i64::try_from(self.rules.lives_kept.as_secs()).unwrap_or(i64::MAX);
-            batch.writes.extend(self.registry.forget_lives(self.clock.unix_seconds(), kept));
+            batch.writes.extend(self.registry.forget_lives(self.clock.unix_seconds(), self.rules.kept_seconds()));
         }
     }
 }

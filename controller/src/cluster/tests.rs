@@ -157,6 +157,38 @@ async fn a_store_that_is_gone_ends_the_term() {
     }
 }
 
+/// Stands where it was set, in Unix time.
+#[derive(Debug, Default)]
+struct SetClock(std::sync::atomic::AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    fn unix_ms(&self) -> i64 {
+        1000 * self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn a_used_token_with_its_key_is_not_worth_a_certificate_for_ever() {
+    let clock = Arc::new(SetClock::default());
+    let clock_of_the_cluster: Arc<dyn Clock> = Arc::clone(&clock) as _;
+    let store = Arc::new(MemoryStore::new());
+    let (cluster, _task) = start(store, rules(), Arc::default(), clock_of_the_cluster).await.expect("a sound store");
+    let (used, unused) = (token(&cluster, "n1").await, token(&cluster, "n2").await);
+    cluster.join(again(&used)).await.expect("a good token");
+    let kept = rules().kept_seconds();
+    clock.0.store(clock::unix_seconds() + 900 + kept, Ordering::Relaxed);
+    cluster.join(again(&used)).await.expect("the answer may have got lost");
+    clock.0.store(clock::unix_seconds() + 1100 + kept, Ordering::Relaxed);
+    let refused = cluster.join(again(&used)).await;
+    assert!(matches!(refused, Err(Refusal::TokenUnknown { .. })), "an old disk got a certificate: {refused:?}");
+    let refused = cluster.join(unused).await;
+    assert!(matches!(refused, Err(Refusal::TokenExpired { .. })), "its operator is told something else: {refused:?}");
+}
+
 #[tokio::test]
 async fn joins_that_wait_together_are_one_commit() {
     let store = MemoryStore::new();
