@@ -76,6 +76,16 @@ pub(crate) struct Agent {
 impl Agent {
     /// Node `a` with what is on `disk`, which knows `controllers`.
     pub(crate) fn start(disk: &Disk, controllers: &[&Controller]) -> Self {
+        let credentials = Credentials::ServiceAccount { token: disk.path("token"), authorities: disk.path("ca.crt") };
+        Self::start_with(disk, controllers, credentials)
+    }
+
+    /// The same off Kubernetes, with the join token on `disk`.
+    pub(crate) fn start_with_join_token(disk: &Disk, controllers: &[&Controller]) -> Self {
+        Self::start_with(disk, controllers, Credentials::JoinToken(Some(disk.path("token"))))
+    }
+
+    fn start_with(disk: &Disk, controllers: &[&Controller], credentials: Credentials) -> Self {
         let (updates_in, updates) = mpsc::channel(16);
         let digests = Some(View::new().digests());
         let (held, held_out) = watch::channel(Held { revision: Some(Revision::new(1, 1)), digests, resyncs: 0 });
@@ -94,7 +104,6 @@ impl Agent {
             cleaned_up,
             status: status_in,
         };
-        let credentials = Credentials::ServiceAccount { token: disk.path("token"), authorities: disk.path("ca.crt") };
         let addresses = controllers.iter().map(|controller| controller.address.to_string()).collect();
         let state: &Path = &disk.path("state");
         let client = Client::new("a".parse().expect("a name"), addresses, credentials, state, links);

@@ -19,6 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
@@ -54,6 +55,13 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         pem::encode(&pem::Pem::new("CERTIFICATE", self.certificate.to_vec()))
+    }
+
+    /// A join token that names this authority.
+    pub(crate) fn join_token(&self) -> String {
+        let fingerprint: String =
+            Sha256::digest(&self.certificate).iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("weft1.{}.{}.{fingerprint}", "0".repeat(16), "5e".repeat(32))
     }
 
     fn server(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
@@ -95,6 +103,8 @@ pub(crate) struct Asked {
     pub(crate) tokens: Vec<String>,
     /// Streams that were asked for.
     pub(crate) streams: usize,
+    /// Renewals that were asked for.
+    pub(crate) renewals: usize,
 }
 
 /// A controller that runs until it is dropped.
@@ -135,6 +145,10 @@ impl Controller {
         self.asked.lock().expect("no panic").tokens.clone()
     }
 
+    pub(crate) fn renewals(&self) -> usize {
+        self.asked.lock().expect("no panic").renewals
+    }
+
     pub(crate) fn streams(&self) -> usize {
         self.asked.lock().expect("no panic").streams
     }
@@ -155,7 +169,8 @@ fn acceptor(authority: &Authority, trusted: &Authority) -> TlsAcceptor {
     let (certificate, key) = authority.server();
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
     let config = config.with_client_cert_verifier(verifier);
-    let mut config = config.with_single_cert(vec![certificate], key).expect("a certificate with its key");
+    let chain = vec![certificate, authority.certificate.clone()];
+    let mut config = config.with_single_cert(chain, key).expect("a certificate with its key");
     config.alpn_protocols = vec![b"h2".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }
@@ -201,8 +216,12 @@ impl JoinService for Door {
         Ok(Response::new(v1::JoinResponse { certificate_der, ca_der, renewal_grace_seconds: 0 }))
     }
 
-    async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
-        Err(Status::failed_precondition("not here"))
+    /// After one the streams are well.
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        self.asked.lock().expect("no panic").renewals += 1;
+        self.manner.lock().expect("no panic").streams = None;
+        let certificate_der = self.authority.client(&request.get_ref().csr_der, self.manner()?.lifetime);
+        Ok(Response::new(v1::RenewResponse { certificate_der, renewal_grace_seconds: 0 }))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use agent::{Agent, Disk};
 use controller::{Authority, Controller};
 use tonic::Status;
+use weft_proto::ended::certificate_ended;
 
 /// Waits until `done`, looking often.
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -75,6 +76,30 @@ async fn a_refused_identity_joins_again_at_once() {
     controller.behave(|manner| manner.streams = None);
     agent.told().await;
     assert!(controller.tokens()[1..].iter().all(|token| token == "a.b.second"), "{:?}", controller.tokens());
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_by_the_controllers_clock_is_renewed() {
+    let authority = Authority::new();
+    let controller = Controller::start(authority.clone()).await;
+    let disk = Disk::new(&authority.join_token(), &[]);
+    Agent::start_with_join_token(&disk, &[&controller]).told().await;
+    controller.behave(|manner| manner.streams = Some(certificate_ended("ended an hour ago, by this clock")));
+    let mut agent = Agent::start_with_join_token(&disk, &[&controller]);
+    agent.told().await;
+    assert_eq!((controller.tokens().len(), controller.renewals()), (1, 1));
+}
+
+#[tokio::test]
+async fn another_refusal_is_no_reason_to_renew() {
+    let authority = Authority::new();
+    let controller = Controller::start(authority.clone()).await;
+    let disk = Disk::new(&authority.join_token(), &[]);
+    Agent::start_with_join_token(&disk, &[&controller]).told().await;
+    controller.behave(|manner| manner.streams = Some(Status::unauthenticated("of an earlier life")));
+    let mut agent = Agent::start_with_join_token(&disk, &[&controller]);
+    agent.until("refused", |status| status.message.contains("of an earlier life")).await;
+    assert_eq!((controller.tokens().len(), controller.renewals()), (1, 0));
 }
 
 #[tokio::test]
