@@ -80,14 +80,12 @@ impl Servers {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let certificate = Arc::new(ServerCertificate::new(Arc::clone(authority), config.server_names.clone())?);
-        let grace = Grace(config.renewal_grace);
-        let tls = tls::server_config(authority, Arc::clone(&certificate), grace)?;
+        let tls = tls::server_config(authority, Arc::clone(&certificate), Grace(config.renewal_grace))?;
         let limits = Limits {
             connections: descriptors::make_room(CONNECTIONS),
             strangers: STRANGERS,
             handshakes: HANDSHAKES,
             handshake_time: config.handshake_timeout,
-            grace,
         };
         let incoming = tls::accept(listener, tls, limits, metrics);
         self.servers.push(tokio::spawn(rpc::serve(services, incoming, told(self.stop.subscribe()))));

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Caller, Connection, Grace, Kill, late::Scope};
+use super::{Caller, Connection, Kill};
 use crate::{clock, metrics::Metrics, pki::Identity};
 use seats::{Seat, Seats};
 
@@ -40,8 +40,6 @@ pub(crate) struct Limits {
     pub(crate) handshakes: usize,
     /// Time for one handshake, with getting a place for it.
     pub(crate) handshake_time: Duration,
-    /// How long a certificate that has ended is good for a renewal.
-    pub(crate) grace: Grace,
 }
 
 /// Binds the address with a backlog that a reconnecting cluster fits into.
@@ -159,15 +157,11 @@ impl Door {
         let identity =
             leaf.map(|leaf| Identity::of(leaf)).transpose().map_err(|error| ("identity", error.to_string()))?;
         let kill = Arc::new(Kill::default());
-        let scope = identity.as_ref().map(|identity| self.scope(identity)).transpose()?;
-        let stranger = (scope != Some(Scope::All)).then(|| self.bear_with(&kill));
+        // Asked of each: where a session was resumed nothing was verified.
+        let is_good = identity.as_ref().is_some_and(|identity| !identity.has_ended(clock::unix_seconds()));
+        let stranger = (!is_good).then(|| self.bear_with(&kill));
         let caller = Caller { address, identity: identity.map(Arc::new), renewal: Arc::default(), kill };
         Ok(Connection { stream, caller, _place: place, _stranger: stranger })
-    }
-
-    fn scope(&self, identity: &Identity) -> Result<Scope, Failed> {
-        let over = || ("ended", format!("the certificate of {} has ended", identity.principal.uri()));
-        self.limits.grace.scope(identity, clock::unix_seconds()).ok_or_else(over)
     }
 
     /// Lets a stranger stay for a while, until its value is dropped: joining takes a moment.

@@ -33,23 +33,6 @@ impl Grace {
     fn covers(self, identity: &Identity, now_unix: i64) -> bool {
         matches!(identity.principal, Principal::Node { .. }) && now_unix < self.until(identity.ends_unix)
     }
-
-    /// What a connection with this certificate may be used for. Asked of each: a resumed session was not verified.
-    pub(super) fn scope(self, identity: &Identity, now_unix: i64) -> Option<Scope> {
-        match identity.has_ended(now_unix) {
-            false => Some(Scope::All),
-            true => self.covers(identity, now_unix).then_some(Scope::Renewal),
-        }
-    }
-}
-
-/// What a connection may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Whatever whoever has it may do.
-    All,
-    /// A renewal.
-    Renewal,
 }
 
 /// The one renewal that a connection with an ended certificate is good for.

@@ -86,8 +86,4 @@ fn an_operators_certificate_ends_with_its_end() {
     let operator = world.authority.operator(&generate_key().expect("a key"), "admin", LIFE).expect("signed");
     assert_eq!(world.shown(operator.der(), -1), Ok(()));
     assert!(world.shown(operator.der(), 1).is_err_and(|error| has_ended(&error)));
-    let identity = Identity::of(operator.der()).expect("an operator");
-    let grace = Grace(GRACE);
-    assert_eq!(grace.scope(&identity, identity.ends_unix - 1), Some(Scope::All));
-    assert_eq!(grace.scope(&identity, identity.ends_unix), None, "a resumed session goes on for ever");
 }
