@@ -7,7 +7,7 @@
 mod limits;
 mod refusal;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
@@ -15,6 +15,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::time::{Instant, timeout};
 use weft_core::types::NodeName;
 
+pub(crate) use self::limits::Asker;
 use self::limits::Limits;
 pub(crate) use self::refusal::TokenRefusal;
 use crate::config::Kubernetes;
@@ -65,13 +66,13 @@ impl Reviewer {
         Self { api, audience: audience.to_owned(), user, limits: Limits::default() }
     }
 
-    /// Whether `token`, shown from `source`, speaks for `node`.
-    pub(crate) async fn review(&self, source: IpAddr, node: &NodeName, token: &str) -> Result<Reviewed, TokenRefusal> {
+    /// Whether `token`, shown by `asker`, speaks for `node`.
+    pub(crate) async fn review(&self, asker: &Asker, node: &NodeName, token: &str) -> Result<Reviewed, TokenRefusal> {
         if !is_token(token) {
             return Err(TokenRefusal::Malformed);
         }
-        if !self.limits.may_ask(source, Instant::now()) {
-            return Err(TokenRefusal::TooMany { address: source });
+        if !self.limits.may_ask(asker, Instant::now()) {
+            return Err(TokenRefusal::TooMany { asker: asker.clone() });
         }
         let _turn = self.limits.turn().await.ok_or(TokenRefusal::Busy)?;
         let answer = timeout(ANSWER, self.api.review(token, &self.audience)).await;
@@ -82,7 +83,7 @@ impl Reviewer {
         };
         let judged = self.judge(status, node);
         if judged.is_err() {
-            self.limits.count(source, Instant::now());
+            self.limits.count(asker, Instant::now());
         }
         judged
     }

@@ -17,7 +17,7 @@ use super::{Context, late, status};
 use crate::{
     clock,
     cluster::{JoinAsk, Refusal},
-    kubernetes::tokens::Reviewer,
+    kubernetes::tokens::{Asker, Reviewer},
     pki::{Issued, JoinToken, PkiError, PublicKey},
     tls::Caller,
 };
@@ -70,13 +70,23 @@ impl Join {
             self.0.metrics.join(label);
             tracing::warn!(%node, %source, "join refused: {why}");
         };
-        let reviewed = reviewer.review(source, node, token).await.inspect_err(|why| refused(why.label(), why))?;
+        let asker = asker(caller, clock::unix_seconds());
+        let reviewed = reviewer.review(&asker, node, token).await.inspect_err(|why| refused(why.label(), why))?;
         let pod = reviewed.pod;
         let known = self.0.cluster.identify(node.clone(), reviewed.node_uid).await;
         let incarnation = known.inspect_err(|why| refused(why.label(), why))?;
         self.0.metrics.join("ok");
         tracing::debug!(%node, pod, incarnation, "joined");
         Ok(incarnation)
+    }
+}
+
+/// Whom a refused token counts against. Pods speak from their node's address, and must not shut out its agent: a good
+/// certificate counts for itself.
+fn asker(caller: &Caller, now_unix: i64) -> Asker {
+    match status::node(caller) {
+        Ok(node) if node.ends_unix > now_unix => Asker::Node(node.name, node.incarnation),
+        _ => Asker::Address(caller.address.ip().to_canonical()),
     }
 }
 

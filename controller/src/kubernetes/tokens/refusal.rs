@@ -2,9 +2,9 @@
 //!
 //! Owns the sentences: each names what was found, what is wanted and the remedy. Must never hold a token.
 
-use std::net::IpAddr;
-
 use weft_core::types::NodeName;
+
+use super::Asker;
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,11 +14,11 @@ pub(crate) enum TokenRefusal {
     Malformed,
     /// Its source had too many refused.
     #[error(
-        "too many tokens from {address} were refused of late, and no more are looked at for a while: see why in the controller's log"
+        "too many tokens {asker} were refused of late, and no more are looked at for a while: see why in the controller's log"
     )]
     TooMany {
-        /// Where it came from.
-        address: IpAddr,
+        /// Who showed it.
+        asker: Asker,
     },
     /// The API server has enough to do with other reviews.
     #[error("too many nodes join at once: try again in a moment")]

@@ -1,13 +1,16 @@
 //! Tokens of all kinds before an API server that answers as told.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::*;
 
-const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+const SOURCE: Asker = Asker::Address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)));
 const TOKEN: &str = "eyJh.eyJz.c2ln";
 
 /// Answers every review alike, and counts.
@@ -53,8 +56,12 @@ fn reviewer(answer: Result<TokenReviewStatus, String>) -> (Reviewer, Arc<Told>) 
     (Reviewer::asking(told.clone(), "weft-controller", ("weft-system", "weft-agent")), told)
 }
 
+fn from(address: &str) -> Asker {
+    Asker::Address(address.parse().expect("an address"))
+}
+
 async fn review(answer: TokenReviewStatus, node: &str) -> Result<Reviewed, TokenRefusal> {
-    reviewer(Ok(answer)).0.review(SOURCE, &node.parse().expect("a name"), TOKEN).await
+    reviewer(Ok(answer)).0.review(&SOURCE, &node.parse().expect("a name"), TOKEN).await
 }
 
 #[tokio::test]
@@ -104,7 +111,7 @@ async fn what_is_no_token_is_not_asked_about() {
     let (reviewer, told) = reviewer(Ok(good()));
     let long = format!("a.b.{}", "c".repeat(LONGEST));
     for text in ["", "weft1.a.b.c", "a.b", "a..c", "a.b.c\n", "a.b.ü", &long] {
-        let refusal = reviewer.review(SOURCE, &"a".parse().expect("a name"), text).await.expect_err(text);
+        let refusal = reviewer.review(&SOURCE, &"a".parse().expect("a name"), text).await.expect_err(text);
         assert_eq!(refusal, TokenRefusal::Malformed, "{text:?}");
     }
     assert_eq!(told.asked.load(Ordering::Relaxed), 0);
@@ -115,11 +122,11 @@ async fn an_api_server_that_cannot_be_asked_accepts_nothing_and_counts_nothing()
     let (reviewer, told) = reviewer(Err("connection refused".to_owned()));
     let node = "a".parse().expect("a name");
     for _ in 0..100 {
-        let refusal = reviewer.review(SOURCE, &node, TOKEN).await.expect_err("nobody knows");
+        let refusal = reviewer.review(&SOURCE, &node, TOKEN).await.expect_err("nobody knows");
         assert_eq!(refusal.label(), "review_unanswered");
     }
     *told.answer.lock().expect("one thread") = Ok(good());
-    reviewer.review(SOURCE, &node, TOKEN).await.expect("it is back");
+    reviewer.review(&SOURCE, &node, TOKEN).await.expect("it is back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,14 +134,57 @@ async fn who_shows_bad_tokens_again_and_again_has_to_wait() {
     let (reviewer, told) = reviewer(Ok(changed(|status, _| status.authenticated = Some(false))));
     let node: NodeName = "a".parse().expect("a name");
     for _ in 0..100 {
-        reviewer.review(SOURCE, &node, TOKEN).await.expect_err("a bad token");
+        reviewer.review(&SOURCE, &node, TOKEN).await.expect_err("a bad token");
     }
     let asked = told.asked.load(Ordering::Relaxed);
     assert!(asked < 50, "{asked} reviews for one stranger");
     *told.answer.lock().expect("one thread") = Ok(good());
-    let other = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 8));
-    reviewer.review(other, &node, TOKEN).await.expect("others are not held up");
-    assert_eq!(reviewer.review(SOURCE, &node, TOKEN).await.expect_err("too soon").label(), "token_too_many");
+    let other = from("10.0.0.8");
+    reviewer.review(&other, &node, TOKEN).await.expect("others are not held up");
+    assert_eq!(reviewer.review(&SOURCE, &node, TOKEN).await.expect_err("too soon").label(), "token_too_many");
     tokio::time::advance(Duration::from_secs(31)).await;
-    reviewer.review(SOURCE, &node, TOKEN).await.expect("its time is over");
+    reviewer.review(&SOURCE, &node, TOKEN).await.expect("its time is over");
+}
+
+/// How many of these tokens the API server is asked about; it takes none.
+async fn asked(askers: impl Iterator<Item = Asker>) -> usize {
+    let (reviewer, told) = reviewer(Ok(changed(|status, _| status.authenticated = Some(false))));
+    let node: NodeName = "a".parse().expect("a name");
+    for asker in askers {
+        reviewer.review(&asker, &node, TOKEN).await.expect_err("a bad token");
+    }
+    told.asked.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_addresses_of_an_ipv6_network_are_one_asker() {
+    let inside = asked((0..6000).map(|host| from(&format!("2001:db8:0:7:{:x}::{host:x}", host % 7)))).await;
+    assert!(inside < 50, "{inside} reviews for one stranger with 6,000 addresses");
+    let networks = asked((0..100).map(|network| from(&format!("2001:db8:0:{network:x}::1")))).await;
+    assert_eq!(networks, 100, "networks are held up by each other");
+    let mapped = asked((0..100).map(|host| from(&format!("::ffff:10.0.0.{host}")))).await;
+    assert_eq!(mapped, 100, "IPv4 hosts are held up by each other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_a_certificate_is_held_up_by_bad_tokens_of_its_own_only() {
+    let (reviewer, told) = reviewer(Ok(changed(|status, _| status.authenticated = Some(false))));
+    let node: NodeName = "a".parse().expect("a name");
+    let agent = Asker::Node(node.clone(), 2);
+    for asker in [SOURCE, Asker::Node(node.clone(), 1)] {
+        for _ in 0..100 {
+            reviewer.review(&asker, &node, TOKEN).await.expect_err("a bad token");
+        }
+    }
+    *told.answer.lock().expect("one thread") = Ok(good());
+    reviewer.review(&agent, &node, TOKEN).await.expect("neither its pods nor an earlier life of the name count");
+    *told.answer.lock().expect("one thread") = Ok(changed(|status, _| status.authenticated = Some(false)));
+    let before = told.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        reviewer.review(&agent, &node, TOKEN).await.expect_err("a bad token");
+    }
+    let asked = told.asked.load(Ordering::Relaxed) - before;
+    assert!(asked < 50, "{asked} reviews for one node");
+    let refusal = reviewer.review(&agent, &node, TOKEN).await.expect_err("too many").to_string();
+    assert!(refusal.starts_with("too many tokens shown with the certificate of node a were refused"), "{refusal}");
 }

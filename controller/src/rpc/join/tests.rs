@@ -110,10 +110,15 @@ impl World {
     }
 
     async fn join(&self, node: &str, token: &str) -> Result<Identity, Status> {
+        self.join_showing(None, node, token).await
+    }
+
+    /// The same over a connection with a certificate, from the same address.
+    async fn join_showing(&self, shown: Option<&Identity>, node: &str, token: &str) -> Result<Identity, Status> {
         let csr_der = CertificateParams::default().serialize_request(&generate_key().expect("a key"));
         let csr_der = csr_der.expect("a request").der().to_vec();
         let ask = JoinRequest { node: node.to_owned(), token: token.to_owned(), csr_der };
-        let answer = self.join.join(from_a_stranger(ask)).await?.into_inner();
+        let answer = self.join.join(from(ask, shown)).await?.into_inner();
         assert_eq!(answer.ca_der, self.join.0.authority.certificate().to_vec());
         Ok(Identity::of(&answer.certificate_der).expect("a certificate"))
     }
@@ -126,11 +131,15 @@ impl World {
 }
 
 fn from_a_stranger<T>(message: T) -> Request<T> {
+    from(message, None)
+}
+
+fn from<T>(message: T, shown: Option<&Identity>) -> Request<T> {
     let mut request = Request::new(message);
     let address = ([192, 0, 2, 1], 40_000).into();
     request.extensions_mut().insert(Caller {
         address,
-        identity: None,
+        identity: shown.cloned().map(Arc::new),
         renewal: Arc::default(),
         kill: Arc::new(Kill::default()),
     });
@@ -199,4 +208,18 @@ async fn certificates_are_renewed_by_tokens_only() {
     let status = world.join.renew(ask).await.expect_err("not on Kubernetes");
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("join again"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn garbage_from_a_pod_keeps_its_nodes_agent_from_no_renewal() {
+    let world = World::new().await;
+    world.node("a", "uid-a", CREATED).await;
+    let agent = world.join("a", "a.uid-a.weft-agent").await.expect("its own token");
+    // Masqueraded, so that it has its node's address.
+    for _ in 0..32 {
+        assert_eq!(world.refused("a", "-a.uid-a.weft-agent").await.0, Code::Unauthenticated);
+    }
+    assert_eq!(world.refused("a", "-a.uid-a.weft-agent").await.0, Code::ResourceExhausted);
+    let renewed = world.join_showing(Some(&agent), "a", "a.uid-a.weft-agent").await.expect("it has a certificate");
+    assert_eq!(life(&renewed), life(&agent));
 }
