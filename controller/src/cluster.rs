@@ -20,6 +20,7 @@ mod peers;
 mod quarantine;
 mod refusal;
 mod registry;
+mod roll;
 mod sessions;
 mod streams;
 
@@ -47,6 +48,7 @@ pub(crate) use paths::Reach;
 pub(crate) use peers::{NodeStanding, Probed};
 pub use refusal::Refusal;
 pub(crate) use registry::RegistryError;
+pub(crate) use roll::Roll;
 
 use crate::{
     fanout::Fanout,
@@ -185,6 +187,7 @@ enum Command {
 pub(crate) struct Cluster {
     commands: mpsc::Sender<Command>,
     fanout: Arc<Fanout>,
+    roll: Arc<Roll>,
     /// Rises whenever the peer list may have changed.
     peers_version: watch::Receiver<u64>,
     /// Rises whenever pod CIDRs became free, or everything was read again.
@@ -198,6 +201,11 @@ impl Cluster {
     /// The membership as streams see it.
     pub(crate) fn fanout(&self) -> &Arc<Fanout> {
         &self.fanout
+    }
+
+    /// Whose certificates count.
+    pub(crate) fn roll(&self) -> &Arc<Roll> {
+        &self.roll
     }
 
     /// Rises whenever the peer list may have changed.

@@ -42,7 +42,7 @@ use crate::{
     cluster::Cluster,
     config::{AgentNodes, Config, Kubernetes},
     metrics::Metrics,
-    pki::Authority,
+    pki::{Authority, Principal},
     rpc::standby::{Door, Role, Standby},
     servers::{Servers, Sockets},
 };
@@ -120,7 +120,10 @@ pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<O
     };
     let Prepared { replica, election, watch } = prepared;
     let services = Door(replica.role.subscribe()).routes();
-    servers.serve_grpc(sockets.grpc, &replica.config, &replica.authority, services, Arc::clone(&replica.metrics))?;
+    let seen = replica.role.subscribe();
+    let welcome = Arc::new(move |principal: &Principal| seen.borrow().welcomes(principal));
+    let (config, metrics) = (&replica.config, Arc::clone(&replica.metrics));
+    servers.serve_grpc(sockets.grpc, config, &replica.authority, services, welcome, metrics)?;
     let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
     let keeper = tokio::spawn(authority::put_back(objects, authority, replica.role.subscribe()));
     tracing::info!(%grpc, replica = election.me(), "a candidate");

@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     node_writes: Family<ResultLabel, Counter>,
     renewals: Family<ResultLabel, Counter>,
     handshakes: Family<ResultLabel, Counter>,
+    connections_ended: Family<ResultLabel, Counter>,
     streams_ended: Family<ResultLabel, Counter>,
     store_failures: Counter,
     unreadable: Gauge,
@@ -74,6 +75,11 @@ impl Metrics {
 
     pub(crate) fn handshake(&self, result: &'static str) {
         self.handshakes.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// The controller ended a connection.
+    pub(crate) fn connection_ended(&self, result: &'static str) {
+        self.connections_ended.get_or_create(&ResultLabel { result }).inc();
     }
 
     pub(crate) fn stream_ended(&self, result: &'static str) {
@@ -143,6 +149,7 @@ impl Metrics {
         );
         registry.register("certificate_renewals", "Renewals of node certificates", self.renewals.clone());
         registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
+        registry.register("connections_ended", "Connections that were ended here", self.connections_ended.clone());
         registry.register("streams_ended", "Streams of agents that ended or were refused", self.streams_ended.clone());
         registry.register("unreadable_records", "Members whose record was not as written", self.unreadable.clone());
         registry.register("store_failures", "Batches that the store did not confirm", self.store_failures.clone());

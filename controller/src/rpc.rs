@@ -3,6 +3,7 @@
 //! Owns the services and who may call which. Must never decide anything about the cluster: it checks form and identity,
 //! asks [`Cluster`](crate::cluster::Cluster), and says the answer in gRPC.
 
+mod doorkeeper;
 mod join;
 mod late;
 mod operator;
@@ -67,7 +68,7 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(8 << 10)
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(128 << 10)
-        .add_routes(services)
+        .add_routes(doorkeeper::before(services))
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
         .context("the gRPC server failed")

@@ -15,6 +15,7 @@ use crate::{
     http::Readiness,
     init, kubernetes,
     metrics::Metrics,
+    pki::Principal,
     rpc,
     servers::{Servers, Sockets},
     store::{RedbStore, Store, StoreError},
@@ -75,7 +76,9 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
         grace: Grace(config.renewal_grace),
     };
     let mut servers = Servers::new();
-    servers.serve_grpc(sockets.grpc, &config, &authority, rpc::services(context), Arc::clone(&metrics))?;
+    let roll = Arc::clone(cluster.roll());
+    let welcome = Arc::new(move |principal: &Principal| roll.counts(principal));
+    servers.serve_grpc(sockets.grpc, &config, &authority, rpc::services(context), welcome, Arc::clone(&metrics))?;
     servers.serve_http(sockets.http, readiness(cluster.clone()), metrics);
     tracing::info!(%grpc, %http, "serving");
     Ok(Running { grpc, http, cluster, actor, servers })

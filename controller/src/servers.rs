@@ -15,12 +15,12 @@ use crate::{
     metrics::Metrics,
     pki::Authority,
     rpc,
-    tls::{self, Grace, Limits, ServerCertificate},
+    tls::{self, Grace, Limits, ServerCertificate, Welcome},
 };
 
 /// Open connections: twice the largest cluster, since a reconnecting agent's old connection may still be there.
 const CONNECTIONS: usize = 20_000;
-/// Of these without a certificate: nodes that are joining, each for seconds.
+/// Of these without a certificate that counts: nodes that are joining, each for seconds.
 const STRANGERS: usize = 1024;
 /// Handshakes at a time: they cost CPU, and more at once would only make each of them late.
 const HANDSHAKES: usize = 256;
@@ -77,6 +77,7 @@ impl Servers {
         config: &Config,
         authority: &Arc<Authority>,
         services: Routes,
+        welcome: Welcome,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let certificate = Arc::new(ServerCertificate::new(Arc::clone(authority), config.server_names.clone())?);
@@ -87,7 +88,7 @@ impl Servers {
             handshakes: HANDSHAKES,
             handshake_time: config.handshake_timeout,
         };
-        let incoming = tls::accept(listener, tls, limits, metrics);
+        let incoming = tls::accept(listener, tls, limits, welcome, metrics);
         self.servers.push(tokio::spawn(rpc::serve(services, incoming, told(self.stop.subscribe()))));
         self.rotation = Some(tokio::spawn(certificate.keep_fresh()));
         Ok(())

@@ -8,6 +8,9 @@ mod acceptor;
 mod certificate;
 mod connection;
 mod late;
+mod lobby;
+mod places;
+mod signs;
 
 use std::sync::Arc;
 
@@ -18,6 +21,8 @@ pub(crate) use acceptor::{Limits, accept, bind};
 pub(crate) use certificate::ServerCertificate;
 pub(crate) use connection::{Caller, Connection, Kill};
 pub(crate) use late::{Grace, OneRenewal};
+pub(crate) use lobby::{Enough, Welcome};
+pub(crate) use signs::{Carrying, Signs};
 
 use crate::pki::Authority;
 

@@ -26,6 +26,7 @@ use super::{
     held_settings,
     peers::PeerTable,
     registry::{Changed, Registry},
+    roll::Roll,
     sessions::Sessions,
 };
 use crate::{
@@ -74,6 +75,7 @@ pub(super) struct Actor {
     pub(super) registry: Registry,
     pub(super) sessions: Sessions,
     pub(super) fanout: Arc<Fanout>,
+    pub(super) roll: Arc<Roll>,
     pub(super) epoch: u64,
     pub(super) peers: PeerTable,
     /// When in this term the departure of a quarantined CIDR's owner was announced.
@@ -106,7 +108,9 @@ pub(crate) async fn start(
     let (freed, complaints) = (actor.freed.subscribe(), actor.complaints.clone());
     let (sender, commands) = mpsc::channel(4096);
     let fanout = Arc::clone(&actor.fanout);
-    let cluster = Cluster { commands: sender, fanout, peers_version, freed, complaints, next_session: Arc::default() };
+    let roll = Arc::clone(&actor.roll);
+    let cluster =
+        Cluster { commands: sender, fanout, roll, peers_version, freed, complaints, next_session: Arc::default() };
     Ok((cluster, tokio::spawn(actor.run(commands))))
 }
 
@@ -140,6 +144,7 @@ impl Actor {
         tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
 
         let started = clock.now();
+        let roll = Arc::new(Roll::new(&registry));
         Ok(Self {
             store,
             clock,
@@ -148,6 +153,7 @@ impl Actor {
             registry,
             sessions: Sessions::default(),
             fanout,
+            roll,
             epoch,
             peers: PeerTable::new(version),
             released: HashMap::new(),

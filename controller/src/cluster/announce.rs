@@ -63,6 +63,7 @@ impl Actor {
         if touched.is_empty() {
             return;
         }
+        self.roll.note(touched.iter(), &self.registry);
         let now = |name: NodeName| {
             let node = self.registry.nodes.get(&name).filter(|node| node.has_reported());
             let member = node.map(|node| node.member.clone());
@@ -86,6 +87,7 @@ impl Actor {
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
         let before = std::mem::replace(&mut self.registry, rebuilt);
         self.registry.from_nodes = before.from_nodes;
+        self.roll.replace(&self.registry);
         // Whoever follows the Nodes looks whether all of them are in.
         self.freed.send_modify(|freed| *freed += 1);
         self.close_strangers();

@@ -16,7 +16,7 @@ use weft_core::{
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
-use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host};
+use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host, roll::judge};
 use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// What of the store contradicts the configuration, all of it.
@@ -176,21 +176,8 @@ impl Registry {
 
     /// Refuses certificates of nodes that are not, or not any more, what the certificate says.
     pub(super) fn check(&self, identity: &NodeIdentity, now_unix: i64) -> Result<(), Refusal> {
-        let node = identity.name.clone();
-        let Some(record) = self.nodes.get(&node) else {
-            return Err(match self.admission {
-                Admission::Tokens => Refusal::UnknownNode { node },
-                Admission::Nodes(_) => Refusal::NodeUnseen { node },
-            });
-        };
-        if record.member.incarnation != identity.incarnation {
-            let (held, current) = (identity.incarnation, record.member.incarnation);
-            return Err(Refusal::StaleIdentity { node, held, current });
-        }
-        if identity.ends_unix <= now_unix {
-            return Err(Refusal::CertificateEnded { node });
-        }
-        Ok(())
+        let current = self.nodes.get(&identity.name).map(|node| node.member.incarnation);
+        judge(self.admission, identity, current, now_unix)
     }
 
     /// Adds a token, and drops those that have expired: nothing else would.

@@ -65,7 +65,7 @@ pub struct Options {
     /// Changes within this time are announced together [default: 50ms]
     #[arg(long, value_name = "TIME")]
     pub coalesce_window: Option<String>,
-    /// Time for one TLS handshake [default: 10s]
+    /// Time for one TLS handshake, and as much again for the first request after it [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub handshake_timeout: Option<String>,
     /// Form of the log: text or json [default: text]

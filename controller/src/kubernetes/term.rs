@@ -79,6 +79,7 @@ impl Term {
             certificate_lifetime: replica.config.certificate_lifetime,
             grace: Grace(replica.config.renewal_grace),
         });
+        let roll = Arc::clone(cluster.roll());
         let leader = Leader {
             client: replica.client.clone(),
             namespace: replica.own.namespace.clone(),
@@ -100,7 +101,7 @@ impl Term {
         self.tasks.spawn(guard.run());
         self.tasks.spawn(policies::run(leader.clone(), replica.own.network_policy_engine.clone()));
         self.tasks.spawn(uninstall::run(leader, inherited));
-        replica.role.send_replace(Role::Leading(services, self.fence.clone()));
+        replica.role.send_replace(Role::Leading(services, self.fence.clone(), roll));
         metrics.set_leader(true);
         Ok(())
     }

@@ -8,7 +8,7 @@ use weft_core::types::NodeName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Who a client is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
     /// A node in one of its lives.
     Node {

@@ -16,7 +16,7 @@ use weft_proto::{
 use super::{Context, late, status};
 use crate::{
     clock,
-    cluster::{JoinAsk, Refusal},
+    cluster::{JoinAsk, NodeIdentity, Refusal},
     kubernetes::tokens::{Asker, Reviewer},
     pki::{Issued, JoinToken, PkiError, PublicKey},
     tls::Caller,
@@ -70,7 +70,7 @@ impl Join {
             self.0.metrics.join(label);
             tracing::warn!(%node, %source, "join refused: {why}");
         };
-        let asker = asker(caller, clock::unix_seconds());
+        let asker = asker(caller, |node| self.0.cluster.roll().check(node, clock::unix_seconds()).is_ok());
         let reviewed = reviewer.review(&asker, node, token).await.inspect_err(|why| refused(why.label(), why))?;
         let pod = reviewed.pod;
         let known = self.0.cluster.identify(node.clone(), reviewed.node_uid).await;
@@ -83,9 +83,9 @@ impl Join {
 
 /// Whom a refused token counts against. Pods speak from their node's address, and must not shut out its agent: a good
 /// certificate counts for itself.
-fn asker(caller: &Caller, now_unix: i64) -> Asker {
+fn asker(caller: &Caller, is_member: impl FnOnce(&NodeIdentity) -> bool) -> Asker {
     match status::node(caller) {
-        Ok(node) if node.ends_unix > now_unix => Asker::Node(node.name, node.incarnation),
+        Ok(node) if is_member(&node) => Asker::Node(node.name, node.incarnation),
         _ => Asker::Address(caller.address.ip().to_canonical()),
     }
 }
@@ -104,7 +104,10 @@ impl JoinService for Join {
         };
         let issued = self.sign(&key, &node, incarnation)?;
         if matches!(self.0.login, Login::ServiceAccounts(_)) {
-            // Joining is how certificates are renewed there: an open stream need not end with the old one.
+            // Joining is how certificates are renewed there: neither an open stream nor its connection need end with the old one.
+            if status::node(&caller).is_ok_and(|shown| (shown.name, shown.incarnation) == (node.clone(), incarnation)) {
+                caller.signs.prolong(issued.ends_unix);
+            }
             self.0.cluster.renewed(node, incarnation, issued.ends_unix).await;
         }
         let ca_der = self.0.authority.certificate().to_vec();
@@ -120,7 +123,11 @@ impl JoinService for Join {
         let caller = status::caller(request.extensions())?;
         let key = public_key(&request.get_ref().csr_der)?;
         let late::Renewing { identity, is_late } = late::renewing(&caller, &key, self.0.grace, clock::unix_seconds())?;
-        let renewed = self.0.cluster.renewing(identity.clone()).await;
+        let renewed = match self.0.cluster.roll().check(&identity, clock::unix_seconds()) {
+            Ok(()) => self.0.cluster.renewing(identity.clone()).await,
+            // Without the cluster's task, which has better to do.
+            refused => refused,
+        };
         let granted = if is_late { "late" } else { "ok" };
         self.0.metrics.renewal(renewed.as_ref().map_or_else(Refusal::label, |()| granted));
         renewed?;
@@ -128,7 +135,8 @@ impl JoinService for Join {
         if is_late {
             tracing::info!(node = %identity.name, source = %caller.address.ip().to_canonical(), "renewed a certificate that had ended");
         }
-        // The open stream need not end with the certificate that opened it.
+        // Neither the open stream nor its connection need end with the certificate that opened them.
+        caller.signs.prolong(issued.ends_unix);
         self.0.cluster.renewed(identity.name, identity.incarnation, issued.ends_unix).await;
         let renewal_grace_seconds = self.0.grace.0.as_secs();
         Ok(Response::new(RenewResponse { certificate_der: issued.der().to_vec(), renewal_grace_seconds }))

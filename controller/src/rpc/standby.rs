@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,7 +18,7 @@ use tonic::{Status, service::Routes};
 use tower::Service;
 use weft_proto::leader::not_leading;
 
-use crate::kubernetes::Fence;
+use crate::{cluster::Roll, kubernetes::Fence, pki::Principal};
 
 const OVER: &str = "this controller's time as the leader is over";
 
@@ -28,8 +29,8 @@ pub(crate) enum Role {
     Starting(String),
     /// Ready to lead.
     Standby(Standby),
-    /// The leader, with its services, for as long as the fence holds.
-    Leading(Routes, Fence),
+    /// The leader, with its services and the members, for as long as the fence holds.
+    Leading(Routes, Fence, Arc<Roll>),
 }
 
 /// What a standby knows.
@@ -47,7 +48,7 @@ impl Role {
     /// What probes are told: an error where this controller is of no use to anybody.
     pub(crate) fn readiness(&self) -> Result<String, String> {
         match self {
-            Self::Leading(_, fence) if fence.holds() => Ok("ready".to_owned()),
+            Self::Leading(_, fence, _) if fence.holds() => Ok("ready".to_owned()),
             Self::Leading(..) => Err(OVER.to_owned()),
             Self::Standby(Standby { leader: Some(leader), .. }) => Ok(format!("standby of {leader}")),
             Self::Standby(Standby { trouble: Some(trouble), .. }) => Err(trouble.clone()),
@@ -56,10 +57,18 @@ impl Role {
         }
     }
 
+    /// Whether a certificate counts: who does not lead cannot tell, and refuses everybody anyway.
+    pub(crate) fn welcomes(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Leading(_, fence, roll) if fence.holds() => roll.counts(principal),
+            _ => true,
+        }
+    }
+
     /// The services, or a refusal that says who has them.
     fn services(&self) -> Result<&Routes, Status> {
         match self {
-            Self::Leading(services, fence) if fence.holds() => Ok(services),
+            Self::Leading(services, fence, _) if fence.holds() => Ok(services),
             Self::Leading(..) => Err(not_leading(OVER, None)),
             Self::Starting(why) => Err(not_leading(format!("this controller does not serve yet: {why}"), None)),
             Self::Standby(Standby { leader: Some(leader), address, .. }) => {

@@ -25,7 +25,8 @@ use weft_proto::{
 
 use super::{Context, LARGEST_MESSAGE, status};
 use crate::{
-    cluster::{ConnectAsk, NodeIdentity},
+    clock,
+    cluster::{ConnectAsk, NodeIdentity, Refusal},
     tls::Caller,
 };
 
@@ -74,6 +75,9 @@ impl tower::Service<Request<Body>> for WatchServer {
 async fn open(context: Context, request: Request<Body>) -> Result<Response<Body>, Status> {
     let caller = status::caller(request.extensions())?;
     let identity = status::node(&caller)?;
+    // Before anything is read, and without the cluster's task: whoever is no member must not keep either busy.
+    let known = context.cluster.roll().check(&identity, clock::unix_seconds());
+    known.inspect_err(|refusal| turned_away(&context, &identity, &caller, refusal))?;
     let decoder = ProstDecoder::<WatchRequest>::new(BufferSettings::new(REQUEST_BUFFER, usize::MAX));
     let mut requests = Streaming::new_request(decoder, request.into_body(), None, Some(LARGEST_MESSAGE));
     let hello = tokio::time::timeout(HELLO_TIME, first(&mut requests)).await.map_err(|_| {
@@ -82,14 +86,22 @@ async fn open(context: Context, request: Request<Body>) -> Result<Response<Body>
     let (ask, held) = check(hello, identity, &caller)?;
     let node = ask.identity.name.clone();
     let session = context.cluster.connect(ask).await?;
+    let carrying = caller.signs.carry();
     let begin = context.cluster.fanout().begin(held.0, held.1);
     let (outbound, ends) = body::Outbound::new(context.cluster.fanout(), begin);
-    let inbound = inbound::Inbound { cluster: context.cluster, metrics: context.metrics, node, caller };
+    let inbound =
+        inbound::Inbound { cluster: context.cluster, metrics: context.metrics, node, caller, _carrying: carrying };
     tokio::spawn(inbound.run(requests, session, ends));
 
     let mut response = Response::new(Body::new(outbound.into_body()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(response)
+}
+
+fn turned_away(context: &Context, identity: &NodeIdentity, caller: &Caller, refusal: &Refusal) {
+    let (node, source) = (&identity.name, caller.address.ip().to_canonical());
+    tracing::warn!(%node, %source, "stream refused: {refusal}");
+    context.metrics.stream_ended(refusal.label());
 }
 
 async fn first(requests: &mut Streaming<WatchRequest>) -> Result<Hello, Status> {

@@ -4,7 +4,6 @@
 //! connection from outside, whatever HTTP/2 is waiting for.
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -19,12 +18,11 @@ use futures::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, oneshot},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::OneRenewal;
+use super::{Enough, OneRenewal, Signs, lobby::Seated};
 use crate::pki::Identity;
 
 /// Who is at the other end; in the extensions of every request.
@@ -38,6 +36,10 @@ pub(crate) struct Caller {
     pub(crate) renewal: Arc<OneRenewal>,
     /// Ends its connection.
     pub(crate) kill: Arc<Kill>,
+    /// What its connection has shown.
+    pub(crate) signs: Arc<Signs>,
+    /// Why its requests are refused, where its connection is one too many.
+    pub(crate) enough: Option<Enough>,
 }
 
 /// Ends a connection from outside.
@@ -68,10 +70,8 @@ impl Kill {
 pub(crate) struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) caller: Caller,
-    /// Counts it among the connections until it is dropped.
-    pub(super) _place: OwnedSemaphorePermit,
-    /// Where it came without a good certificate, dropped with it so that its seat is free again.
-    pub(super) _stranger: Option<oneshot::Sender<Infallible>>,
+    /// Its place among all, free again when it is dropped.
+    pub(super) _seated: Seated,
 }
 
 impl Connected for Connection {

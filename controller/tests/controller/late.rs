@@ -9,11 +9,12 @@ use std::{
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use weft_controller::pki::{Authority, PublicKey, SERVER_NAME};
 use weft_proto::v1::{
-    GetStatusRequest, JoinRequest, RenewRequest, WatchRequest, join_service_client::JoinServiceClient,
-    membership_service_client::MembershipServiceClient, operator_service_client::OperatorServiceClient, watch_request,
+    GetStatusRequest, JoinRequest, RenewRequest, WatchPeersRequest, WatchPeersResponse, WatchRequest,
+    join_service_client::JoinServiceClient, membership_service_client::MembershipServiceClient,
+    operator_service_client::OperatorServiceClient, watch_request,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 
 const POOLS: &[&str] = &["10.244.0.0/16=24"];
 
-fn authority(cluster: &Cluster) -> Authority {
+pub(crate) fn authority(cluster: &Cluster) -> Authority {
     let pem = |file: &str| fs::read_to_string(cluster.config.data_dir.join(file)).expect("what init wrote");
     Authority::from_pem(&pem("ca.crt"), &pem("ca.key")).expect("an authority")
 }
@@ -115,22 +116,28 @@ async fn nothing_is_renewed_after_its_end_where_that_is_switched_off() {
 }
 
 /// A raw connection, which has read what the server says first: with that come the tickets to resume it.
-async fn connect(cluster: &Cluster, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(cluster: &Cluster, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(cluster.address()).await.expect("a connection");
     let name = SERVER_NAME.try_into().expect("a DNS name");
     TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.expect("the client's part of the handshake")
 }
 
-/// Waits for the end of a late connection; one with a good certificate, as idle and older, has to outlive it.
-async fn ends_first(mut late: TlsStream<TcpStream>, mut good: TlsStream<TcpStream>) {
-    let (mut of_late, mut of_good) = (Vec::new(), Vec::new());
+/// Waits for the end of a late connection; one with a good certificate, and older, has to outlive it.
+pub(crate) async fn ends_first(mut late: TlsStream<TcpStream>, mut good: Streaming<WatchPeersResponse>) {
+    let mut of_late = Vec::new();
+    let over = async { while let Ok(Some(_)) = good.message().await {} };
     tokio::select! {
         _reset_or_end = patiently("the late one's end", late.read_to_end(&mut of_late)) => {}
-        _ = good.read_to_end(&mut of_good) => panic!("the late connection is kept for as long as any other"),
+        () = over => panic!("the late connection is kept for as long as any other"),
     }
 }
 
-async fn impatient() -> Cluster {
+/// A call that goes on, with the operator's certificate.
+pub(crate) async fn good(cluster: &Cluster) -> Streaming<WatchPeersResponse> {
+    cluster.operator().await.watch_peers(WatchPeersRequest {}).await.expect("an operator").into_inner()
+}
+
+pub(crate) async fn impatient() -> Cluster {
     Cluster::start_with(POOLS, |options| options.handshake_timeout = Some("200ms".to_owned())).await
 }
 
@@ -138,8 +145,7 @@ async fn impatient() -> Cluster {
 async fn who_came_with_an_ended_certificate_does_not_stay() {
     let cluster = impatient().await;
     let life = join(&cluster).await;
-    let (present, _) = certificate(&cluster, life, Duration::from_secs(3600));
-    let good = connect(&cluster, &Arc::new(cluster.tls(Some(&present)))).await;
+    let good = good(&cluster).await;
     let (ended, _) = certificate(&cluster, life, Duration::ZERO);
     ends_first(connect(&cluster, &Arc::new(cluster.tls(Some(&ended)))).await, good).await;
 }
@@ -153,7 +159,7 @@ async fn a_resumed_session_is_a_strangers_once_its_certificate_has_ended() {
     let tls = Arc::new(cluster.tls(Some(&operator)));
     let mut first = connect(&cluster, &tls).await;
     first.read_exact(&mut [0; 1]).await.expect("HTTP/2 settings, and tickets before them");
-    let good = connect(&cluster, &Arc::new(cluster.tls(Some(&cluster.operator_credentials())))).await;
+    let good = good(&cluster).await;
     let left = Duration::from_secs(u64::try_from(issued.ends_unix).expect("after 1970"));
     let end = UNIX_EPOCH + left;
     tokio::time::sleep(end.duration_since(SystemTime::now()).unwrap_or_default()).await;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod certificates;
+mod crowds;
 mod facts;
 mod harness;
 mod hostile;

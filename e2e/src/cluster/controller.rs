@@ -22,6 +22,7 @@ pub struct Controller {
     directory: PathBuf,
     address: String,
     build: std::sync::Mutex<Build>,
+    open_files: std::sync::Mutex<Option<u32>>,
     process: Mutex<Option<Process>>,
 }
 
@@ -45,12 +46,17 @@ impl Controller {
         if !done.status.success() {
             bail!("weft-controller init ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
         }
-        Ok(Self { host, directory, address, build: build.into(), process: Mutex::default() })
+        Ok(Self { host, directory, address, build: build.into(), open_files: None.into(), process: Mutex::default() })
     }
 
     /// Which build of it runs, from its next start on.
     pub fn set_build(&self, build: Build) {
         *self.build.lock().expect("nobody panics while holding it") = build;
+    }
+
+    /// How many files it may have open, from its next start on.
+    pub fn limit_open_files(&self, limit: u32) {
+        *self.open_files.lock().expect("nobody panics while holding it") = Some(limit);
     }
 
     /// Where agents and operators reach it, as `HOST:PORT`.
@@ -79,8 +85,7 @@ impl Controller {
         if process.is_some() {
             bail!("the controller runs already");
         }
-        let build = *self.build.lock().expect("nobody panics while holding it");
-        let mut command = Command::new(build.find("weft-controller")?);
+        let mut command = self.command()?;
         command.arg("run").arg("--config").arg(self.directory.join("config.yaml"));
         let running = process.insert(self.host.spawn("weft-controller", command)?);
         wait::until("the controller to answer", wait::PATIENCE, async || {
@@ -90,6 +95,32 @@ impl Controller {
             self.weft().run(&["status"]).await.map(drop)
         })
         .await
+    }
+
+    /// The program, with its limits.
+    fn command(&self) -> Result<Command> {
+        let build = *self.build.lock().expect("nobody panics while holding it");
+        let program = build.find("weft-controller")?;
+        let Some(limit) = *self.open_files.lock().expect("nobody panics while holding it") else {
+            return Ok(Command::new(program));
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &limit.to_string()]).arg(program);
+        Ok(command)
+    }
+
+    /// A certificate of another operator, in a directory of its own.
+    ///
+    /// # Errors
+    /// Where it is not made.
+    pub async fn make_operator(&self, name: &str, directory: &std::path::Path) -> Result<()> {
+        let mut command = Command::new(Build::Present.find("weft-controller")?);
+        command.args(["operator", "--name", name, "--data-dir"]).arg(&self.directory).arg("--out").arg(directory);
+        let done = self.host.output(command, &[]).await?;
+        if !done.status.success() {
+            bail!("weft-controller operator: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(())
     }
 
     /// SIGTERM and its end.

@@ -142,6 +142,8 @@ fn from<T>(message: T, shown: Option<&Identity>) -> Request<T> {
         identity: shown.cloned().map(Arc::new),
         renewal: Arc::default(),
         kill: Arc::new(Kill::default()),
+        signs: Arc::default(),
+        enough: None,
     });
     request
 }

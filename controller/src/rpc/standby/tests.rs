@@ -6,6 +6,12 @@ use tonic::Code;
 use weft_proto::leader::named_leader;
 
 use super::*;
+use crate::cluster::Admission;
+
+/// Of a cluster without members.
+fn roll() -> Arc<Roll> {
+    Arc::new(Roll::of(Admission::Tokens, []))
+}
 
 async fn knock(door: &mut Door) -> Status {
     let request = Request::post("/weft.v1.JoinService/Join").body(Body::empty()).expect("a request");
@@ -31,11 +37,11 @@ async fn only_a_leader_lets_requests_in() {
     assert_eq!(role.borrow().readiness(), Ok("standby of weft-controller-x".to_owned()));
 
     // A leader without services: its answer shows that the request got through.
-    role.send_replace(Role::Leading(Routes::default(), Fence::held()));
+    role.send_replace(Role::Leading(Routes::default(), Fence::held(), roll()));
     assert_eq!(knock(&mut door).await.code(), Code::Unimplemented);
     assert_eq!(role.borrow().readiness(), Ok("ready".to_owned()));
 
-    role.send_replace(Role::Leading(Routes::default(), Fence::default()));
+    role.send_replace(Role::Leading(Routes::default(), Fence::default(), roll()));
     assert_eq!(knock(&mut door).await.code(), Code::Unavailable, "it has slept through the end of its time");
     assert!(role.borrow().readiness().is_err());
 

@@ -16,7 +16,7 @@ use super::body::Ends;
 use crate::{
     cluster::{Cluster, Refusal, Report, Session},
     metrics::Metrics,
-    tls::Caller,
+    tls::{Caller, Carrying},
 };
 
 /// How long a closed stream may take to send its status to an agent that does not read.
@@ -27,6 +27,8 @@ pub(super) struct Inbound {
     pub(super) metrics: Arc<Metrics>,
     pub(super) node: NodeName,
     pub(super) caller: Caller,
+    /// The connection carries the node's stream until this is dropped.
+    pub(super) _carrying: Carrying,
 }
 
 impl Inbound {
