@@ -132,6 +132,7 @@ impl<H: HostSide> AgentService for Api<H> {
         let mut answer = self.status_answer();
         answer.dropped_from_pods = dropped.tunnel_from_pods;
         answer.dropped_from_strangers = dropped.tunnel_from_strangers;
+        answer.forged_tunnel_packets = dropped.tunnel_forged;
         answer.forged_by_pods = dropped.forged_by_pods;
         answer.pods_to_gateway = dropped.pods_to_gateway;
         Ok(Response::new(answer))

@@ -131,6 +131,11 @@ fn registry(sources: &Sources, dropped: Dropped) -> Registry {
         total(dropped.tunnel_from_strangers),
     );
     gauge(
+        "dropped_forged_tunnel_packets",
+        "Tunnel packets dropped because they do not come from pods of the member that sent them",
+        total(dropped.tunnel_forged),
+    );
+    gauge(
         "dropped_forged_packets_from_pods",
         "Packets dropped because a pod sent them under an address that is not its own",
         total(dropped.forged_by_pods),

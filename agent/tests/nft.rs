@@ -13,7 +13,7 @@ mod table;
 use foreign::{Edit, Foreign, nest, number, rule, text, verdict};
 use ipnetwork::IpNetwork;
 use netns::inside;
-use table::{PEERS4, POOLS4, apply, desired, element, programmed, put, put_rules, rules};
+use table::{PEERS4, POOLS4, apply, desired, element, pair, programmed, put, put_rules, rules};
 use tokio::sync::mpsc;
 use weft_agent::kernel::{Event, nft::Nft};
 use weft_core::{
@@ -129,6 +129,61 @@ fn ten_thousand_members_are_one_transaction() {
     });
 }
 
+#[test]
+fn the_pod_cidrs_of_ten_thousand_members_are_one_transaction() {
+    inside("the_pod_cidrs_of_ten_thousand_members_are_one_transaction", || async {
+        let at = |family, first: u128, n: u32, bits: u32| match family {
+            Family::V4 => std::net::IpAddr::from(std::net::Ipv4Addr::from(first as u32 + (n << bits))),
+            Family::V6 => std::net::Ipv6Addr::from((first << 96) + (u128::from(n) << bits)).into(),
+        };
+        for (outer, first) in [(Family::V4, 0x0b00_0000), (Family::V6, 0xfd00_000b)] {
+            let mut nft = programmed().await;
+            apply(&mut nft, &[put_rules(outer)]).await;
+            let bare = nft.read().await.expect("a reading");
+            let pairs = |n| {
+                let inner = [(Family::V4, 0x0c00_0000, 8, 24), (Family::V6, 0xfd00_000c, 64, 64)];
+                inner.map(|(family, start, bits, prefix)| {
+                    let network = IpNetwork::new(at(family, start, n, bits), prefix).expect("a network");
+                    Key::Bound(at(outer, first, n, 0), network)
+                })
+            };
+            for family in [0, 1] {
+                let ops: Vec<Op> = (0..10_000).map(|n| put(pairs(n)[family], Value::Present)).collect();
+                let foreign = Foreign::open();
+                let before = foreign.generation();
+                apply(&mut nft, &ops).await;
+                assert_eq!(foreign.generation(), before + 1, "{outer}");
+                let wanted: Objects = ops.iter().map(|op| (*op.key(), Value::Present)).collect();
+                let held = nft.read_expecting(&wanted).await.expect("a reading");
+                assert_eq!(ops.iter().filter(|op| held.contains_key(op.key())).count(), 10_000);
+                // The rules change, and the pairs stay where they are.
+                apply(&mut nft, &[put_rules(outer)]).await;
+                let deletions: Vec<Op> =
+                    ops.iter().map(|op| Op::Delete { key: *op.key(), value: Value::Present }).collect();
+                apply(&mut nft, &deletions).await;
+                assert_eq!(nft.read().await.expect("a reading"), bare);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pod_cidr_that_moves_is_one_transaction() {
+    inside("a_pod_cidr_that_moves_is_one_transaction", || async {
+        let mut nft = programmed().await;
+        let (old, new) = (pair("10.0.0.9", "10.244.9.0/24"), pair("10.0.0.10", "10.244.9.0/24"));
+        let foreign = Foreign::open();
+        let before = foreign.generation();
+        apply(&mut nft, &[put(new, Value::Present), Op::Delete { key: old, value: Value::Present }]).await;
+        assert_eq!(foreign.generation(), before + 1);
+        let mut wanted = desired();
+        wanted.remove(&old);
+        wanted.insert(new, Value::Present);
+        assert_eq!(nft.read().await.expect("a reading"), wanted);
+        assert_eq!(nft.read_elements(&[old, new]).await.expect("a reading"), Objects::from([(new, Value::Present)]));
+    });
+}
+
 /// What a foreign hand can do, by name.
 fn edits() -> Vec<(&'static str, Vec<Edit>)> {
     use foreign::{DELETE_CHAIN, DELETE_OBJECT, DELETE_RULE, DELETE_SET, DELETE_TABLE, NEW_CHAIN, NEW_OBJECT, NEW_SET};
@@ -139,6 +194,10 @@ fn edits() -> Vec<(&'static str, Vec<Edit>)> {
     let new_set = |set, flags, more: &[_]| {
         let common = [weft(), text(2, set), number(3, flags), number(4, 7), number(5, 4), number(10, 1)];
         Edit::new(NEW_SET, &[&common[..], more].concat())
+    };
+    let new_pair = |key: &[u8]| {
+        let key = nest(1, &[nest(1, &[netlink_packet_core::DefaultNla::new(1, key.to_vec())])]);
+        Edit::new(foreign::NEW_ELEMENT, &[weft(), text(2, "bound4_4_24"), nest(3, &[key])])
     };
     let jump = ("immediate", vec![number(1, 0), nest(2, &[nest(2, &[number(1, -3_i32 as u32), text(2, "aside")])])]);
     let aside = || Edit::new(NEW_CHAIN, &[weft(), text(3, "aside")]);
@@ -175,6 +234,13 @@ fn edits() -> Vec<(&'static str, Vec<Edit>)> {
             "a set with a limit",
             vec![flush_all(), delete_set("peers4"), new_set("peers4", 0, &[nest(9, &[number(1, 3)])])],
         ),
+        ("a set of pairs less", vec![flush_all(), delete_set("bound4_6_64")]),
+        ("a set of pairs that no rule looks up", vec![new_set("bound4_4_25", 0, &[])]),
+        (
+            "a set of pairs that holds single addresses",
+            vec![flush_all(), delete_set("bound4_4_24"), new_set("bound4_4_24", 0, &[])],
+        ),
+        ("a pair that no rule can find", vec![new_pair(&[10, 0, 0, 9, 10, 244, 8, 1])]),
         ("an interval set that is none", vec![flush_all(), delete_set("pools4"), new_set("pools4", 0, &[])]),
         ("a sleeping table", vec![Edit::new(foreign::NEW_TABLE, &[weft(), number(2, 1)])]),
         ("no table", vec![Edit::new(DELETE_TABLE, &[weft()])]),

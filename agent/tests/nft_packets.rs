@@ -9,8 +9,8 @@ mod packets;
 mod table;
 
 use netns::{Namespace, inside};
-use packets::{PORT, listen, next, send, tunnel, vxlan};
-use table::{apply, programmed, put_rules};
+use packets::{PORT, listen, next, send, tunnel, vxlan, vxlan_from};
+use table::{apply, element, pair, programmed, put, put_rules};
 use weft_agent::kernel::nft::Nft;
 use weft_core::{
     diff::Op,
@@ -21,6 +21,10 @@ use weft_core::{
 
 async fn strangers(nft: &mut Nft) -> u64 {
     nft.counter(CounterName::TunnelFromStranger).await.expect("a figure")
+}
+
+async fn forged(nft: &mut Nft) -> u64 {
+    nft.counter(CounterName::TunnelForged).await.expect("a figure")
 }
 
 async fn pods(nft: &mut Nft) -> u64 {
@@ -36,25 +40,67 @@ fn tunnel_packets_are_taken_from_members_only() {
             (Family::V4, ["10.0.0.1", "10.0.0.9", "10.0.0.66"]),
             (Family::V6, ["fd00:a::1", "fd00:a::9", "fd00:a::66"]),
         ] {
-            apply(&mut nft, &[put_rules(family)]).await;
+            let own = vxlan_from(87, "10.244.9.5");
+            let bound = pair(member, "10.244.9.0/24");
+            apply(&mut nft, &[put_rules(family), put(bound, Value::Present)]).await;
             let before = strangers(&mut nft).await;
             let socket = listen(me, PORT);
-            tunnel(stranger, me, 87);
+            send(stranger, 0, me, PORT, &own);
             // Somebody else's VXLAN on the same port is none of our business.
             tunnel(stranger, me, 88);
-            tunnel(member, me, 87);
+            send(member, 0, me, PORT, &own);
             let (first, second) = (next(&socket), next(&socket));
             assert_eq!((first.0.ip().to_string(), first.1), (stranger.to_owned(), vxlan(88)));
-            assert_eq!((second.0.ip().to_string(), second.1), (member.to_owned(), vxlan(87)));
+            assert_eq!((second.0.ip().to_string(), second.1), (member.to_owned(), own.clone()));
             assert_eq!(strangers(&mut nft).await - before, 1, "{family}");
 
             // A member that leaves is a stranger from then on.
-            let key = Key::Element(SetName::Peers(family), member.parse().expect("a host"));
-            apply(&mut nft, &[Op::Delete { key, value: Value::Present }]).await;
-            tunnel(member, me, 87);
+            let peer = Key::Element(SetName::Peers(family), member.parse().expect("a host"));
+            let gone = [peer, bound].map(|key| Op::Delete { key, value: Value::Present });
+            apply(&mut nft, &gone).await;
+            send(member, 0, me, PORT, &own);
             tunnel(member, me, 88);
             assert_eq!(next(&socket).1, vxlan(88));
             assert_eq!(strangers(&mut nft).await - before, 2, "{family}");
+        }
+    });
+}
+
+/// What member .9 sends for pods of its own, in both lengths that there are, arrives; nothing else of it does.
+#[test]
+fn members_send_tunnel_packets_of_their_own_pods_only() {
+    inside("members_send_tunnel_packets_of_their_own_pods_only", || async {
+        packets::loopback().await;
+        let mut nft = programmed().await;
+        for (family, [me, member, other]) in [
+            (Family::V4, ["10.0.0.1", "10.0.0.9", "10.0.0.66"]),
+            (Family::V6, ["fd00:a::1", "fd00:a::9", "fd00:a::66"]),
+        ] {
+            let peer = element(SetName::Peers(family), &format!("{other}/{}", family.bits()));
+            let mut ops = vec![put_rules(family), put(peer, Value::Present)];
+            let of_member = ["10.244.32.0/20", "10.244.64.0/24", "fd00:244:0:9::/64"].map(|inner| pair(member, inner));
+            let of_other = ["10.244.10.0/24", "fd00:244:0:a::/64"].map(|inner| pair(other, inner));
+            ops.extend(of_member.into_iter().chain(of_other).map(|key| put(key, Value::Present)));
+            apply(&mut nft, &ops).await;
+            let before = (forged(&mut nft).await, strangers(&mut nft).await);
+            let socket = listen(me, PORT);
+            let mut arp = vxlan_from(87, "10.244.32.5");
+            arp[8 + 13] = 0x06;
+            let mut cut = vxlan_from(87, "10.244.32.5");
+            cut.truncate(8 + 14 + 15);
+            // Pods of others, and one that would be in its /24 if that were a /20; underlay addresses; no IP packet; half an
+            // address.
+            let sources = ["10.244.10.5", "10.244.70.5", "fd00:244:0:a::5", "10.0.0.9", "fd00:a::9", "fe80::1"];
+            let wrong: Vec<_> = sources.into_iter().map(|source| vxlan_from(87, source)).chain([arp, cut]).collect();
+            for packet in &wrong {
+                send(member, 0, me, PORT, packet);
+            }
+            for own in ["10.244.32.0", "10.244.47.255", "10.244.64.9", "fd00:244:0:9::", "fd00:244:0:9:ffff::1"] {
+                send(member, 0, me, PORT, &vxlan_from(87, own));
+                assert_eq!(next(&socket).1, vxlan_from(87, own), "{own}");
+            }
+            let after = (forged(&mut nft).await, strangers(&mut nft).await);
+            assert_eq!((after.0 - before.0, after.1 - before.1), (wrong.len() as u64, 0), "{family}");
         }
     });
 }

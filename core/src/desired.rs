@@ -18,7 +18,7 @@ pub use tunnel::pod_mtu;
 use crate::{
     kernel::{Key, Objects},
     masquerade::Unmasqueraded,
-    membership::Member,
+    membership::{Member, Prefixes},
     settings::Settings,
     types::{LinkName, Mac, PerFamily, UnderlayAddress},
 };
@@ -80,13 +80,17 @@ pub fn all<'a>(
     pods: &[Pod],
     ids: &mut NexthopIds,
 ) -> Objects {
-    let mut objects = node(settings, me, local);
+    let mut objects = Objects::new();
     for attached in pods {
         objects.extend(pod(settings, me, local, attached));
     }
-    for member in peers {
+    let mut prefixes = Prefixes::of([me]);
+    for member in peers.into_iter().filter(|member| member.name != me.name) {
+        prefixes.add(member);
         objects.extend(peer(settings, me, local, member, ids));
     }
+    // What is the node's own stays the node's, whoever claimed the same.
+    objects.extend(node(settings, me, local, &prefixes));
     ids.keep_used(&objects);
     objects
 }
@@ -110,7 +114,7 @@ pub fn changed(
         keys.extend(peer::keys(settings, local, member, ids));
     }
     // What is the node's own stays the node's, whoever claimed the same.
-    let own = node(settings, me, local);
+    let own = node(settings, me, local, &Prefixes::of([me]));
     let is_shared = |key: &Key| peer::address_needing(key).is_some_and(&is_of_a_peer) && !objects.contains_key(key);
     keys.retain(|key| !own.contains_key(key) && !is_shared(key));
     objects.retain(|key, _| !own.contains_key(key));

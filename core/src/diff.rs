@@ -80,7 +80,7 @@ pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool,
     let without_table = deletes.iter().any(|(key, _)| **key == Key::Ruleset);
     let wanted = |key: &Key| match key {
         Key::Sysctl(_) => false,
-        Key::Element(..) => !without_table,
+        Key::Element(..) | Key::Bound(..) => !without_table,
         _ => true,
     };
     let deletes = deletes.into_iter().rev().filter(|(key, _)| wanted(key));
@@ -185,7 +185,7 @@ fn put(
 fn leads_astray(key: &Key, want: &Value, conflicts: &[Key]) -> bool {
     let needs = match (key, want) {
         (_, Value::Route(Route { via: Via::Nexthop(id), .. })) => Key::Nexthop(*id),
-        (Key::Element(..), _) => Key::Ruleset,
+        (Key::Element(..) | Key::Bound(..), _) => Key::Ruleset,
         _ => return false,
     };
     conflicts.binary_search(&needs).is_ok()

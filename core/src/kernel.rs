@@ -4,6 +4,8 @@
 //! ascending and deletes in descending order never refers to something that is not there. Must never know netlink:
 //! interfaces are named, not numbered, and the edge translates.
 
+mod sysctl;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -12,6 +14,8 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
+
+pub use sysctl::Sysctl;
 
 use crate::{
     nft::{Ruleset, SetName},
@@ -52,6 +56,8 @@ pub enum Key {
     Ruleset,
     /// An element of a set of table `inet weft`.
     Element(SetName, IpNetwork),
+    /// An element of a set of pairs of table `inet weft`: a member's underlay address with its pod CIDR.
+    Bound(IpAddr, IpNetwork),
     /// A forwarding entry of the VXLAN device: which underlay address a VTEP MAC is behind.
     Fdb(Mac),
     /// A permanent neighbour on one of our links.
@@ -62,26 +68,6 @@ pub enum Key {
     Route(IpNetwork, u32),
 }
 
-/// A network sysctl we set. Each maps to one file below /proc/sys/net.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sysctl {
-    /// `ipv4/ip_forward`. Writing it sets the switch of every link, and of those that come later.
-    ForwardV4,
-    /// `ipv4/conf/LINK/forwarding`: counts for packets that come in by the link (`ip_route_input_slow` in net/ipv4/route.c).
-    /// IPv6 has no such switch by link: there only the one for all counts (`ip6_forward` in net/ipv6/ip6_output.c).
-    ForwardFrom(LinkName),
-    /// `ipv6/conf/LINK/accept_ra`; before forwarding is switched on, else router advertisements stop counting.
-    AcceptRa(LinkName),
-    /// `ipv6/conf/all/forwarding`.
-    ForwardV6,
-    /// `ipv4/conf/LINK/rp_filter`.
-    RpFilter(LinkName),
-    /// `ipv4/conf/LINK/send_redirects`.
-    SendRedirects(LinkName),
-    /// `ipv6/conf/LINK/disable_ipv6`: some images switch IPv6 off by default, links of ours that carry it need it on.
-    DisableIpv6(LinkName),
-}
-
 /// What one kernel object is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -89,7 +75,7 @@ pub enum Value {
     Device(Device),
     /// For [`Key::Sysctl`].
     Sysctl(i32),
-    /// For keys that say all: [`Key::Address`] and [`Key::Element`].
+    /// For keys that say all: [`Key::Address`], [`Key::Element`] and [`Key::Bound`].
     Present,
     /// For [`Key::Ruleset`].
     Ruleset(Arc<Ruleset>),
@@ -177,6 +163,20 @@ pub struct Observed {
 }
 
 impl Key {
+    /// The set of table `inet weft` that it is an element of.
+    pub fn set(&self) -> Option<SetName> {
+        match self {
+            Self::Element(set, _) => Some(*set),
+            Self::Bound(outer, inner) => Some(SetName::bound(*outer, *inner)),
+            _ => None,
+        }
+    }
+
+    /// True for table `inet weft` and for its elements, which change in one transaction.
+    pub const fn is_of_table(&self) -> bool {
+        matches!(self, Self::Ruleset | Self::Element(..) | Self::Bound(..))
+    }
+
     /// True where the object lives on the VXLAN device `device` and so goes with it.
     pub fn goes_with_device(&self, value: &Value, device: LinkName) -> bool {
         match self {
@@ -189,34 +189,7 @@ impl Key {
                 Value::Route(route) => matches!(route.via, Via::Nexthop(_)) || (to.is_ipv4() && route.src.is_some()),
                 _ => false,
             },
-            Self::Ruleset | Self::Element(..) => false,
-        }
-    }
-}
-
-impl Sysctl {
-    /// The interface it belongs to, where it is not global.
-    pub const fn link(&self) -> Option<LinkName> {
-        match self {
-            Self::ForwardV4 | Self::ForwardV6 => None,
-            Self::ForwardFrom(link)
-            | Self::AcceptRa(link)
-            | Self::RpFilter(link)
-            | Self::SendRedirects(link)
-            | Self::DisableIpv6(link) => Some(*link),
-        }
-    }
-
-    /// Its path below /proc/sys/net.
-    pub fn path(&self) -> String {
-        match self {
-            Self::ForwardV4 => "ipv4/ip_forward".to_owned(),
-            Self::ForwardV6 => "ipv6/conf/all/forwarding".to_owned(),
-            Self::ForwardFrom(link) => format!("ipv4/conf/{link}/forwarding"),
-            Self::AcceptRa(link) => format!("ipv6/conf/{link}/accept_ra"),
-            Self::RpFilter(link) => format!("ipv4/conf/{link}/rp_filter"),
-            Self::SendRedirects(link) => format!("ipv4/conf/{link}/send_redirects"),
-            Self::DisableIpv6(link) => format!("ipv6/conf/{link}/disable_ipv6"),
+            Self::Ruleset | Self::Element(..) | Self::Bound(..) => false,
         }
     }
 }
@@ -229,6 +202,10 @@ impl fmt::Display for Key {
             Self::Address(address) => write!(f, "VTEP address {address}"),
             Self::Ruleset => f.write_str("nftables table inet weft"),
             Self::Element(set, element) => write!(f, "element {element} of nftables set {set}"),
+            Self::Bound(outer, inner) => {
+                let set = SetName::bound(*outer, *inner);
+                write!(f, "element {outer} . {inner} of nftables set {set}")
+            }
             Self::Fdb(mac) => write!(f, "FDB entry {mac}"),
             Self::Neighbour(link, address) => write!(f, "neighbour {address} on {link}"),
             Self::Nexthop(id) => write!(f, "nexthop {id}"),

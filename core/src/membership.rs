@@ -8,6 +8,7 @@ mod claims;
 mod digest;
 mod log;
 mod more;
+mod prefixes;
 mod view;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use digest::{Digest, DigestError, Digests, Told};
 pub use log::Log;
 pub use more::More;
+pub use prefixes::Prefixes;
 pub use view::{Touched, View, ViewError};
 
 use crate::{

@@ -4,78 +4,21 @@
 //! a dump into the same ones, so that an edited chain shows as a difference.
 
 mod ruleset;
+mod sets;
 mod words;
 
-use std::fmt;
+use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
 
 pub use ruleset::ruleset;
+pub use sets::{BoundSet, SetName, sets};
 pub use words::{module, words};
 
 use crate::types::Family;
 
 /// The table's name; its family is `inet`.
 pub const TABLE: &str = "weft";
-
-/// A set of table `inet weft`. Elements are networks: the interval flag is on for pools, off for single addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetName {
-    /// Underlay addresses of the current members: whom tunnel packets are taken from.
-    Peers(Family),
-    /// The pools, and what of the members' pod CIDRs lies in none: the overlay's addresses.
-    Pools(Family),
-    /// Networks outside the pools that pods' packets go to under the pods' own addresses.
-    Unmasqueraded(Family),
-    /// Underlay addresses of all members, which pods' packets never go to like that; empty where nothing is unmasqueraded.
-    Nodes(Family),
-}
-
-impl SetName {
-    /// All sets.
-    pub const ALL: [Self; 8] = [
-        Self::Peers(Family::V4),
-        Self::Peers(Family::V6),
-        Self::Pools(Family::V4),
-        Self::Pools(Family::V6),
-        Self::Unmasqueraded(Family::V4),
-        Self::Unmasqueraded(Family::V6),
-        Self::Nodes(Family::V4),
-        Self::Nodes(Family::V6),
-    ];
-
-    /// The name in nf_tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Peers(Family::V4) => "peers4",
-            Self::Peers(Family::V6) => "peers6",
-            Self::Pools(Family::V4) => "pools4",
-            Self::Pools(Family::V6) => "pools6",
-            Self::Unmasqueraded(Family::V4) => "unmasqueraded4",
-            Self::Unmasqueraded(Family::V6) => "unmasqueraded6",
-            Self::Nodes(Family::V4) => "nodes4",
-            Self::Nodes(Family::V6) => "nodes6",
-        }
-    }
-
-    /// The family of its elements.
-    pub const fn family(self) -> Family {
-        match self {
-            Self::Peers(family) | Self::Pools(family) | Self::Unmasqueraded(family) | Self::Nodes(family) => family,
-        }
-    }
-
-    /// True where elements are ranges (`NFT_SET_INTERVAL`).
-    pub const fn is_interval(self) -> bool {
-        matches!(self, Self::Pools(_) | Self::Unmasqueraded(_))
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A named counter (`NFT_OBJECT_COUNTER`): it keeps its figures when chains change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +27,8 @@ pub enum CounterName {
     TunnelFromPod,
     /// Tunnel packets from an address that no member has, dropped.
     TunnelFromStranger,
+    /// Tunnel packets from a member's address that do not come from that member's pods, dropped.
+    TunnelForged,
     /// Packets of a pod under an address that is not its own, dropped.
     ForgedByPod,
     /// Packets of a pod to its gateway's own address, dropped.
@@ -96,9 +41,10 @@ pub enum CounterName {
 
 impl CounterName {
     /// All counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TunnelFromPod,
         Self::TunnelFromStranger,
+        Self::TunnelForged,
         Self::ForgedByPod,
         Self::PodToGateway,
         Self::Unmasqueraded,
@@ -110,6 +56,7 @@ impl CounterName {
         match self {
             Self::TunnelFromPod => "tunnel_from_pod",
             Self::TunnelFromStranger => "tunnel_from_stranger",
+            Self::TunnelForged => "tunnel_forged",
             Self::ForgedByPod => "forged_by_pod",
             Self::PodToGateway => "pod_to_gateway",
             Self::Unmasqueraded => "unmasqueraded",
@@ -118,8 +65,8 @@ impl CounterName {
     }
 }
 
-/// The table but its elements and figures: the chains with their rules. All of [`SetName::ALL`] and
-/// [`CounterName::ALL`] belong to it.
+/// The table but its elements and figures: the chains with their rules. All of [`Self::sets`] and [`CounterName::ALL`]
+/// belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
     /// Base chains, ordered by [`Chain::place`].
@@ -128,6 +75,13 @@ pub struct Ruleset {
     /// flags or a chain with policy drop; each says what it is. Always empty in a desired state, so that none equals
     /// it.
     pub foreign: Vec<String>,
+}
+
+impl Ruleset {
+    /// The sets that belong to the table.
+    pub fn sets(&self) -> BTreeSet<SetName> {
+        sets(&self.chains)
+    }
 }
 
 /// A base chain; its policy is accept.
@@ -190,6 +144,11 @@ pub enum Expr {
     DestinationPort(u16),
     /// `@th,96,24 VNI`: the VNI of a VXLAN header behind the UDP header (RFC 7348, section 5).
     Vni(u32),
+    /// `@th,224,16 0x0800` or `0x86dd`: what the frame in a VXLAN packet carries.
+    Inner(Family),
+    /// `ip|ip6 saddr . @th,336,32 & MASK @SET`, of IPv6 `@th,304,128`: a VXLAN packet's own source, together with the network
+    /// that the source of the packet in it lies in. The rule checks [`Self::Inner`] before.
+    Bound(BoundSet),
     /// `iifname "PREFIX*"`.
     InInterfacePrefix(String),
     /// `oifname NAME`.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use weft_core::{
-    desired::{Local, NexthopIds, Pod, Underlay, all, changed, node, peer, pod, pod_mtu},
+    desired::{self, Local, NexthopIds, Pod, Underlay, all, changed, peer, peer_keys, pod, pod_mtu},
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     masquerade::Unmasqueraded,
-    membership::{Member, More},
+    membership::{Member, More, Prefixes},
     nft::SetName,
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, UnderlayAddress, Vni},
@@ -88,6 +88,10 @@ fn outer_address(objects: &Objects, to: &str) -> Option<IpAddr> {
     }
 }
 
+fn node(settings: &Settings, me: &Member, local: &Local) -> Objects {
+    desired::node(settings, me, local, &Prefixes::of([me]))
+}
+
 fn peer_objects(settings: &Settings, me: &Member, other: &Member) -> Objects {
     peer(settings, me, &local(me), other, &mut NexthopIds::new())
 }
@@ -102,6 +106,54 @@ fn a_far_peer_is_reached_through_the_tunnel_in_both_families() {
         let host = IpNetwork::from(parsed::<IpAddr>(at));
         assert!(objects.contains_key(&Key::Element(SetName::Peers(outer), host)), "its tunnel packets are dropped");
     }
+}
+
+fn pairs(keys: impl IntoIterator<Item = Key>) -> Vec<String> {
+    let pair = |key: Key| if let Key::Bound(outer, inner) = key { Some(format!("{outer} {inner}")) } else { None };
+    keys.into_iter().filter_map(pair).collect()
+}
+
+/// An own pair would only serve whoever forges the node's own address.
+#[test]
+fn a_peers_pods_come_from_the_peers_address_and_nobodys_from_the_nodes_own() {
+    let (me, near, far) = (member(1, ME, 1500), member(2, NEAR, 1500), member(3, FAR, 1500));
+    for (outer, at) in [(Family::V4, "198.51.100.3"), (Family::V6, "2001:db8:2::3")] {
+        let settings = settings(Mode::CrossSubnet, outer);
+        let wanted = [format!("{at} 10.244.3.0/24"), format!("{at} fd00:244:0:3::/64")];
+        assert_eq!(pairs(peer_objects(&settings, &me, &far).into_keys()), wanted);
+        assert_eq!(pairs(peer_keys(&settings, &local(&me), &far, &NexthopIds::new())), wanted, "they would stay");
+        assert_eq!(pairs(peer_objects(&settings, &me, &near).into_keys()).len(), 2, "it may become far at any time");
+        assert_eq!(pairs(node(&settings, &me, &local(&me)).into_keys()), [""; 0]);
+    }
+}
+
+/// Another allocator's lengths may differ from the pools'; each has a rule of its own.
+#[test]
+fn the_rules_look_up_each_prefix_length_that_members_have() {
+    let (me, far) = (member(1, ME, 1500), member(3, FAR, 1500));
+    let wide = Member { pod_cidrs: PerFamily { v4: Some(parsed("10.244.16.0/20")), v6: None }, ..member(4, FAR, 1500) };
+    let settings = settings(Mode::CrossSubnet, Family::V4);
+    let sets = |members: &[&Member]| -> Vec<String> {
+        let objects = all(&settings, &me, &local(&me), members.iter().copied(), &[], &mut NexthopIds::new());
+        let Some(Value::Ruleset(ruleset)) = objects.get(&Key::Ruleset) else { panic!("there are rules") };
+        let bound = ruleset.sets().into_iter().filter(|set| matches!(set, SetName::Bound(_)));
+        bound.map(|set| set.to_string()).collect()
+    };
+    assert_eq!(sets(&[&me, &far]), ["bound4_4_24", "bound4_6_64"]);
+    assert_eq!(sets(&[&me, &far, &wide]), ["bound4_4_20", "bound4_4_24", "bound4_6_64"]);
+}
+
+/// A CIDR that moves is the new node's, from its address alone.
+#[test]
+fn a_pair_moves_with_its_cidr() {
+    let (me, old) = (member(1, ME, 1500), member(3, FAR, 1500));
+    let new = Member { pod_cidrs: old.pod_cidrs, ..member(4, NEAR, 1500) };
+    let loser = Member { pod_cidrs: PerFamily::default(), ..old.clone() };
+    let settings = settings(Mode::CrossSubnet, Family::V4);
+    let (keys, objects) =
+        changed(&settings, &me, &local(&me), &[&old], &[&loser, &new], |_| true, &mut NexthopIds::new());
+    assert_eq!(pairs(objects.into_keys()), ["192.0.2.2 10.244.3.0/24", "192.0.2.2 fd00:244:0:3::/64"]);
+    assert_eq!(pairs(keys).len(), 4, "the old pairs have to go");
 }
 
 /// The IPv4 gateway is the VTEP address; the IPv6 one is link-local, as an onlink nexthop through a global address is

@@ -1,4 +1,4 @@
-//! Packets that nobody may send: tunnel packets of pods and of strangers, and packets to addresses that nobody has.
+//! Packets that nobody may send: tunnel packets of pods, of strangers and of members for other nodes' pods, and packets to addresses that nobody has.
 
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket},
@@ -79,6 +79,7 @@ async fn counted(cluster: &Cluster, node: &str, what: Dropped, before: u64) -> R
 enum Dropped {
     FromPods,
     FromStrangers,
+    Forged,
 }
 
 async fn dropped(cluster: &Cluster, node: &str, what: Dropped) -> Result<u64> {
@@ -86,6 +87,7 @@ async fn dropped(cluster: &Cluster, node: &str, what: Dropped) -> Result<u64> {
     Ok(match what {
         Dropped::FromPods => status.dropped_tunnel_packets_from_pods,
         Dropped::FromStrangers => status.dropped_tunnel_packets_from_strangers,
+        Dropped::Forged => status.dropped_forged_tunnel_packets,
     })
 }
 
@@ -102,15 +104,33 @@ async fn scene(spec: LabSpec) -> Result<(Cluster, [Pod; 3])> {
     Ok((cluster, pods))
 }
 
-lab_test!(the_forged_packet_is_good_enough_a_member_could_send_it, async || {
-    // Without this, the other tests would pass with a packet that nobody would take.
-    let (cluster, [_forger, victim, honest]) = scene(LabSpec::default()).await?;
+/// Node a1 speaks for its own pod and is heard, and then for a pod of a2.
+async fn members_speak_for_their_own_pods(spec: LabSpec) -> Result<()> {
+    let (cluster, [own, victim, honest]) = scene(spec).await?;
+    let member = cluster.lab().host("a1").net();
     for family in Family::ALL {
+        // Without this, the other tests would pass with a packet that nobody would take.
+        let target = Target::new(&cluster, &victim, &own, family).await?;
+        target.send(&member, tunnel(&cluster, "b1"))?;
+        ensure!(target.receive()? == SECRET, "{family}: a packet that is as it should be");
+        let strangers = dropped(&cluster, "b1", Dropped::FromStrangers).await?;
+        let before = dropped(&cluster, "b1", Dropped::Forged).await?;
         let target = Target::new(&cluster, &victim, &honest, family).await?;
-        target.send(&cluster.lab().host("a1").net(), tunnel(&cluster, "b1"))?;
-        ensure!(target.receive()? == SECRET);
+        target.send(&member, tunnel(&cluster, "b1"))?;
+        counted(&cluster, "b1", Dropped::Forged, before).await?;
+        target.expect_nothing_before(&honest)?;
+        ensure!(dropped(&cluster, "b1", Dropped::FromStrangers).await? == strangers, "a member is no stranger");
+        ensure!(dropped(&cluster, "b1", Dropped::Forged).await? == before + 1, "an honest packet counts as forged");
     }
     Ok(())
+}
+
+lab_test!(a_tunnel_packet_of_a_member_for_another_nodes_pod_is_dropped_and_counted, async || {
+    members_speak_for_their_own_pods(LabSpec::default()).await
+});
+
+lab_test!(a_tunnel_packet_of_a_member_for_another_nodes_pod_over_ipv6_is_dropped_and_counted, async || {
+    members_speak_for_their_own_pods(LabSpec { outer: Family::V6, ..LabSpec::default() }).await
 });
 
 lab_test!(a_tunnel_packet_of_a_pod_is_dropped_and_counted, async || {

@@ -30,7 +30,7 @@ impl<K: Kernel> Engine<K> {
     fn own_keys(&self) -> BTreeSet<Key> {
         let Some((settings, me, local)) = self.context() else { return self.desired.keys().copied().collect() };
         let of_pod = |pod: &Pod| desired::pod(&settings, &me, &local, pod).into_keys();
-        let node = desired::node(&settings, &me, &local).into_keys();
+        let node = desired::node(&settings, &me, &local, self.view.prefixes()).into_keys();
         node.chain(self.pods.values().flat_map(of_pod)).collect()
     }
 

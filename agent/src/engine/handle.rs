@@ -32,6 +32,8 @@ pub struct Dropped {
     pub tunnel_from_pods: u64,
     /// Tunnel packets from addresses that no member has.
     pub tunnel_from_strangers: u64,
+    /// Tunnel packets of members that do not come from their own pods.
+    pub tunnel_forged: u64,
     /// Packets of pods under addresses that are not theirs.
     pub forged_by_pods: u64,
     /// Packets of pods to their gateway's own address.

@@ -155,6 +155,7 @@ impl<K: Kernel> Engine<K> {
         Dropped {
             tunnel_from_pods: count(CounterName::TunnelFromPod).await,
             tunnel_from_strangers: count(CounterName::TunnelFromStranger).await,
+            tunnel_forged: count(CounterName::TunnelForged).await,
             forged_by_pods: count(CounterName::ForgedByPod).await,
             pods_to_gateway: count(CounterName::PodToGateway).await,
         }

@@ -95,7 +95,7 @@ impl FakeKernel {
         inner.state.carry_out(op)?;
         let key = *op.key();
         let event = match op {
-            _ if matches!(key, Key::Device | Key::Ruleset | Key::Element(..) | Key::Sysctl(_)) => Event::Look,
+            _ if key.is_of_table() || matches!(key, Key::Device | Key::Sysctl(_)) => Event::Look,
             Op::Put { value, .. } => Event::Object(key, Some(value.clone())),
             Op::Delete { .. } => Event::Object(key, None),
         };
@@ -242,7 +242,7 @@ fn failure(op: &Op, result: Result<(), KernelError>) -> Option<Failure> {
 }
 
 fn of_nft(op: &Op) -> bool {
-    matches!(op.key(), Key::Ruleset | Key::Element(..))
+    op.key().is_of_table()
 }
 
 impl Kernel for FakeKernel {

@@ -8,6 +8,7 @@ mod events;
 mod expression;
 mod forwarding;
 mod plan;
+mod set;
 mod socket;
 mod step;
 mod table;
@@ -15,8 +16,9 @@ mod transaction;
 mod trial;
 mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 pub use forwarding::Dropper;
-use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use weft_core::{
@@ -69,18 +71,11 @@ impl Nft {
     /// word (`nft_rhash_walk` in net/netfilter/nft_set_hash.c, which counts the elements it has to skip).
     pub async fn read_expecting(&mut self, wanted: &Objects) -> Result<Objects, KernelError> {
         let mut found = self.read().await?;
-        for set in SetName::ALL.into_iter().filter(|set| !set.is_interval()) {
-            if !found.keys().any(|key| matches!(key, Key::Element(of, _) if *of == set)) {
-                continue;
-            }
-            let missing = wanted.keys().filter(|key| !found.contains_key(key)).filter_map(|key| match key {
-                Key::Element(of, network) if *of == set => Some(*network),
-                _ => None,
-            });
-            let missing: Vec<IpNetwork> = missing.collect();
-            let there =
-                self.ask_for_each(set, &missing).map_err(|fault| error(format!("nftables set {set}"), &fault))?;
-            found.extend(there.into_iter().map(|network| (Key::Element(set, network), Value::Present)));
+        let filled: BTreeSet<SetName> = found.keys().filter_map(Key::set).collect();
+        let missing = by_set(wanted.keys().filter(|key| !found.contains_key(key)));
+        for (set, keys) in missing.into_iter().filter(|(set, _)| !set.is_interval() && filled.contains(set)) {
+            let there = self.ask_for_each(set, &keys).map_err(|fault| of_set(set, &fault))?;
+            found.extend(there.into_iter().map(|key| (key, Value::Present)));
         }
         Ok(found)
     }
@@ -92,16 +87,10 @@ impl Nft {
             all.retain(|key, _| keys.contains(key));
             return Ok(all);
         }
-        let wanted: Vec<(SetName, IpNetwork)> = keys
-            .iter()
-            .filter_map(|key| if let Key::Element(set, network) = key { Some((*set, *network)) } else { None })
-            .collect();
         let mut found = Objects::new();
-        for set in SetName::ALL {
-            let networks: Vec<IpNetwork> =
-                wanted.iter().filter(|(of, _)| *of == set).map(|(_, network)| *network).collect();
-            let present = self.present(set, &networks).map_err(|fault| error(format!("nftables set {set}"), &fault))?;
-            found.extend(present.into_iter().map(|network| (Key::Element(set, network), Value::Present)));
+        for (set, keys) in by_set(keys) {
+            let present = self.present(set, &keys).map_err(|fault| of_set(set, &fault))?;
+            found.extend(present.into_iter().map(|key| (key, Value::Present)));
         }
         Ok(found)
     }
@@ -112,7 +101,7 @@ impl Nft {
     /// A transaction beyond the send buffer (hundreds of thousands of elements; some ten thousand where the agent may
     /// not raise it) is cut: members are let in first, then chains change at once, members are shut out last.
     pub async fn apply(&mut self, ops: &[&Op]) -> Vec<Failure> {
-        let keys = ops.iter().map(|op| *op.key()).filter(|key| matches!(key, Key::Ruleset | Key::Element(..)));
+        let keys = ops.iter().map(|op| *op.key()).filter(Key::is_of_table);
         match self.carry_out(&Wanted::new(ops)) {
             Ok(()) => Vec::new(),
             Err(refused) => refused.failures(keys),
@@ -162,15 +151,15 @@ impl Nft {
         Table::read(&mut self.socket)
     }
 
-    /// Which of `networks` are in the set.
-    fn present(&mut self, set: SetName, networks: &[IpNetwork]) -> Result<Vec<IpNetwork>, Fault> {
+    /// Which of `keys` are in the set.
+    fn present(&mut self, set: SetName, keys: &[Key]) -> Result<Vec<Key>, Fault> {
         // The kernel answers a request about an interval set with the range that holds the address.
-        if networks.len() > FEW || (set.is_interval() && !networks.is_empty()) {
+        if keys.len() > FEW || set.is_interval() {
             return match table::content(&mut self.socket, set) {
                 Ok(content) => {
-                    let is_found = |network: &IpNetwork| content.networks.contains(network);
-                    let (mut present, missing): (Vec<_>, Vec<_>) = networks.iter().copied().partition(is_found);
-                    if !set.is_interval() && !content.networks.is_empty() {
+                    let (mut present, missing): (Vec<Key>, Vec<Key>) =
+                        keys.iter().partition(|key| content.keys.contains(key));
+                    if !set.is_interval() && !content.keys.is_empty() {
                         // See `read_expecting`.
                         present.extend(self.ask_for_each(set, &missing)?);
                     }
@@ -180,15 +169,15 @@ impl Nft {
                 Err(fault) => Err(fault),
             };
         }
-        self.ask_for_each(set, networks)
+        self.ask_for_each(set, keys)
     }
 
-    fn ask_for_each(&mut self, set: SetName, networks: &[IpNetwork]) -> Result<Vec<IpNetwork>, Fault> {
+    fn ask_for_each(&mut self, set: SetName, keys: &[Key]) -> Result<Vec<Key>, Fault> {
         let mut present = Vec::new();
-        for network in networks {
-            for (request, _) in elements::lists(set, &[*network]) {
+        for key in keys {
+            for (request, _) in elements::lists(set, &[*key]) {
                 let reply = self.socket.get(GET_ELEMENT, INET, request)?;
-                present.extend(reply.map(|_| *network));
+                present.extend(reply.map(|_| *key));
             }
         }
         Ok(present)
@@ -212,4 +201,19 @@ impl Nft {
         }
         Err(Refused::whole(Fault::Interrupted))
     }
+}
+
+/// The elements among `keys`, by their sets.
+fn by_set<'a>(keys: impl IntoIterator<Item = &'a Key>) -> BTreeMap<SetName, Vec<Key>> {
+    let mut sets = BTreeMap::<SetName, Vec<Key>>::new();
+    for key in keys {
+        if let Some(set) = key.set() {
+            sets.entry(set).or_default().push(*key);
+        }
+    }
+    sets
+}
+
+fn of_set(set: SetName, fault: &Fault) -> KernelError {
+    error(format!("nftables set {set}"), fault)
 }

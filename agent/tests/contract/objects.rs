@@ -73,6 +73,8 @@ fn settings() -> Settings {
 
 /// What a node needs for itself.
 pub(crate) fn node() -> Objects {
+    let prefixes = [(Family::V4, 24), (Family::V6, 64)].into_iter().collect();
+    let rules = ruleset(&settings(), device(), &Unmasqueraded::default(), &prefixes);
     Objects::from([
         (Key::Device, Value::Device(vxlan())),
         (Key::Sysctl(Sysctl::ForwardV4), Value::Sysctl(1)),
@@ -81,7 +83,7 @@ pub(crate) fn node() -> Objects {
         (Key::Sysctl(Sysctl::RpFilter(device())), Value::Sysctl(2)),
         (Key::Address(ip("10.244.1.0")), Value::Present),
         (Key::Address(ip("fd00:244:0:1::")), Value::Present),
-        (Key::Ruleset, Value::Ruleset(Arc::new(ruleset(&settings(), device(), &Unmasqueraded::default())))),
+        (Key::Ruleset, Value::Ruleset(Arc::new(rules))),
         (Key::Element(SetName::Pools(Family::V4), network("10.244.0.0/16")), Value::Present),
         (Key::Element(SetName::Peers(Family::V4), network("10.0.0.1/32")), Value::Present),
         unreachable("10.244.0.0/16"),
@@ -104,6 +106,7 @@ pub(crate) fn peer(number: u8) -> Objects {
     for (id, (gateway, to)) in (FIRST_ID + 2 * u32::from(number)..).zip(gateways.into_iter().zip(to)) {
         objects.insert(Key::Neighbour(device(), gateway), Value::Neighbour(mac));
         objects.insert(Key::Nexthop(id), Value::Nexthop(gateway));
+        objects.insert(Key::Bound(underlay, network(&to)), Value::Present);
         let (key, _) = route(&to, Via::Unreachable);
         // Every third has a smaller path.
         let mtu = if number.is_multiple_of(3) { 1350 } else { 0 };

@@ -95,7 +95,7 @@ fn without_a_complete_view_nothing_is_removed() {
 
 #[test]
 fn one_peer_costs_few_requests() {
-    let rtnetlink = |ops: &[Op]| ops.iter().filter(|op| !matches!(op.key(), Key::Element(..))).count();
+    let rtnetlink = |ops: &[Op]| ops.iter().filter(|op| !op.key().is_of_table()).count();
     run(kernel(), Vec::new(), async |mut world| {
         for n in 2..60 {
             world.log.upsert(member(n, n % 2 == 0));
@@ -200,6 +200,36 @@ fn an_address_that_moved_stays_its_new_holders_whatever_is_told_of_the_old_one_l
         world.log.remove(&member(3, false).name);
         world.delta().await;
         assert!(!world.kernel.objects().contains_key(&element), "nobody has it any more");
+    });
+}
+
+fn sets(world: &world::World) -> Vec<String> {
+    let objects = world.kernel.objects();
+    let Some(Value::Ruleset(ruleset)) = objects.get(&Key::Ruleset) else { panic!("there are rules") };
+    ruleset.sets().into_iter().filter(|set| matches!(set, SetName::Bound(_))).map(|set| set.to_string()).collect()
+}
+
+// Its packets would be dropped for ever if only its own objects were put.
+#[test]
+fn a_pod_cidr_of_a_new_length_brings_its_rule_and_takes_it_along() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+        assert_eq!(sets(&world), ["bound4_4_24", "bound4_6_64"]);
+        let mut wide = member(16, false);
+        wide.pod_cidrs.v4 = Some("10.244.16.0/20".parse().expect("valid"));
+        world.log.upsert(wide.clone());
+        world.delta().await;
+        assert_eq!(sets(&world), ["bound4_4_20", "bound4_4_24", "bound4_6_64"]);
+        let pair = |n: u8, cidr: &str| {
+            let outer = std::net::IpAddr::from([198, 51, 100, n]);
+            world.kernel.objects().contains_key(&Key::Bound(outer, cidr.parse().expect("valid")))
+        };
+        assert!(pair(16, "10.244.16.0/20") && pair(2, "10.244.2.0/24"));
+        world.log.remove(&wide.name);
+        world.delta().await;
+        assert_eq!(sets(&world), ["bound4_4_24", "bound4_6_64"]);
+        assert!(world.status.borrow().problem.is_none(), "{:?}", world.status.borrow().problem);
     });
 }
 

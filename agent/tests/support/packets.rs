@@ -27,6 +27,17 @@ pub(crate) fn vxlan(vni: u32) -> Vec<u8> {
     [&[8, 0, 0, 0, high, middle, low, 0][..], b"inner"].concat()
 }
 
+/// The same around a frame with the beginning of an IP packet from `source`.
+pub(crate) fn vxlan_from(vni: u32, source: &str) -> Vec<u8> {
+    let (kind, at, octets) = match source.parse().expect(source) {
+        IpAddr::V4(source) => ([0x08, 0x00], 12, source.octets().to_vec()),
+        IpAddr::V6(source) => ([0x86, 0xdd], 8, source.octets().to_vec()),
+    };
+    let mut packet = vec![0; 40];
+    packet[at..at + octets.len()].copy_from_slice(&octets);
+    [&vxlan(vni)[..8], &[0; 12], &kind, &packet].concat()
+}
+
 /// Sends from one of this host's addresses to the tunnel's port.
 pub(crate) fn tunnel(from: &str, to: &str, vni: u32) {
     send(from, 0, to, PORT, &vxlan(vni));

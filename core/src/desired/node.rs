@@ -7,14 +7,14 @@ use ipnetwork::IpNetwork;
 use super::{Local, Pod, outside, peer, tunnel};
 use crate::{
     kernel::{Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
-    membership::Member,
+    membership::{Member, Prefixes},
     nft::{SetName, ruleset},
     settings::{Mode, Settings},
     types::Family,
 };
 
-/// The objects of the node itself.
-pub fn node(settings: &Settings, me: &Member, local: &Local) -> Objects {
+/// The objects of the node itself; its rules depend on the `prefixes` of all members' pod CIDRs.
+pub fn node(settings: &Settings, me: &Member, local: &Local, prefixes: &Prefixes) -> Objects {
     let mut objects = Objects::new();
     if let Some(device) = tunnel::device(settings, me, local) {
         objects.insert(Key::Device, Value::Device(device));
@@ -23,7 +23,7 @@ pub fn node(settings: &Settings, me: &Member, local: &Local) -> Objects {
     }
     objects.extend(forwarding(me, local));
     objects.extend(unreachable(settings, me));
-    objects.extend(table(settings, me, local));
+    objects.extend(table(settings, me, local, prefixes));
     objects
 }
 
@@ -103,8 +103,8 @@ fn unreachable(settings: &Settings, me: &Member) -> impl Iterator<Item = (Key, V
 }
 
 /// The nftables table with the pools, what of the node's pod CIDRs lies in none, and the node's own address.
-fn table(settings: &Settings, me: &Member, local: &Local) -> Objects {
-    let rules = Arc::new(ruleset(settings, local.device, &local.unmasqueraded));
+fn table(settings: &Settings, me: &Member, local: &Local, prefixes: &Prefixes) -> Objects {
+    let rules = Arc::new(ruleset(settings, local.device, &local.unmasqueraded, prefixes));
     let mut objects = Objects::from([(Key::Ruleset, Value::Ruleset(rules))]);
     for pool in &settings.pools {
         objects.insert(Key::Element(SetName::Pools(pool.family()), pool.network()), Value::Present);

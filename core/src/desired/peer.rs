@@ -56,6 +56,7 @@ pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds)
     let mut keys = BTreeSet::from([Key::Fdb(peer.mac)]);
     if let Some(at) = peer.underlay.get(settings.outer) {
         keys.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(at.address())));
+        keys.extend(bound(peer, at.address()));
     }
     keys.extend(outside::elements(&settings.pools, peer));
     keys.extend(node_addresses(peer, local).map(|(set, address)| Key::Element(set, address)));
@@ -99,15 +100,22 @@ fn gateway(peer: &Member, cidr: PodCidr) -> IpAddr {
     }
 }
 
-/// Forwarding entry and source filter; false where peer or node cannot tunnel.
+/// Forwarding entry and source filters; false where peer or node cannot tunnel.
 fn forwarding(objects: &mut Objects, settings: &Settings, me: &Member, local: &Local, peer: &Member) -> bool {
     let (Some(_), Some(at)) = (tunnel::device(settings, me, local), peer.underlay.get(settings.outer)) else {
         return false;
     };
     let host = IpNetwork::from(at.address());
     objects.insert(Key::Element(SetName::Peers(settings.outer), host), Value::Present);
+    objects.extend(bound(peer, at.address()).map(|key| (key, Value::Present)));
     objects.insert(Key::Fdb(peer.mac), Value::Fdb(at.address()));
     true
+}
+
+/// Whose pods the peer's tunnel packets may come from: its own. No two members have the same CIDR, so none share a pair.
+fn bound(peer: &Member, outer: IpAddr) -> impl Iterator<Item = Key> + use<> {
+    let cidrs = peer.pod_cidrs;
+    Family::ALL.into_iter().filter_map(move |family| cidrs.get(family).map(|cidr| Key::Bound(outer, cidr.network())))
 }
 
 fn nexthop(objects: &mut Objects, local: &Local, peer: &Member, cidr: PodCidr, ids: &mut NexthopIds) -> Option<u32> {

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, Delta, Digest, Digests, Member, More, Snapshot, addresses::Addresses, claims::Claims};
+use super::{Change, Delta, Digest, Digests, Member, More, Prefixes, Snapshot, addresses::Addresses, claims::Claims};
 use crate::{
     settings::Settings,
     types::{Family, NodeName, PodCidr, Revision},
@@ -26,6 +26,7 @@ pub struct View {
     members: BTreeMap<NodeName, Arc<Member>>,
     claims: Claims,
     addresses: Addresses,
+    prefixes: Prefixes,
 }
 
 /// Something that a delta changed, with the values that count before and after.
@@ -45,6 +46,8 @@ pub enum Touched {
         /// Before.
         old: Arc<Settings>,
     },
+    /// A member has the first or had the last pod CIDR of a prefix length, and so every node's rules change.
+    Prefixes,
 }
 
 /// Why an announcement was refused. The remedy is the same for all: ask for a snapshot by connecting without a revision,
@@ -150,6 +153,11 @@ impl View {
         self.addresses.count(address) > usize::from(own)
     }
 
+    /// The prefix lengths of the members' pod CIDRs.
+    pub const fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
+    }
+
     /// What is held, as it was announced, to be kept on disk; none before the first snapshot.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let settings = Arc::clone(self.settings.as_ref()?);
@@ -175,6 +183,7 @@ impl View {
         }
         self.claims = self.claims_of(&members);
         self.addresses = Addresses::of(members.values().map(Arc::as_ref));
+        self.prefixes = Prefixes::of(members.values().map(Arc::as_ref));
         self.members = members;
         self.settings = Some(snapshot.settings);
         self.digests = digests;
@@ -186,7 +195,7 @@ impl View {
     pub fn apply_delta(&mut self, delta: &Delta) -> Result<Vec<Touched>, ViewError> {
         let held = self.check(delta)?;
         let fresh = || delta.changes.iter().filter(|(sequence, _)| *sequence > held.sequence).map(|(_, change)| change);
-        let old_settings = self.settings.clone();
+        let (old_settings, old_prefixes) = (self.settings.clone(), self.prefixes.clone());
         let before: BTreeMap<_, _> =
             self.concerned(fresh()).into_iter().map(|name| (name.clone(), self.member(&name))).collect();
         for change in fresh() {
@@ -203,7 +212,8 @@ impl View {
             let new = self.member(&name);
             (old != new).then_some(Touched::Member { name, old, new })
         });
-        Ok(settings.into_iter().chain(members).collect())
+        let prefixes = (!old_prefixes.iter().eq(self.prefixes.iter())).then_some(Touched::Prefixes);
+        Ok(settings.into_iter().chain(prefixes).chain(members).collect())
     }
 
     /// The leader found digest `found` right: what has it is `revision`. Between telling the digest and hearing of it
@@ -276,9 +286,11 @@ impl View {
         let old = self.members.insert(member.name.clone(), Arc::clone(member));
         self.digests.add(member);
         self.addresses.add(member);
+        self.prefixes.add(member);
         if let Some(old) = &old {
             self.digests.subtract(old);
             self.addresses.subtract(old);
+            self.prefixes.subtract(old);
         }
         for family in Family::ALL {
             let before = old.as_ref().and_then(|old| *old.pod_cidrs.get(family));
@@ -299,6 +311,7 @@ impl View {
         let Some(old) = self.members.remove(name) else { return };
         self.digests.subtract(&old);
         self.addresses.subtract(&old);
+        self.prefixes.subtract(&old);
         for cidr in old.pod_cidrs.iter() {
             self.claims.release(*cidr, name);
         }

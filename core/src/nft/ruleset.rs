@@ -4,10 +4,11 @@
 
 use std::net::IpAddr;
 
-use super::{Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
+use super::{BoundSet, Chain, ChainKind, CounterName, Expr, Hook, Rule, Ruleset, SetName};
 use crate::{
     kernel::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX},
     masquerade::Unmasqueraded,
+    membership::Prefixes,
     settings::Settings,
     types::{Family, LinkName},
 };
@@ -24,12 +25,13 @@ const SOURCE_NAT: i32 = 90;
 /// First source port of masqueraded flows.
 const FIRST_PORT: u16 = 1024;
 
-/// The chains for a node whose VXLAN device is `device`, and whose pods keep their addresses towards `unmasqueraded`.
-pub fn ruleset(settings: &Settings, device: LinkName, unmasqueraded: &Unmasqueraded) -> Ruleset {
+/// The chains for a node whose VXLAN device is `device`, and whose pods keep their addresses towards `unmasqueraded`;
+/// `prefixes` are those of the members' pod CIDRs.
+pub fn ruleset(settings: &Settings, device: LinkName, unmasqueraded: &Unmasqueraded, prefixes: &Prefixes) -> Ruleset {
     Ruleset {
         chains: vec![
             prerouting(settings),
-            input(settings),
+            input(settings, prefixes),
             forward(settings, unmasqueraded),
             output(settings),
             postrouting(settings, device, unmasqueraded),
@@ -87,21 +89,40 @@ fn from_pod(settings: &Settings) -> Rule {
     rule
 }
 
-/// Tunnel packets that reach this host out of a pod, or from an address no member has, are dropped, in either family:
-/// also those that a Service's translation sends here.
-fn input(settings: &Settings) -> Chain {
-    let strangers = Family::ALL.map(|family| {
-        let mut rule = vec![Expr::Family(family)];
-        rule.extend(tunnel(settings));
-        if family == settings.outer {
-            rule.push(Expr::Source { set: SetName::Peers(family), negated: true });
-        }
-        rule.extend([Expr::Counter(CounterName::TunnelFromStranger), Expr::Drop]);
-        rule
-    });
+/// Tunnel packets that reach this host out of a pod, from an address no member has, or for pods that are not the sender's
+/// are dropped, in either family: also those that a Service's translation sends here. Here packets are whole.
+fn input(settings: &Settings, prefixes: &Prefixes) -> Chain {
     let mut rules = vec![from_pod(settings)];
-    rules.extend(strangers);
+    rules.extend(prefixes.iter().map(|(inner, prefix)| bound(settings, inner, prefix)));
+    rules.extend(Family::ALL.map(|family| stranger(settings, family)));
+    rules.push(forged(settings));
     chain("input", ChainKind::Filter, Hook::Input, FILTER, rules)
+}
+
+/// A member's pods come from that member's underlay address.
+fn bound(settings: &Settings, inner: Family, prefix: u8) -> Rule {
+    let outer = settings.outer;
+    let mut rule = vec![Expr::Family(outer)];
+    rule.extend(tunnel(settings));
+    rule.extend([Expr::Inner(inner), Expr::Bound(BoundSet { outer, inner, prefix }), Expr::Accept]);
+    rule
+}
+
+fn stranger(settings: &Settings, family: Family) -> Rule {
+    let mut rule = vec![Expr::Family(family)];
+    rule.extend(tunnel(settings));
+    if family == settings.outer {
+        rule.push(Expr::Source { set: SetName::Peers(family), negated: true });
+    }
+    rule.extend([Expr::Counter(CounterName::TunnelFromStranger), Expr::Drop]);
+    rule
+}
+
+/// What is left is a member's, and claims to come from somebody else's pods or is no IP packet at all.
+fn forged(settings: &Settings) -> Rule {
+    let mut rule = tunnel(settings);
+    rule.extend([Expr::Counter(CounterName::TunnelForged), Expr::Drop]);
+    rule
 }
 
 /// Tunnel packets that a pod sends to another host are dropped after destination translation: what comes out of a pod

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Expr, SetName};
+use super::{BoundSet, Expr, SetName};
 use crate::types::Family;
 
 impl fmt::Display for Expr {
@@ -22,6 +22,9 @@ impl fmt::Display for Expr {
             Self::Protocol(number) => write!(f, "meta l4proto {number}"),
             Self::DestinationPort(port) => write!(f, "udp dport {port}"),
             Self::Vni(vni) => write!(f, "@th,96,24 {vni}"),
+            Self::Inner(Family::V4) => f.write_str("@th,224,16 0x0800"),
+            Self::Inner(Family::V6) => f.write_str("@th,224,16 0x86dd"),
+            Self::Bound(set) => write!(f, "{} saddr . {} @{set}", ip(set.outer), inner_source(*set)),
             Self::InInterfacePrefix(prefix) => write!(f, "iifname \"{prefix}*\""),
             Self::OutInterface(name) => write!(f, "oifname \"{name}\""),
             Self::NotOutInterface(name) => write!(f, "oifname != \"{name}\""),
@@ -37,6 +40,16 @@ impl fmt::Display for Expr {
             Self::Masquerade { ports: None } => f.write_str("masquerade fully-random"),
             Self::Masquerade { ports: Some((first, last)) } => write!(f, "masquerade to :{first}-{last} fully-random"),
             Self::Foreign(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Where the source of the packet in a VXLAN packet is, and what of it counts.
+fn inner_source(set: BoundSet) -> String {
+    match set.inner {
+        Family::V4 => format!("@th,336,32 & {:#010x}", u32::MAX.checked_shl(32 - u32::from(set.prefix)).unwrap_or(0)),
+        Family::V6 => {
+            format!("@th,304,128 & {:#034x}", u128::MAX.checked_shl(128 - u32::from(set.prefix)).unwrap_or(0))
         }
     }
 }
@@ -84,13 +97,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_reads_as_nft_takes_it() {
+        let rule =
+            |inner, prefix| words(&[Expr::Inner(inner), Expr::Bound(BoundSet { outer: Family::V4, inner, prefix })]);
+        assert_eq!(rule(Family::V4, 20), "@th,224,16 0x0800 ip saddr . @th,336,32 & 0xfffff000 @bound4_4_20");
+        let mask = "0xffffffffffffffff0000000000000000";
+        assert_eq!(rule(Family::V6, 64), format!("@th,224,16 0x86dd ip saddr . @th,304,128 & {mask} @bound4_6_64"));
+    }
+
+    #[test]
     fn no_rule_of_ours_is_told_in_the_words_of_the_program() {
         for outer in Family::ALL {
             let vni = Vni::new(87).expect("in range");
             let settings =
                 Settings { pools: Vec::new(), mode: Mode::Always, vni, port: 4789, outer, more: Default::default() };
+            let prefixes = [(Family::V4, 24), (Family::V6, 64)].into_iter().collect();
             let device = "weft0".parse().expect("a name");
-            for chain in ruleset(&settings, device, &Unmasqueraded::everything()).chains {
+            for chain in ruleset(&settings, device, &Unmasqueraded::everything(), &prefixes).chains {
                 for rule in chain.rules {
                     let words = words(&rule);
                     assert!(!words.contains(['{', '(', '[']), "{words}");

@@ -50,7 +50,9 @@ fn world() -> Vec<(Key, Vec<Value>)> {
         more: Default::default(),
     };
     let table = |port| {
-        Value::Ruleset(Arc::new(ruleset(&settings(Mode::Always, port), link("weft0"), &Unmasqueraded::default())))
+        let settings = settings(Mode::Always, port);
+        let prefixes = [(Family::V4, 24)].into_iter().collect();
+        Value::Ruleset(Arc::new(ruleset(&settings, link("weft0"), &Unmasqueraded::default(), &prefixes)))
     };
     let mut world = vec![
         (Key::Device, vec![device(87, 1450, 1), device(87, 1400, 2), device(88, 1450, 1)]),
@@ -60,6 +62,7 @@ fn world() -> Vec<(Key, Vec<Value>)> {
         (Key::Ruleset, vec![table(4789), table(4790)]),
         (Key::Element(SetName::Peers(Family::V4), host([192, 0, 2, 9])), vec![Value::Present]),
         (Key::Element(SetName::Pools(Family::V4), "10.244.0.0/16".parse().expect("a network")), vec![Value::Present]),
+        (Key::Bound([192, 0, 2, 9].into(), "10.244.1.0/24".parse().expect("a network")), vec![Value::Present]),
         (
             Key::Neighbour(link("wpod0"), [10, 244, 0, 2].into()),
             vec![Value::Neighbour(mac(8)), Value::Neighbour(mac(9))],

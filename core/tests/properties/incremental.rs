@@ -39,14 +39,14 @@ proptest! {
             if departs { log.remove(&member.name) } else { log.upsert(member) };
             let touched = view.apply_delta(&log.since(view.revision()).expect("all kept")).expect("no gap");
             let now = view.member(&name(0)).expect("a member");
-            if now != me {
+            if now != me || touched.contains(&Touched::Prefixes) {
                 me = now;
                 state = everything(&view, &me, &local, &mut ids);
                 continue;
             }
             let (mut old, mut new) = (Vec::new(), Vec::new());
             for touched in &touched {
-                let Touched::Member { old: before, new: after, .. } = touched else { unreachable!("no settings change") };
+                let Touched::Member { old: before, new: after, .. } = touched else { unreachable!("neither settings nor lengths") };
                 old.extend(before.as_deref());
                 new.extend(after.as_deref());
             }

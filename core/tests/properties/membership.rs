@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use weft_core::{
-    membership::{Delta, Digests, Log, Member, More, Snapshot, Touched, View, ViewError},
+    membership::{Delta, Digests, Log, Member, More, Prefixes, Snapshot, Touched, View, ViewError},
     settings::Settings,
     types::{NodeName, PerFamily, Revision},
 };
@@ -129,7 +129,7 @@ proptest! {
         let before = view.clone();
         second.into_iter().for_each(|step| take(&mut log, step));
         let touched = view.apply_delta(&log.since(before.revision()).expect("all kept")).expect("no gap");
-        let mut names = Vec::new();
+        let (mut names, mut are_others) = (Vec::new(), false);
         for touched in touched {
             match touched {
                 Touched::Member { name, old, new } => {
@@ -137,8 +137,12 @@ proptest! {
                     names.push(name);
                 }
                 Touched::Settings { old } => prop_assert!(Some(&old) == before.settings() && Some(&old) != view.settings()),
+                Touched::Prefixes => are_others = true,
             }
         }
+        let lengths = |view: &View| view.prefixes().iter().collect::<Vec<_>>();
+        prop_assert_eq!(lengths(&before) != lengths(&view), are_others);
+        prop_assert_eq!(view.prefixes(), &Prefixes::of(log.members().map(AsRef::as_ref)));
         for node in (0..NODES).map(name).filter(|node| !names.contains(node)) {
             prop_assert_eq!(before.member(&node), view.member(&node));
         }

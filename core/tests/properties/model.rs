@@ -60,7 +60,7 @@ fn has_what_it_needs(ours: &Objects, key: &Key, value: &Value, device: LinkName)
         Some(Value::Device(have)) => !key.goes_with_device(value, device) || have.name == device,
         _ => *key == Key::Device || !key.goes_with_device(value, device),
     };
-    let table_is_fine = !matches!(key, Key::Element(..)) || ours.contains_key(&Key::Ruleset);
+    let table_is_fine = !matches!(key, Key::Element(..) | Key::Bound(..)) || ours.contains_key(&Key::Ruleset);
     route_is_fine && device_is_fine && table_is_fine
 }
 

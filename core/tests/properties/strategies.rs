@@ -20,9 +20,12 @@ pub(crate) fn name(node: u8) -> NodeName {
 }
 
 pub(crate) fn cidr(family: Family, share: u8) -> PodCidr {
-    let text = match family {
-        Family::V4 => format!("10.244.{share}.0/24"),
-        Family::V6 => format!("fd00:244:0:{share:x}::/64"),
+    // The last one is of another length, as other allocators may have it.
+    let text = match (family, share) {
+        (Family::V4, 4) => "10.244.4.0/26".to_owned(),
+        (Family::V4, _) => format!("10.244.{share}.0/24"),
+        (Family::V6, 4) => "fd00:244:0:4::/66".to_owned(),
+        (Family::V6, _) => format!("fd00:244:0:{share:x}::/64"),
     };
     text.parse().expect("a pod CIDR")
 }

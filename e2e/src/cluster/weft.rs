@@ -84,6 +84,8 @@ pub struct AgentStatus {
     pub dropped_tunnel_packets_from_pods: u64,
     /// Tunnel packets of strangers that were dropped.
     pub dropped_tunnel_packets_from_strangers: u64,
+    /// Tunnel packets of members that do not come from their own pods and were dropped.
+    pub dropped_forged_tunnel_packets: u64,
     /// Packets of pods under addresses of others that were dropped.
     pub dropped_forged_packets_from_pods: u64,
     /// How full the node's pod CIDRs are.

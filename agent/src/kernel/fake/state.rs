@@ -55,6 +55,11 @@ impl State {
         }
         self.foreign.remove(key);
         self.ours.insert(*key, value.clone());
+        if let Value::Ruleset(ruleset) = value {
+            // Sets that no rule looks up any more go with what is in them.
+            let sets = ruleset.sets();
+            self.ours.retain(|key, _| key.set().is_none_or(|set| sets.contains(&set)));
+        }
         Ok(())
     }
 
@@ -74,11 +79,16 @@ impl State {
                 }
                 _ => Ok(()),
             },
-            (Key::Element(..), _) if !self.ours.contains_key(&Key::Ruleset) => {
-                Err(refused(key, Errno::NOENT, "No such file or directory"))
-            }
+            (Key::Element(..) | Key::Bound(..), _) => self.need_set(key),
             (Key::Route(..), Value::Route(route)) => self.check_route(key, route),
             _ => Ok(()),
+        }
+    }
+
+    fn need_set(&self, key: &Key) -> Result<(), KernelError> {
+        match (self.ours.get(&Key::Ruleset), key.set()) {
+            (Some(Value::Ruleset(ruleset)), Some(set)) if ruleset.sets().contains(&set) => Ok(()),
+            _ => Err(refused(key, Errno::NOENT, "No such file or directory")),
         }
     }
 
@@ -172,7 +182,7 @@ impl State {
             (Key::Device, Value::Device(device)) => self.remove_link(device.name),
             // `nexthop_flush_dev`, `__remove_nexthop_fib`: routes go with their nexthop.
             (Key::Nexthop(id), _) => self.ours.retain(|_, value| via(value) != Some(Via::Nexthop(*id))),
-            (Key::Ruleset, _) => self.ours.retain(|key, _| !matches!(key, Key::Element(..))),
+            (Key::Ruleset, _) => self.ours.retain(|key, _| !key.is_of_table()),
             (Key::Address(address), _) => self.forget_source(*address),
             _ => {}
         }

@@ -72,7 +72,7 @@ impl Netlink {
                     progress.failures.extend(self.sysctls.write(sysctl, *value).err());
                 }
             }
-            Key::Ruleset | Key::Element(..) => self.step_nft(progress).await,
+            Key::Ruleset | Key::Element(..) | Key::Bound(..) => self.step_nft(progress).await,
             _ => match self.messages(op) {
                 Ok(messages) => self.push(index, messages, progress).await,
                 Err(error) => progress.failures.push(Failure { key: *op.key(), error }),
@@ -147,7 +147,7 @@ impl Netlink {
             return;
         }
         self.flush(progress).await;
-        let of_nft = |op: &&Op| matches!(op.key(), Key::Ruleset | Key::Element(..));
+        let of_nft = |op: &&Op| op.key().is_of_table();
         let ops: Vec<&Op> = progress.ops.iter().filter(of_nft).collect();
         progress.failures.extend(self.nft.apply(&ops).await);
     }

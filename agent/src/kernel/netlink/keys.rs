@@ -50,7 +50,7 @@ impl Netlink {
         self.read_entries(device, keys, &mut observed).await?;
         self.read_few_routes(keys, &mut observed).await?;
         read_sysctls(&self.sysctls, keys.iter(), &mut observed.ours)?;
-        if keys.iter().any(|key| matches!(key, Key::Ruleset | Key::Element(..))) {
+        if keys.iter().any(Key::is_of_table) {
             observed.ours.extend(self.nft.read_elements(keys).await?);
         }
         let asked: BTreeSet<&Key> = keys.iter().collect();

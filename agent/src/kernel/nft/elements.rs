@@ -1,5 +1,6 @@
-//! Elements of sets: single addresses in hash sets, networks as half-open ranges in interval sets.
+//! Elements of sets: single addresses and pairs in hash sets, networks as half-open ranges in interval sets.
 //!
+//! A pair is the octets of an underlay address and then those of a network's first address, as rules load them.
 //! An interval is two elements: its first address, and the address behind its last one with
 //! `NFT_SET_ELEM_INTERVAL_END`; where nothing is behind the last address, there is no end element. Whatever cannot be
 //! read as elements of ours makes the set unsound, and is described.
@@ -11,11 +12,13 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use weft_core::{
-    nft::{SetName, TABLE},
+    kernel::Key,
+    nft::{BoundSet, SetName, TABLE},
     types::Family,
 };
 
 use super::{
+    set::key_length,
     step::DATA_VALUE,
     wire::{Attributes, Malformed, Parsed},
 };
@@ -27,21 +30,21 @@ pub(super) const LIST_ELEMENTS: u16 = 3;
 /// `NFTA_LIST_ELEM`.
 const ELEMENT: u16 = 1;
 /// `NFTA_SET_ELEM_KEY`, `…_FLAGS` and `…_USERDATA` (a comment).
-const KEY: u16 = 1;
+const ELEMENT_KEY: u16 = 1;
 const FLAGS: u16 = 3;
 const COMMENT: u16 = 6;
 /// The newest `NFTA_SET_ELEM_…` known here.
 const NEWEST: u16 = 11;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
-/// Elements of one message: the list must stay below 64 KiB at 40 bytes each.
-const IN_A_MESSAGE: usize = 1500;
+/// Elements of one message: the list must stay below 64 KiB, at 44 bytes for a pair and 64 for both ends of a range.
+const IN_A_MESSAGE: usize = 1000;
 
 /// What a set holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     /// The elements.
-    pub(super) networks: BTreeSet<IpNetwork>,
+    pub(super) keys: BTreeSet<Key>,
     /// What is no element of ours, described.
     pub(super) foreign: Vec<String>,
 }
@@ -60,27 +63,35 @@ pub(super) fn list(set: &str) -> Attributes {
     Attributes::new().text(LIST_TABLE, TABLE).text(LIST_SET, set)
 }
 
-/// The content of messages about `networks`, with the networks that each is about.
-pub(super) fn lists(set: SetName, networks: &[IpNetwork]) -> impl Iterator<Item = (Attributes, &[IpNetwork])> {
-    networks.chunks(IN_A_MESSAGE).map(move |chunk| {
+/// The content of messages about elements of one set, with the elements that each is about.
+pub(super) fn lists(set: SetName, keys: &[Key]) -> impl Iterator<Item = (Attributes, &[Key])> {
+    keys.chunks(IN_A_MESSAGE).map(move |chunk| {
         let mut elements = Attributes::new();
-        for raw in chunk.iter().flat_map(|network| raws(set, network)) {
-            let mut element = Attributes::new().nest(KEY, &Attributes::new().bytes(DATA_VALUE, &raw.key));
+        for raw in chunk.iter().flat_map(raws) {
+            let mut element = Attributes::new().nest(ELEMENT_KEY, &Attributes::new().bytes(DATA_VALUE, &raw.key));
             if !raw.start {
                 element = element.number(FLAGS, INTERVAL_END);
             }
             elements.push_nest(ELEMENT, &element);
         }
-        (list(set.as_str()).nest(LIST_ELEMENTS, &elements), chunk)
+        (list(&set.to_string()).nest(LIST_ELEMENTS, &elements), chunk)
     })
 }
 
-fn raws(set: SetName, network: &IpNetwork) -> Vec<Raw> {
-    let mut found = vec![Raw { key: octets(network.network()), start: true }];
-    if set.is_interval() {
-        found.extend(behind(network).map(|key| Raw { key: octets(key), start: false }));
+fn raws(key: &Key) -> Vec<Raw> {
+    match key {
+        Key::Element(set, network) => {
+            let mut found = vec![Raw { key: octets(network.network()), start: true }];
+            if set.is_interval() {
+                found.extend(behind(network).map(|key| Raw { key: octets(key), start: false }));
+            }
+            found
+        }
+        Key::Bound(outer, inner) => {
+            vec![Raw { key: [octets(*outer), octets(inner.network())].concat(), start: true }]
+        }
+        _ => Vec::new(),
     }
-    found
 }
 
 /// The address behind the last one of a network.
@@ -91,7 +102,7 @@ fn behind(network: &IpNetwork) -> Option<IpAddr> {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().into(),
         IpAddr::V6(address) => address.octets().into(),
@@ -116,10 +127,10 @@ impl Reader {
     pub(super) fn take(&mut self, message: &Parsed<'_>) -> Result<(), Malformed> {
         for (_, bytes) in message.nest(LIST_ELEMENTS)?.iter() {
             let element = Parsed::new(bytes)?;
-            let key = element.nest(KEY)?.get(DATA_VALUE).unwrap_or_default().to_vec();
+            let key = element.nest(ELEMENT_KEY)?.get(DATA_VALUE).unwrap_or_default().to_vec();
             let flags = element.number(FLAGS).unwrap_or_default();
-            let plain = element.iter().all(|(kind, _)| matches!(kind, KEY | FLAGS | COMMENT) || kind > NEWEST);
-            if plain && key.len() == usize::from(self.set.family().bits() / 8) && flags <= INTERVAL_END {
+            let plain = element.iter().all(|(kind, _)| matches!(kind, ELEMENT_KEY | FLAGS | COMMENT) || kind > NEWEST);
+            if plain && key.len() == key_length(self.set) && flags <= INTERVAL_END {
                 self.raws.push(Raw { key, start: flags == 0 });
             } else {
                 self.foreign.push(format!("set {} holds an element that is more than an address", self.set));
@@ -134,21 +145,30 @@ impl Reader {
             self.raws.sort_unstable();
             self.ranges()
         } else {
-            let prefix = self.set.family().bits();
-            let networks = self.raws.iter().filter_map(|raw| IpNetwork::new(address(&raw.key)?, prefix).ok()).collect();
-            Content { networks, foreign: self.foreign }
+            self.singles()
         }
     }
 
+    fn singles(self) -> Content {
+        let mut content = Content { keys: BTreeSet::new(), foreign: self.foreign };
+        for raw in &self.raws {
+            match single(self.set, &raw.key) {
+                Some(key) => drop(content.keys.insert(key)),
+                None => content.foreign.push(format!("set {} holds an address with host bits", self.set)),
+            }
+        }
+        content
+    }
+
     fn ranges(self) -> Content {
-        let mut content = Content { networks: BTreeSet::new(), foreign: self.foreign };
+        let mut content = Content { keys: BTreeSet::new(), foreign: self.foreign };
         let mut open: Option<IpAddr> = None;
         let mut close = |first: Option<IpAddr>, end: Option<IpAddr>| {
             // Others write an end at address zero where an interval set begins; it ends nothing.
             let Some(first) = first else { return };
             match network(first, end) {
                 Some(network) => {
-                    content.networks.insert(network);
+                    content.keys.insert(Key::Element(self.set, network));
                 }
                 None => content.foreign.push(format!("set {} holds a range from {first} that is no CIDR", self.set)),
             }
@@ -164,6 +184,16 @@ impl Reader {
         close(open, None);
         content
     }
+}
+
+/// The element of a hash set with this key; none where rules would never look it up.
+fn single(set: SetName, key: &[u8]) -> Option<Key> {
+    let SetName::Bound(BoundSet { outer, prefix, .. }) = set else {
+        return Some(Key::Element(set, address(key)?.into()));
+    };
+    let (first, second) = key.split_at_checked(usize::from(outer.bits() / 8))?;
+    let inner = IpNetwork::new(address(second)?, prefix).ok().filter(|inner| inner.network() == inner.ip())?;
+    Some(Key::Bound(address(first)?, inner))
 }
 
 /// The network that begins at `first` and ends before `end`, where there is one.
@@ -191,56 +221,4 @@ fn address(key: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read_back(set: SetName, networks: &[IpNetwork]) -> Content {
-        let mut reader = Reader::new(set);
-        for (attributes, _) in lists(set, networks) {
-            reader.take(&Parsed::new(attributes.as_bytes()).expect("well-formed")).expect("well-formed");
-        }
-        reader.finish()
-    }
-
-    fn host(address: IpAddr) -> IpNetwork {
-        IpNetwork::new(address, 32).expect("a host")
-    }
-
-    fn networks(texts: &[&str]) -> Vec<IpNetwork> {
-        texts.iter().map(|text| text.parse().expect("a network")).collect()
-    }
-
-    #[test]
-    fn neighbours_and_the_last_address_read_back() {
-        for (family, texts) in [
-            (Family::V4, &["10.0.0.0/16", "10.1.0.0/16", "255.255.255.0/24", "0.0.0.0/8"][..]),
-            (Family::V6, &["fd00::/48", "fd00:0:1::/48", "ffff::/16", "::/16"][..]),
-        ] {
-            let wanted = networks(texts);
-            let content = read_back(SetName::Pools(family), &wanted);
-            assert_eq!(content.networks, wanted.into_iter().collect());
-            assert!(content.foreign.is_empty(), "{:?}", content.foreign);
-        }
-    }
-
-    #[test]
-    fn a_range_that_is_no_network_is_foreign() {
-        let mut reader = Reader::new(SetName::Pools(Family::V4));
-        reader.raws.push(Raw { key: vec![10, 0, 0, 1], start: true });
-        reader.raws.push(Raw { key: vec![10, 0, 0, 4], start: false });
-        let content = reader.finish();
-        assert!(content.networks.is_empty() && content.foreign.len() == 1, "{content:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_addresses_read_back(values in prop::collection::btree_set(any::<u32>(), 1..4000)) {
-            let wanted: BTreeSet<IpNetwork> =
-                values.into_iter().map(|value| host(Ipv4Addr::from(value).into())).collect();
-            let list: Vec<IpNetwork> = wanted.iter().copied().collect();
-            prop_assert_eq!(read_back(SetName::Peers(Family::V4), &list).networks, wanted);
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 //! Reading is the inverse of writing: steps that no expression of ours is written as become [`Expr::Foreign`], so that
 //! a rule which a foreign hand touched never equals the one we wrote.
 
+mod bound;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -66,6 +68,8 @@ fn steps(expr: &Expr) -> Vec<Step> {
         Expr::Protocol(number) => vec![Step::Meta(META_PROTOCOL), Step::Equal(vec![*number])],
         Expr::DestinationPort(port) => vec![transport(2, 2), Step::Equal(port.to_be_bytes().into())],
         Expr::Vni(vni) => vec![transport(12, 3), Step::Equal(vni.to_be_bytes()[1..].into())],
+        Expr::Inner(family) => bound::ethertype(*family),
+        Expr::Bound(set) => bound::steps(*set),
         Expr::InInterfacePrefix(prefix) => vec![Step::Meta(META_IN_NAME), Step::Equal(prefix.clone().into_bytes())],
         Expr::OutInterface(name) => vec![Step::Meta(META_OUT_NAME), Step::Equal(padded(name))],
         Expr::NotOutInterface(name) => vec![Step::Meta(META_OUT_NAME), Step::Differs(padded(name))],
@@ -93,17 +97,23 @@ fn read(steps: &[Step]) -> Option<(Expr, &[Step])> {
     let (expr, length) = match steps {
         [Step::Meta(key), Step::Equal(value), ..] => (read_meta(*key, value)?, 2),
         [Step::Meta(META_OUT_NAME), Step::Differs(value), ..] => (Expr::NotOutInterface(whole_name(value)?), 2),
-        [Step::Payload { base: TRANSPORT, offset: 2, length: 2 }, Step::Equal(value), ..] => {
+        [Step::Payload { register: FIRST, base: TRANSPORT, offset: 2, length: 2 }, Step::Equal(value), ..] => {
             (Expr::DestinationPort(port(value)?), 2)
         }
-        [Step::Payload { base: TRANSPORT, offset: 12, length: 3 }, Step::Equal(value), ..] => {
+        [Step::Payload { register: FIRST, base: TRANSPORT, offset: 12, length: 3 }, Step::Equal(value), ..] => {
             let [high, middle, low] = *<&[u8; 3]>::try_from(value.as_slice()).ok()?;
             (Expr::Vni(u32::from_be_bytes([0, high, middle, low])), 2)
         }
-        [Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set, negated }, ..] => {
+        [Step::Payload { register: FIRST, base: TRANSPORT, .. }, Step::Equal(_), ..] => {
+            (bound::read_ethertype(steps)?, 2)
+        }
+        [Step::Payload { .. }, Step::Payload { .. }, Step::Mask { .. }, Step::Lookup { set, .. }, ..] => {
+            (Expr::Bound(bound::read(steps, set)?), 4)
+        }
+        [Step::Payload { register: FIRST, base: NETWORK, offset, length }, Step::Lookup { set, negated }, ..] => {
             (read_address(*offset, *length, set, *negated)?, 2)
         }
-        [Step::Payload { base: NETWORK, offset, length }, Step::Equal(value), ..]
+        [Step::Payload { register: FIRST, base: NETWORK, offset, length }, Step::Equal(value), ..]
             if value.len() == *length as usize =>
         {
             (read_prefix(*offset, value)?, 2)
@@ -160,7 +170,7 @@ fn port(bytes: &[u8]) -> Option<u16> {
 }
 
 fn read_address(offset: u32, length: u32, set: &str, negated: bool) -> Option<Expr> {
-    let set = SetName::ALL.into_iter().find(|ours| ours.as_str() == set)?;
+    let set = SetName::find(set).filter(|set| !matches!(set, SetName::Bound(_)))?;
     let family = set.family();
     if length != u32::from(family.bits() / 8) {
         return None;
@@ -173,12 +183,13 @@ fn read_address(offset: u32, length: u32, set: &str, negated: bool) -> Option<Ex
 }
 
 fn transport(offset: u32, length: u32) -> Step {
-    Step::Payload { base: TRANSPORT, offset, length }
+    Step::Payload { register: FIRST, base: TRANSPORT, offset, length }
 }
 
 fn address(offset: u32, set: SetName, negated: bool) -> Vec<Step> {
     let length = u32::from(set.family().bits() / 8);
-    vec![Step::Payload { base: NETWORK, offset, length }, Step::Lookup { set: set.as_str().to_owned(), negated }]
+    let payload = Step::Payload { register: FIRST, base: NETWORK, offset, length };
+    vec![payload, Step::Lookup { set: set.to_string(), negated }]
 }
 
 /// Compares the first bytes of an address.
@@ -188,7 +199,7 @@ fn prefix(offset: u32, network: &IpNetwork) -> Vec<Step> {
         IpAddr::V6(address) => address.octets().to_vec(),
     };
     let length = usize::from(network.prefix() / 8);
-    let payload = Step::Payload { base: NETWORK, offset, length: u32::from(network.prefix() / 8) };
+    let payload = Step::Payload { register: FIRST, base: NETWORK, offset, length: u32::from(network.prefix() / 8) };
     vec![payload, Step::Equal(octets[..length].into())]
 }
 
@@ -264,7 +275,9 @@ mod tests {
             let vni = Vni::new(0x0012_3456).expect("24 bits");
             let settings =
                 Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
-            for chain in ruleset(&settings, "weft0".parse().expect("a name"), &Unmasqueraded::everything()).chains {
+            let prefixes = [(Family::V4, 23), (Family::V4, 24), (Family::V6, 64)].into_iter().collect();
+            let device = "weft0".parse().expect("a name");
+            for chain in ruleset(&settings, device, &Unmasqueraded::everything(), &prefixes).chains {
                 for rule in chain.rules {
                     assert_eq!(read_back(&rule), rule, "in chain {}", chain.name);
                 }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnetwork::IpNetwork;
 use weft_core::{
     diff::Op,
     kernel::{Key, Value},
@@ -14,9 +13,9 @@ use weft_core::{
 };
 
 use super::{
-    elements, expression,
+    elements, expression, set,
     step::COUNTER,
-    table::{FoundChain, FoundSet, HOOKS, INTERVAL, Table, key_type, named},
+    table::{FoundChain, FoundSet, HOOKS, Table, named},
     wire::{APPEND, Attributes, CREATE, INET, Message},
 };
 
@@ -37,7 +36,7 @@ const DELETE_FLOWTABLE: u16 = 24;
 /// `NF_ACCEPT`, as a chain's policy.
 const ACCEPT: u32 = 1;
 
-type Elements = BTreeMap<SetName, BTreeSet<IpNetwork>>;
+type Elements = BTreeMap<SetName, BTreeSet<Key>>;
 
 /// What a list of operations asks of the table.
 #[derive(Debug, Default)]
@@ -58,13 +57,8 @@ impl<'a> Wanted<'a> {
             match op {
                 Op::Put { key: Key::Ruleset, value: Value::Ruleset(ruleset), .. } => wanted.ruleset = Some(ruleset),
                 Op::Delete { key: Key::Ruleset, .. } => wanted.destroy = true,
-                Op::Put { key: Key::Element(set, network), .. } => {
-                    wanted.put.entry(*set).or_default().insert(*network);
-                }
-                Op::Delete { key: Key::Element(set, network), .. } => {
-                    wanted.delete.entry(*set).or_default().insert(*network);
-                }
-                _ => {}
+                Op::Put { key, .. } => add(&mut wanted.put, *key),
+                Op::Delete { key, .. } => add(&mut wanted.delete, *key),
             }
         }
         wanted
@@ -77,16 +71,20 @@ impl<'a> Wanted<'a> {
 
     /// The same without what the kernel has or lacks already.
     fn against(&self, table: &Table) -> (Elements, Elements) {
-        let holds = |set: SetName, network: &IpNetwork| {
-            table.set(set).is_some_and(|found| found.content.networks.contains(network))
-        };
+        let holds = |set: SetName, key: &Key| table.set(set).is_some_and(|found| found.content.keys.contains(key));
         let filter = |elements: &Elements, present: bool| {
-            let keep = |set: SetName, networks: &BTreeSet<IpNetwork>| {
-                networks.iter().copied().filter(|network| holds(set, network) == present).collect()
+            let keep = |set: SetName, keys: &BTreeSet<Key>| {
+                keys.iter().copied().filter(|key| holds(set, key) == present).collect()
             };
-            elements.iter().map(|(set, networks)| (*set, keep(*set, networks))).collect()
+            elements.iter().map(|(set, keys)| (*set, keep(*set, keys))).collect()
         };
         (filter(&self.put, false), filter(&self.delete, true))
+    }
+}
+
+fn add(elements: &mut Elements, key: Key) {
+    if let Some(set) = key.set() {
+        elements.entry(set).or_default().insert(key);
     }
 }
 
@@ -123,17 +121,20 @@ pub(super) fn full(table: &Table, wanted: &Wanted<'_>) -> Phases {
     }
     let (mut put, mut delete) = wanted.against(table);
     let Some(ruleset) = wanted.ruleset else { return elements_of(&put, &delete) };
+    let sets = ruleset.sets();
+    // What is in a set goes with it.
+    delete.retain(|set, _| sets.contains(set));
 
     let mut structure = Phases::default();
     if table.flags.is_none() {
         structure.grow.push(message(NEW_TABLE, CREATE, named()));
     }
-    structure.grow.extend(SetName::ALL.into_iter().filter(|set| table.set(*set).is_none()).map(new_set));
+    structure.grow.extend(sets.iter().copied().filter(|set| table.set(*set).is_none()).map(new_set));
     let missing = |name: &CounterName| !table.objects.iter().any(|(found, _)| found == name.as_str());
     structure.grow.extend(CounterName::ALL.into_iter().filter(missing).map(new_counter));
 
-    clear(table, ruleset, &mut structure.change);
-    for unsound in table.sets.iter().filter(|found| found.ours.is_some() && !found.sound) {
+    clear(table, ruleset, &sets, &mut structure.change);
+    for unsound in table.sets.iter().filter(|found| !found.sound && is_needed(found, &sets)) {
         renew(unsound, &mut put, &mut delete, &mut structure.change);
     }
     let misused = |name: &CounterName| !missing(name) && !table.has_counter(*name);
@@ -149,17 +150,22 @@ pub(super) fn full(table: &Table, wanted: &Wanted<'_>) -> Phases {
 }
 
 /// Takes away all rules and then, now that nothing refers to it, what is not ours.
-fn clear(table: &Table, ruleset: &Ruleset, messages: &mut Vec<Message>) {
+fn clear(table: &Table, ruleset: &Ruleset, sets: &BTreeSet<SetName>, messages: &mut Vec<Message>) {
     if !table.chains.is_empty() {
         messages.push(message(DELETE_RULE, 0, named()));
     }
-    let strange = table.sets.iter().filter(|found| !found.sound && !found.bound);
+    let strange =
+        table.sets.iter().filter(|found| !found.sound || !is_needed(found, sets)).filter(|found| !found.bound);
     messages.extend(strange.map(|found| message(DELETE_SET, 0, named().text(2, &found.name))));
     messages.extend(table.flowtables.iter().map(|name| message(DELETE_FLOWTABLE, 0, named().text(2, name))));
     let odd = table.chains.iter().filter(|found| !found.bound && !is_kept(found, &ruleset.chains));
     messages.extend(odd.map(|found| message(DELETE_CHAIN, 0, named().text(3, &found.name))));
     let objects = table.strange_objects();
     messages.extend(objects.map(|(name, kind)| message(DELETE_OBJECT, 0, named().text(2, name).number(3, *kind))));
+}
+
+fn is_needed(found: &FoundSet, sets: &BTreeSet<SetName>) -> bool {
+    found.ours.is_some_and(|set| sets.contains(&set))
 }
 
 /// True where the chain can stay and only its rules change.
@@ -173,46 +179,39 @@ fn is_kept(found: &FoundChain, wanted: &[Chain]) -> bool {
 /// Creates an unsound set of ours anew, with the elements that it shall hold: the old ones in it never cease to match.
 fn renew(found: &FoundSet, put: &mut Elements, delete: &mut Elements, messages: &mut Vec<Message>) {
     let Some(set) = found.ours else { return };
-    let mut networks = found.content.networks.clone();
-    networks.extend(put.remove(&set).unwrap_or_default());
+    let mut keys = found.content.keys.clone();
+    keys.extend(put.remove(&set).unwrap_or_default());
     for gone in delete.remove(&set).unwrap_or_default() {
-        networks.remove(&gone);
+        keys.remove(&gone);
     }
     messages.push(new_set(set));
-    change_elements(NEW_ELEMENT, CREATE, set, &networks, messages);
+    change_elements(NEW_ELEMENT, CREATE, set, &keys, messages);
 }
 
 /// Members are added first and deleted last. Pools that overlap cannot be in a set together, so theirs change at once:
 /// first the deletions, then the additions.
 fn elements_of(put: &Elements, delete: &Elements) -> Phases {
     let mut phases = Phases::default();
-    for (set, networks) in delete {
+    for (set, keys) in delete {
         let phase = if set.is_interval() { &mut phases.change } else { &mut phases.shrink };
-        change_elements(DELETE_ELEMENT, 0, *set, networks, phase);
+        change_elements(DELETE_ELEMENT, 0, *set, keys, phase);
     }
-    for (set, networks) in put {
+    for (set, keys) in put {
         let phase = if set.is_interval() { &mut phases.change } else { &mut phases.grow };
-        change_elements(NEW_ELEMENT, CREATE, *set, networks, phase);
+        change_elements(NEW_ELEMENT, CREATE, *set, keys, phase);
     }
     phases
 }
 
-fn change_elements(kind: u16, flags: u16, set: SetName, networks: &BTreeSet<IpNetwork>, to: &mut Vec<Message>) {
-    let networks: Vec<IpNetwork> = networks.iter().copied().collect();
-    for (attributes, chunk) in elements::lists(set, &networks) {
-        let keys = chunk.iter().map(|network| Key::Element(set, *network)).collect();
-        to.push(Message { kind, flags, family: INET, attributes, keys });
+fn change_elements(kind: u16, flags: u16, set: SetName, keys: &BTreeSet<Key>, to: &mut Vec<Message>) {
+    let keys: Vec<Key> = keys.iter().copied().collect();
+    for (attributes, chunk) in elements::lists(set, &keys) {
+        to.push(Message { kind, flags, family: INET, attributes, keys: chunk.to_vec() });
     }
 }
 
 fn new_set(set: SetName) -> Message {
-    // The id names the set inside the transaction; the kernel wants one, ours are found by name.
-    let id = SetName::ALL.iter().position(|other| *other == set).map_or(0, |index| index as u32 + 1);
-    let flags = if set.is_interval() { INTERVAL } else { 0 };
-    let length = u32::from(set.family().bits() / 8);
-    let attributes =
-        named().text(2, set.as_str()).number(3, flags).number(4, key_type(set)).number(5, length).number(10, id);
-    message(NEW_SET, CREATE, attributes)
+    message(NEW_SET, CREATE, set::description(set))
 }
 
 fn new_counter(name: CounterName) -> Message {

@@ -1,6 +1,6 @@
 //! Single nf_tables expressions: what one of them does, and its attributes.
 //!
-//! Encodes as the kernel dumps, with register 1 for every match, and reads back strictly: an expression with anything
+//! Encodes as the kernel dumps, with register 1 for every comparison, and reads back strictly: an expression with anything
 //! more or less than what [`Step::encode`] writes is [`Step::Foreign`]. Layout:
 //! include/uapi/linux/netfilter/nf_tables.h.
 
@@ -35,12 +35,21 @@ pub(super) enum Step {
     Meta(u32),
     /// Loads bytes of the packet.
     Payload {
+        /// Into this register.
+        register: u32,
         /// `NFT_PAYLOAD_…_HEADER`.
         base: u32,
         /// In bytes from there.
         offset: u32,
         /// In bytes.
         length: u32,
+    },
+    /// Keeps these bits of a register.
+    Mask {
+        /// The register.
+        register: u32,
+        /// What is kept of it.
+        mask: Vec<u8>,
     },
     /// Goes on where the register equals this.
     Equal(Vec<u8>),
@@ -80,9 +89,10 @@ impl Step {
         let new = Attributes::new;
         let (name, data) = match self {
             Self::Meta(key) => ("meta", new().number(2, *key).number(1, FIRST)),
-            Self::Payload { base, offset, length } => {
-                ("payload", new().number(1, FIRST).number(2, *base).number(3, *offset).number(4, *length))
+            Self::Payload { register, base, offset, length } => {
+                ("payload", new().number(1, *register).number(2, *base).number(3, *offset).number(4, *length))
             }
+            Self::Mask { register, mask } => ("bitwise", masking(*register, mask)),
             Self::Equal(value) => ("cmp", comparison(EQUAL, value)),
             Self::Differs(value) => ("cmp", comparison(DIFFERS, value)),
             Self::Lookup { set, negated } => {
@@ -116,6 +126,7 @@ impl Step {
         let step = match name.as_str() {
             "meta" => Self::meta(&data),
             "payload" => Self::payload(&data),
+            "bitwise" => Self::mask(&data)?,
             "cmp" => Self::compare(&data)?,
             "lookup" => Self::lookup(&data),
             "fib" => Self::reverse_path(&data),
@@ -134,8 +145,19 @@ impl Step {
     }
 
     fn payload(data: &Parsed<'_>) -> Option<Self> {
-        let ours = data.is_exactly(&[1, 2, 3, 4], 8) && data.number(1)? == FIRST;
-        ours.then_some(Self::Payload { base: data.number(2)?, offset: data.number(3)?, length: data.number(4)? })
+        let [register, base, offset, length] = [1, 2, 3, 4].map(|kind| data.number(kind));
+        let step = Self::Payload { register: register?, base: base?, offset: offset?, length: length? };
+        data.is_exactly(&[1, 2, 3, 4], 8).then_some(step)
+    }
+
+    /// Kernels before 5.6 say nothing of the operation (`NFTA_BITWISE_OP`), later ones that it is `NFT_BITWISE_BOOL`.
+    fn mask(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {
+        let known = data.is_exactly(&[1, 2, 3, 4, 5], 7) || data.is_exactly(&[1, 2, 3, 4, 5, 6], 7);
+        let (Some(register), Some(mask)) = (data.number(1), data.nest(4)?.get(DATA_VALUE)) else { return Ok(None) };
+        let in_place = data.number(2) == Some(register) && data.number(3) == u32::try_from(mask.len()).ok();
+        let plain = data.nest(5)?.get(DATA_VALUE).is_some_and(|xor| xor.iter().all(|byte| *byte == 0));
+        let ours = known && in_place && plain && data.number(6).unwrap_or_default() == 0;
+        Ok(ours.then(|| Self::Mask { register, mask: mask.to_vec() }))
     }
 
     fn compare(data: &Parsed<'_>) -> Result<Option<Self>, Malformed> {
@@ -182,6 +204,14 @@ impl Step {
         let ours = data.is_exactly(&[1, 2, 3], 3) && data.number(2)? == FIRST && data.number(3)? == SECOND;
         ours.then_some(Self::Masquerade { flags, ports: true })
     }
+}
+
+/// The attributes of an AND in place.
+fn masking(register: u32, mask: &[u8]) -> Attributes {
+    let value = |bytes: &[u8]| Attributes::new().bytes(DATA_VALUE, bytes);
+    let length = u32::try_from(mask.len()).expect("an address has 16 bytes at most");
+    let registers = Attributes::new().number(1, register).number(2, register).number(3, length);
+    registers.nest(4, &value(mask)).nest(5, &value(&vec![0; mask.len()]))
 }
 
 /// The attributes of a comparison with the first register.

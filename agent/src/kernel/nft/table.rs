@@ -4,17 +4,16 @@
 //! ours that a foreign hand changed are not sound; the transaction replaces them. Must never return a view in which
 //! parts are of different generations.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use weft_core::{
     kernel::{Key, Objects, Value},
-    nft::{Chain, ChainKind, CounterName, Hook, Ruleset, SetName, TABLE},
-    types::Family,
+    nft::{Chain, ChainKind, CounterName, Hook, Ruleset, SetName, TABLE, sets},
 };
 
 use super::{
     elements::{self, Content},
-    expression,
+    expression, set,
     socket::{Fault, Netfilter},
     step::COUNTER,
     wire::{Attributes, INET, Malformed, Parsed, UNSPEC},
@@ -33,15 +32,10 @@ const GET_FLOWTABLE: u16 = 23;
 pub(super) const TABLE_NAME: u16 = 1;
 /// `NFT_CHAIN_BASE`.
 const BASE_CHAIN: u32 = 1;
-/// `NFT_SET_INTERVAL`.
-pub(super) const INTERVAL: u32 = 4;
 /// `NFT_SET_ANONYMOUS`.
 const ANONYMOUS: u32 = 1;
 /// `NFT_CHAIN_BINDING`: a chain that lives with the rule that names it.
 const BINDING: u32 = 4;
-/// `TYPE_IPADDR` and `TYPE_IP6ADDR` of nft(8), which prints elements by them.
-const IPV4_ADDRESS: u32 = 7;
-const IPV6_ADDRESS: u32 = 8;
 
 /// The table.
 #[derive(Debug, Default)]
@@ -139,9 +133,9 @@ impl Table {
             let attributes = reply.attributes()?;
             if own(&attributes) {
                 let name = attributes.text(2).ok_or(Malformed)?;
-                let ours = SetName::ALL.into_iter().find(|set| set.as_str() == name);
+                let ours = SetName::find(&name);
                 let bound = attributes.number(3).unwrap_or_default() & ANONYMOUS != 0;
-                let mut sound = ours.map_or(Ok(false), |set| is_sound(set, &attributes))?;
+                let mut sound = ours.map_or(Ok(false), |set| set::is_sound(set, &attributes))?;
                 let content = ours.map_or(Ok(Content::default()), |set| content(socket, set))?;
                 sound &= content.foreign.is_empty();
                 self.sets.push(FoundSet { name, ours, sound, bound, content });
@@ -167,8 +161,8 @@ impl Table {
         let mut ruleset = Ruleset { foreign: self.foreign(flags), chains: Vec::new() };
         ruleset.chains = self.chains.into_iter().filter_map(|found| found.base).collect();
         ruleset.chains.sort_by(|a, b| a.place().cmp(&b.place()));
-        for (set, found) in self.sets.into_iter().filter_map(|found| Some((found.ours?, found.content))) {
-            objects.extend(found.networks.into_iter().map(|network| (Key::Element(set, network), Value::Present)));
+        for found in self.sets.into_iter().filter(|found| found.ours.is_some()) {
+            objects.extend(found.content.keys.into_iter().map(|key| (key, Value::Present)));
         }
         objects.insert(Key::Ruleset, Value::Ruleset(Arc::new(ruleset)));
         objects
@@ -187,7 +181,8 @@ impl Table {
                 .filter(odd)
                 .map(|found| format!("chain {} is no base chain with policy accept", found.name)),
         );
-        for set in SetName::ALL {
+        let needed = self.needed_sets();
+        for set in needed.iter().copied() {
             match self.set(set) {
                 None => foreign.push(format!("set {set} is missing")),
                 Some(found) if found.content.foreign.is_empty() && !found.sound => {
@@ -199,11 +194,17 @@ impl Table {
         for counter in CounterName::ALL.into_iter().filter(|name| !self.has_counter(*name)) {
             foreign.push(format!("counter {} is missing", counter.as_str()));
         }
-        let strange_set = |found: &&FoundSet| found.ours.is_none();
-        foreign.extend(self.sets.iter().filter(strange_set).map(|found| format!("set {} is not ours", found.name)));
+        let strange_set = |found: &&FoundSet| found.ours.is_none_or(|set| !needed.contains(&set));
+        foreign
+            .extend(self.sets.iter().filter(strange_set).map(|found| format!("set {} is of no use to us", found.name)));
         foreign.extend(self.strange_objects().map(|(name, _)| format!("object {name} is not ours")));
         foreign.extend(self.flowtables.iter().map(|name| format!("flowtable {name} is not ours")));
         foreign
+    }
+
+    /// Sets that are there always, or that rules look up.
+    fn needed_sets(&self) -> BTreeSet<SetName> {
+        sets(self.chains.iter().filter_map(|found| found.base.as_ref()))
     }
 
     /// Stateful objects that no rule of ours needs.
@@ -222,7 +223,7 @@ pub(super) fn generation(socket: &mut Netfilter) -> Result<u32, Fault> {
 /// What a set of ours holds.
 pub(super) fn content(socket: &mut Netfilter, set: SetName) -> Result<Content, Fault> {
     let mut reader = elements::Reader::new(set);
-    for reply in socket.dump(GET_ELEMENT, INET, elements::list(set.as_str()))? {
+    for reply in socket.dump(GET_ELEMENT, INET, elements::list(&set.to_string()))? {
         reader.take(&reply.attributes()?)?;
     }
     Ok(reader.finish())
@@ -257,25 +258,4 @@ pub(super) const HOOKS: [Hook; 5] = [Hook::Prerouting, Hook::Input, Hook::Forwar
 
 fn read_hook(number: u32) -> Option<Hook> {
     HOOKS.get(usize::try_from(number).ok()?).copied()
-}
-
-/// `NFTA_SET_KEY_TYPE` of a set.
-pub(super) const fn key_type(set: SetName) -> u32 {
-    match set.family() {
-        Family::V4 => IPV4_ADDRESS,
-        Family::V6 => IPV6_ADDRESS,
-    }
-}
-
-/// `NFTA_SET_…`: as we would create it, without data, timeout, expressions or a limit of its size.
-fn is_sound(set: SetName, attributes: &Parsed<'_>) -> Result<bool, Malformed> {
-    let wanted: BTreeMap<u16, u32> = BTreeMap::from([
-        (3, if set.is_interval() { INTERVAL } else { 0 }),
-        (4, key_type(set)),
-        (5, u32::from(set.family().bits() / 8)),
-    ]);
-    let matches = wanted.iter().all(|(kind, value)| attributes.number(*kind).unwrap_or_default() == *value);
-    let more = [6, 7, 8, 11, 15, 17, 18].iter().any(|kind| attributes.get(*kind).is_some());
-    let limited = attributes.nest(9)?.iter().next().is_some();
-    Ok(matches && !more && !limited)
 }

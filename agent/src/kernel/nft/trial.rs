@@ -10,6 +10,7 @@ use weft_core::{
     diff::Op,
     kernel::{Key, Value},
     masquerade::Unmasqueraded,
+    membership::Prefixes,
     nft::{Chain, Rule, Ruleset, module, ruleset, words},
     settings::{Mode, Settings},
     types::{Family, LinkName, Vni},
@@ -36,10 +37,7 @@ pub(super) fn run(socket: &mut Netfilter) -> Result<Option<Missing>, Fault> {
     if socket.get(GET_TABLE, INET, named())?.is_some() {
         return Ok(None);
     }
-    propose(
-        socket,
-        ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"), &Unmasqueraded::everything()),
-    )
+    propose(socket, some_rules())
 }
 
 fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<Option<Missing>, Fault> {
@@ -103,14 +101,20 @@ fn part(batch: &[Message], index: Option<usize>) -> String {
     let Some(index) = index else { return "nftables transactions".to_owned() };
     match batch[index].kind {
         plan::NEW_TABLE => "nftables tables of family inet".to_owned(),
-        plan::NEW_SET => "nftables sets of addresses and ranges".to_owned(),
+        plan::NEW_SET => "nftables sets of addresses, pairs and ranges".to_owned(),
         plan::NEW_OBJECT => "named nftables counters".to_owned(),
         plan::NEW_CHAIN => "nftables chains of types filter and nat in family inet".to_owned(),
         _ => "nftables rules".to_owned(),
     }
 }
 
-/// Settings whose rules use every expression that any settings' rules use.
+/// Rules that use every expression that any rules of ours use.
+fn some_rules() -> Ruleset {
+    let device = LinkName::new("weft0").expect("a valid name");
+    let prefixes: Prefixes = [(Family::V4, 24), (Family::V6, 64)].into_iter().collect();
+    ruleset(&some_settings(), device, &Unmasqueraded::everything(), &prefixes)
+}
+
 fn some_settings() -> Settings {
     let vni = Vni::new(87).expect("in range");
     Settings {
@@ -138,8 +142,7 @@ mod tests {
         netns::inside("kernel::nft::trial::tests::what_the_kernel_lacks_is_named_and_nothing_is_left", || async {
             let mut socket = Netfilter::open().expect("a socket");
             assert!(run(&mut socket).expect("an answer").is_none());
-            let mut strange =
-                ruleset(&some_settings(), LinkName::new("weft0").expect("a valid name"), &Unmasqueraded::everything());
+            let mut strange = some_rules();
             strange.chains[2].rules[1].push(Expr::Foreign("teleport".to_owned()));
             let missing = propose(&mut socket, strange).expect("an answer").expect("there is no such expression");
             assert!(missing.part.ends_with("in chain forward: it lacks \"teleport\""), "{}", missing.part);

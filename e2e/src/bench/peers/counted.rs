@@ -26,7 +26,7 @@ impl Kernel for Counted {
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<Failure> {
-        let rtnetlink = |op: &&Op| !matches!(op.key(), Key::Element(..) | Key::Ruleset | Key::Sysctl(_));
+        let rtnetlink = |op: &&Op| !op.key().is_of_table() && !matches!(op.key(), Key::Sysctl(_));
         self.requests.fetch_add(ops.iter().filter(rtnetlink).count(), Ordering::Relaxed);
         self.kernel.apply(ops).await
     }

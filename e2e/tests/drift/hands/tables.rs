@@ -62,7 +62,30 @@ pub(crate) fn rows(socket: &Netlink) -> Result<Vec<Row>> {
     for (set, address) in nobody {
         rows.push(row(format!("set {set}: a stranger added"), element(NEWELEMENT, TABLE, set, address)));
     }
+    for set in sets.iter().filter(|set| set.starts_with("bound")) {
+        let key = pair_of_nobody(set)?;
+        rows.push(row(format!("set {set}: a pair added"), element(NEWELEMENT, TABLE, set, &key)));
+    }
+    rows.push(row("set of pairs added", set_of_pairs("bound4_4_25")));
     Ok(rows)
+}
+
+/// An address that no member has, with pods of nobody's: the octets that the set's name says.
+fn pair_of_nobody(set: &str) -> Result<Vec<u8>> {
+    let octets = |version: &str, first: &[u8]| {
+        let mut octets = first.to_vec();
+        octets.resize(if version == "4" { 4 } else { 16 }, 0);
+        octets
+    };
+    let versions = set.strip_prefix("bound").and_then(|rest| rest.split_once('_'));
+    let (outer, rest) = versions.with_context(|| format!("{set} is no set of pairs"))?;
+    let inner = rest.split('_').next().unwrap_or_default();
+    Ok([octets(outer, &[192, 0, 2, 66]), octets(inner, &[10, 99])].concat())
+}
+
+/// A hash set of IPv4 pairs.
+fn set_of_pairs(name: &str) -> Request {
+    request(NEWSET, CREATE, named(TABLE).text(2, name).big(3, 0).big(4, 7 << 6 | 7).big(5, 8).big(10, 1))
 }
 
 fn row(name: impl Into<String>, edit: Request) -> Row {
