@@ -34,8 +34,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// A stranger, who came without a certificate that counts, is here to join or to renew: its connection ends after this many
 /// handshake times.
 const STRANGER_TIMES: u32 = 6;
-/// One part in so many of all connections is for those in their handshake.
-const HALF_OPEN: usize = 4;
+/// One part in so many of all connections is for those in their handshake: with the backlog, room for the largest cluster to come
+/// back at once.
+const HALF_OPEN: usize = 3;
 /// One part in so many of the others is for strangers.
 const STRANGERS: usize = 4;
 

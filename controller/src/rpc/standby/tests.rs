@@ -45,6 +45,11 @@ async fn only_a_leader_lets_requests_in() {
     assert_eq!(knock(&mut door).await.code(), Code::Unavailable, "it has slept through the end of its time");
     assert!(role.borrow().readiness().is_err());
 
+    let stranger = Principal::Node { name: "a".parse().expect("a name"), incarnation: 1 };
+    assert!(role.borrow().welcomes(&stranger), "who does not lead any more cannot tell");
+    role.send_replace(Role::Leading(Routes::default(), Fence::held(), roll()));
+    assert!(!role.borrow().welcomes(&stranger), "a leader knows its members");
+
     role.send_replace(Role::Standby(Standby { trouble: Some("no answer".to_owned()), ..Standby::default() }));
     assert_eq!(knock(&mut door).await.code(), Code::Unavailable, "a leader no more");
     assert_eq!(role.borrow().readiness(), Err("no answer".to_owned()));
