@@ -16,7 +16,7 @@ use kube::{Api, api::PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::{
     Code, Status,
-    transport::{Endpoint, Uri},
+    transport::{Channel, Endpoint, Uri},
 };
 use weft_api::names;
 use weft_controller::pki::SERVER_NAME;
@@ -43,6 +43,9 @@ use crate::{
 /// How long a Lease lasts here.
 pub(crate) const LEASE: Duration = Duration::from_secs(4);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client's certificate and its key.
+pub(crate) type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 /// A process of its own, as in a pod of its own.
 pub(crate) struct Replica {
@@ -104,11 +107,15 @@ impl Replica {
         panic!("waited in vain for {word:?}; it said {last}");
     }
 
-    /// What an agent hears that tries to join.
-    async fn join(&self, ca: &CertificateDer<'static>) -> Status {
+    /// A connection of its own, with this certificate and key if there is one.
+    pub(crate) async fn channel(&self, ca: &CertificateDer<'static>, shown: Option<Shown>) -> Channel {
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone()).expect("a CA");
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match shown {
+            Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).expect("a key pair"),
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (connector, address) = (TlsConnector::from(Arc::new(config)), self.grpc);
         let connect = tower::service_fn(move |_: Uri| {
@@ -120,8 +127,13 @@ impl Replica {
             }
         });
         let channel = Endpoint::from_static("http://weft-controller").connect_with_connector(connect).await;
+        channel.expect("a connection")
+    }
+
+    /// What an agent hears that tries to join.
+    async fn join(&self, ca: &CertificateDer<'static>) -> Status {
         let request = JoinRequest { node: "n1".to_owned(), token: "none".to_owned(), csr_der: Vec::new() };
-        JoinServiceClient::new(channel.expect("a connection")).join(request).await.expect_err("no such token")
+        JoinServiceClient::new(self.channel(ca, None).await).join(request).await.expect_err("no such token")
     }
 }
 
@@ -142,15 +154,21 @@ async fn map_value(server: &ApiServer, map: &str, key: &str) -> String {
     map.data.and_then(|mut data| data.remove(key)).expect("a value")
 }
 
+/// Starts one, which leads a cluster of the Node n1.
+pub(crate) async fn single(server: &ApiServer) -> (Replica, CertificateDer<'static>) {
+    Api::<Node>::all(server.client()).create(&PostParams::default(), &node("n1")).await.expect("a Node");
+    let replica = Replica::start(server, "first");
+    replica.ready_as("ready").await;
+    let ca = map_value(server, names::CA, names::CA_CERTIFICATE).await;
+    (replica, CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM"))
+}
+
 /// Starts two of which the first leads.
 pub(crate) async fn pair(server: &ApiServer) -> (Replica, Replica, CertificateDer<'static>) {
-    Api::<Node>::all(server.client()).create(&PostParams::default(), &node("n1")).await.expect("a Node");
-    let first = Replica::start(server, "first");
-    first.ready_as("ready").await;
+    let (first, ca) = single(server).await;
     let second = Replica::start(server, "second");
     second.ready_as(&format!("standby of {}", holder(server).await)).await;
-    let ca = map_value(server, names::CA, names::CA_CERTIFICATE).await;
-    (first, second, CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM"))
+    (first, second, ca)
 }
 
 #[tokio::test]

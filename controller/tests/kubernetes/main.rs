@@ -13,3 +13,4 @@ mod nodes;
 mod objects;
 mod replaced;
 mod strange;
+mod tokens;
