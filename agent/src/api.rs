@@ -1,7 +1,11 @@
 //! The local API: a gRPC server on a Unix socket, for the CNI plugin and for operators on the node.
 //!
 //! Owns the socket. Who may connect is decided by its owner and mode (0600, in a directory of mode 0755 or stricter).
-//! Must never hold state: it asks the engine and the pods.
+//! Must never hold state: it asks the engine and the pods. Must never let clients that ask nothing keep others out.
+
+mod asking;
+mod door;
+mod visit;
 
 use std::{
     fs, io,
@@ -12,8 +16,8 @@ use std::{
 
 use anyhow::Context;
 use tokio::{net::UnixListener, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
+use tower::layer::layer_fn;
 use weft_core::types::{NodeName, PodCidr};
 use weft_proto::{
     convert::to_cidr,
@@ -23,6 +27,7 @@ use weft_proto::{
     },
 };
 
+use self::asking::Counted;
 use crate::{
     controller::ConnectionStatus,
     engine::{Handle, Status as EngineStatus},
@@ -75,8 +80,9 @@ impl<H: HostSide> Api<H> {
     /// Serves until `stop` is done.
     pub async fn serve(self, listener: UnixListener, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         Server::builder()
+            .layer(layer_fn(Counted))
             .add_service(AgentServiceServer::new(self))
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+            .serve_with_incoming_shutdown(door::visitors(listener), stop)
             .await
             .context("the local API stopped")
     }

@@ -59,6 +59,8 @@ const SETTLE: Duration = Duration::from_millis(10);
 const FIGHT_PAUSE: Duration = Duration::from_secs(1);
 /// Between a failed look and the next, doubled with each that follows.
 const RETRY: Duration = Duration::from_millis(500);
+/// Doubled so often at most if the kernel gave no answer: that passes by itself, and drift is not put back meanwhile.
+const UNHEARD_DOUBLINGS: u32 = 2;
 /// Changes of membership are written to disk, and probe targets renewed, at most so often.
 const TIDY: Duration = Duration::from_millis(500);
 /// At most so many peers with problems are named in a report; their number is always told.
@@ -154,6 +156,8 @@ pub struct Engine<K> {
     since: SystemTime,
     status: Status,
     failed_looks: u32,
+    /// The last look failed for want of an answer, not for what the kernel answered.
+    unheard: bool,
     next_look: Instant,
     last_look: Instant,
     tidy_at: Option<Instant>,
@@ -194,6 +198,7 @@ impl<K: Kernel> Engine<K> {
             since: SystemTime::now(),
             status: Status::default(),
             failed_looks: 0,
+            unheard: false,
             next_look: now,
             last_look: now,
             tidy_at: None,

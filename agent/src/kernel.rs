@@ -91,6 +91,20 @@ pub enum KernelError {
     NoUnderlay(String),
 }
 
+impl KernelError {
+    /// True if the kernel was not heard at all, for want of descriptors or memory, or not to the end: nothing is known of the
+    /// objects, and most likely the next attempt succeeds.
+    pub fn is_no_answer(&self) -> bool {
+        use rustix::io::Errno;
+        let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::INTR, Errno::AGAIN];
+        match self {
+            Self::Incomplete { .. } => true,
+            Self::Io { source, .. } => lacks.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())),
+            Self::Refused { .. } | Self::NoUnderlay(_) => false,
+        }
+    }
+}
+
 /// An operation that failed.
 #[derive(Debug)]
 pub struct Failure {

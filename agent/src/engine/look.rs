@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Engine, FULL_LOOK, Problem, RETRY};
+use super::{Engine, FULL_LOOK, Problem, RETRY, UNHEARD_DOUBLINGS};
 use crate::disk_trouble;
 use crate::kernel::{Failure, Kernel, KernelError, Scope};
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ const NAMED: usize = 5;
 impl<K: Kernel> Engine<K> {
     /// Looks at everything, puts it right, and says how it stands.
     pub(super) async fn look(&mut self) {
+        self.unheard = false;
         let problem = self.pass().await.err();
         let own = self.own_deviations();
         let blamed = self.peers_to_blame();
@@ -49,6 +50,7 @@ impl<K: Kernel> Engine<K> {
         // Jitter keeps the nodes of a cluster, and what their looks cost, apart.
         let pause = match self.failed_looks {
             0 => FULL_LOOK,
+            failed if self.unheard => RETRY.saturating_mul(1 << failed.min(UNHEARD_DOUBLINGS)),
             failed => RETRY.saturating_mul(1 << failed.min(8)).min(FULL_LOOK),
         };
         self.next_look = self.last_look + pause.mul_f64(0.8 + 0.4 * fastrand::f64());
@@ -58,7 +60,6 @@ impl<K: Kernel> Engine<K> {
     async fn pass(&mut self) -> Result<(), Problem> {
         // Without an underlay what is known of the last one still holds for everything else.
         let without_underlay = self.find_underlay().await.err();
-        let problem = |error: KernelError| Problem::new("KernelUnreadable", error.to_string());
         let Some(settings) = self.view.settings().cloned() else {
             return Err(Problem::new(
                 "NoMembership",
@@ -75,7 +76,8 @@ impl<K: Kernel> Engine<K> {
         if self.desired.is_empty() {
             // The first pass: ids in use stay in use, so that a restart changes no route.
             let wanted = Objects::new();
-            let observed = self.kernel.read(Scope::All { wanted: &wanted }).await.map_err(problem)?;
+            let observed = self.kernel.read(Scope::All { wanted: &wanted }).await;
+            let observed = observed.map_err(|error| self.unreadable(&error))?;
             self.ids.adopt(&observed.ours);
         }
         let peers: Vec<_> = self.view.members().collect();
@@ -87,8 +89,13 @@ impl<K: Kernel> Engine<K> {
         if converged.is_err() {
             self.unproven.extend(self.desired.keys().filter(|key| !before.contains_key(key)));
         }
-        converged.map_err(problem)?;
+        converged.map_err(|error| self.unreadable(&error))?;
         without_underlay.map_or(Ok(()), Err)
+    }
+
+    fn unreadable(&mut self, error: &KernelError) -> Problem {
+        self.unheard |= error.is_no_answer();
+        Problem::new("KernelUnreadable", error.to_string())
     }
 
     /// Reads and applies until a reading agrees, a few times at most.
@@ -107,6 +114,7 @@ impl<K: Kernel> Engine<K> {
                 let open = plan.ops.iter().map(Op::key).chain(&plan.conflicts);
                 // What was ours stays ours, however long somebody keeps it from us.
                 let unproven = open.filter(|key| !held(key)).copied().collect();
+                self.unheard |= failures.iter().any(|failure: &Failure| failure.error.is_no_answer());
                 self.deviations = deviations(&plan, &failures);
                 self.refused = plan.ops.iter().map(|op| *op.key()).collect();
                 self.unproven = unproven;

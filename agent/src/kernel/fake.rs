@@ -150,6 +150,11 @@ impl FakeKernel {
         self.inner().incomplete_reads = count;
     }
 
+    /// How many of these are still to come.
+    pub fn interrupted_reads(&self) -> usize {
+        self.inner().incomplete_reads
+    }
+
     /// Reports nothing from now on; or again, and then that events were lost.
     pub fn lose_events(&self, lose: bool) {
         let mut inner = self.inner();

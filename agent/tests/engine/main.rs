@@ -140,6 +140,26 @@ fn drift_is_put_back_and_counted() {
 }
 
 #[test]
+fn drift_waits_no_longer_than_seconds_for_a_kernel_that_gave_no_answer() {
+    run(kernel(), Vec::new(), async |mut world| {
+        world.log.upsert(member(2, false));
+        world.snapshot().await;
+        let (key, repairs) = (route("10.244.2.0/24"), world.status.borrow_and_update().repairs);
+        let delete = Op::Delete { key, value: world.kernel.objects()[&key].clone() };
+        world.kernel.interrupt_reads(20);
+        world.kernel.meddle(&delete).expect("it is there");
+        world.status.wait_for(|status| !status.ready).await.expect("the loop runs");
+        while world.kernel.interrupted_reads() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let heard = tokio::time::Instant::now();
+        world.status.wait_for(|status| status.repairs > repairs && status.ready).await.expect("the loop runs");
+        // Virtual time.
+        assert!(heard.elapsed() < Duration::from_secs(5), "put back after {:?}", heard.elapsed());
+    });
+}
+
+#[test]
 fn every_failing_operation_is_overcome() {
     for distance in 0..25 {
         for lost_ack in [false, true] {
