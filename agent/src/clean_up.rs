@@ -119,6 +119,7 @@ impl CleanUp {
         }
         remove_dir(&self.config.state_dir.join("pods"))?;
         remove_dir(&self.config.socket.with_file_name("released"))?;
+        remove_dir(&self.config.socket.with_file_name("locks"))?;
         Ok(unplugged + removed)
     }
 }

@@ -7,7 +7,8 @@
 //! An ADD: the agent allocates (durably); the veth pair is created with the pod's end directly in the pod's namespace;
 //! the pod's end is configured in there with one batch of netlink messages; the agent programs the host's side and
 //! reads it back; only then the runtime hears of success. Killed at any step, the next ADD or DEL of the same
-//! attachment finds what is there.
+//! attachment finds what is there. ADDs and DELs of one attachment at the same time take turns, so that none takes away what
+//! another has just made.
 
 mod add;
 mod agent;
@@ -23,6 +24,7 @@ pub(crate) mod netns;
 mod plan;
 mod result;
 mod run;
+mod turn;
 mod version;
 pub(crate) mod wire;
 

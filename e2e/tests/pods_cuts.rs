@@ -1,14 +1,15 @@
 //! The agent killed at each step of a pod's life, with or without the plugin: the runtime's next DEL or ADD mends it.
 
+#[path = "pods/plugin.rs"]
+mod plugin;
 #[path = "pods/settled.rs"]
 mod settled;
 
-use std::{fs, process::Output};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use plugin::{plugin, succeeds};
 use settled::settled;
-use tokio::process::Command;
 use weft_e2e::{
     cluster::{Agent, Cluster},
     lab::{LabSpec, Namespace, wait},
@@ -17,25 +18,6 @@ use weft_e2e::{
 
 const ADD: [&str; 4] = ["allocate-before-journal", "allocate-after-journal", "attach-before-host", "attach-after-host"];
 const DEL: [&str; 3] = ["release-before-host", "release-before-journal", "release-after-journal"];
-
-async fn plugin(agent: &Agent, verb: &str, net: &Namespace, fault: &str) -> Result<Output> {
-    let file = agent.cni_configuration().join("10-weft.conflist");
-    let text = wait::until("the CNI configuration", wait::PATIENCE, async || Ok(fs::read(&file)?)).await?;
-    let list: Value = serde_json::from_slice(&text)?;
-    let mut config = list["plugins"][0].clone();
-    (config["name"], config["cniVersion"]) = (list["name"].clone(), json!("1.1.0"));
-    let mut command = Command::new(agent.cni_programs().join("weft-cni"));
-    command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", net.name()).env("CNI_IFNAME", "eth0");
-    command.env("CNI_NETNS", net.path()).env("CNI_PATH", agent.cni_programs()).env("WEFT_FAULT", fault);
-    agent.host().output(command, config.to_string().as_bytes()).await
-}
-
-async fn succeeds(agent: &Agent, verb: &str, net: &Namespace) -> Result<Value> {
-    let done = plugin(agent, verb, net, "").await?;
-    let text = String::from_utf8_lossy(&done.stdout);
-    ensure!(done.status.success(), "{verb} of {}: {text}", net.name());
-    Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? })
-}
 
 async fn restart(agent: &Agent, fault: Option<&'static str>) -> Result<()> {
     agent.set_fault(fault);

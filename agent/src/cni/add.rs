@@ -1,8 +1,11 @@
-//! ADD: allocate, wire, have the host's side programmed, answer. A failure takes back all that was made.
+//! ADD: allocate, wire, have the host's side programmed, answer. A failure takes back all that was made, and must never take
+//! away what an earlier ADD of the same attachment had completed.
 
 use std::path::Path;
 
-use super::{CniError, agent::Agent, config::Config, netlink::Netlink, netns::Netns, plan::Plan, wire};
+use super::{
+    CniError, agent::Agent, check, config::Config, netlink::Netlink, netns::Netns, plan::Plan, turn::Turn, wire,
+};
 use crate::{
     fault,
     pods::{AttachmentKey, Released},
@@ -11,11 +14,12 @@ use crate::{
 /// Attaches a pod; returns the result's JSON.
 pub(super) fn add(config: &Config, key: &AttachmentKey, netns: &Path, pod: String) -> Result<String, CniError> {
     let netns = Netns::open(netns)?;
+    let _turn = Turn::take(&config.socket, key)?;
     let mut agent = Agent::connect(&config.socket)?;
     let answer = agent.allocate(key, netns.path(), pod)?;
     fault::point("after-allocate");
-    let mut made = Made { agent: &mut agent, config, key, wired: false };
-    match Plan::read(key, &answer).and_then(|plan| made.wire(&plan, &netns).map(|()| plan)) {
+    let mut made = Made { agent: &mut agent, config, key, progress: Progress::Allocated };
+    match Plan::read(key, &answer).and_then(|plan| made.complete(&plan, &netns).map(|()| plan)) {
         Ok(plan) => {
             let result = plan.result(&netns.path().display().to_string());
             Ok(config.previous.clone().unwrap_or_default().followed_by(result).to_json(config.version))
@@ -24,33 +28,55 @@ pub(super) fn add(config: &Config, key: &AttachmentKey, netns: &Path, pod: Strin
     }
 }
 
+/// How far an attachment has come, and so what a failure takes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Addresses are held.
+    Allocated,
+    /// The pair is ours to delete.
+    Wired,
+    /// An earlier ADD completed it: nothing of it is ours.
+    Standing,
+}
+
 /// What this ADD made so far.
 struct Made<'a> {
     agent: &'a mut Agent,
     config: &'a Config,
     key: &'a AttachmentKey,
-    /// True once the pair is ours to delete.
-    wired: bool,
+    progress: Progress,
 }
 
 impl Made<'_> {
-    fn wire(&mut self, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
+    fn complete(&mut self, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
         let mut host = Netlink::open().map_err(wire::kernel)?;
-        self.wired = true;
-        wire::create(&mut host, plan, netns)?;
+        if check::stands(&mut host, plan, netns)? {
+            self.progress = Progress::Standing;
+        } else {
+            self.wire(&mut host, plan, netns)?;
+        }
+        self.agent.attach(self.key)?;
+        fault::point("after-attach");
+        Ok(())
+    }
+
+    fn wire(&mut self, host: &mut Netlink, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
+        self.progress = Progress::Wired;
+        wire::create(host, plan, netns)?;
         fault::point("after-host");
         wire::configure_pod(plan, netns)?;
         fault::point("after-pod");
-        self.agent.attach(self.key)?;
-        fault::point("after-attach");
         Ok(())
     }
 
     /// Removes interface and allocation; what cannot be removed is added to the error. A link of the same name that is
     /// not ours stays.
     fn take_back(&mut self, mut error: CniError) -> CniError {
+        if self.progress == Progress::Standing {
+            return error;
+        }
         fault::point("before-rollback");
-        if self.wired {
+        if self.progress == Progress::Wired {
             let deleted = Netlink::open()
                 .map_err(wire::kernel)
                 .and_then(|mut host| wire::delete(&mut host, self.key.link(), self.key.host_mac()));

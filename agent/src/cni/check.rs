@@ -38,6 +38,11 @@ pub(super) fn check(config: Config, key: &AttachmentKey, netns: &Path) -> Result
     Err(problems.iter().fold(CniError::new(Code::CheckFailed, text), CniError::because))
 }
 
+/// True if both ends of the pair are as an ADD leaves them, with the pod's end in this namespace.
+pub(super) fn stands(host: &mut Netlink, plan: &Plan, netns: &Netns) -> Result<bool, CniError> {
+    Ok(host_end(host, plan)?.is_empty() && netns.inside(|| pod::check(plan, &[plan.mtu]))?.is_empty())
+}
+
 /// The result of the ADD, which plugins behind us in the chain may have added to.
 fn against_result(plan: &Plan, previous: &CniResult) -> Problems {
     let mut problems = Vec::new();

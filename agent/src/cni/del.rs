@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, wire};
+use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, turn::Turn, wire};
 use crate::{
     fault,
     pods::{AttachmentKey, Released},
@@ -10,6 +10,11 @@ use crate::{
 
 /// Detaches a pod.
 pub(super) fn del(config: &Config, key: &AttachmentKey) -> Result<(), CniError> {
+    let _turn = match Turn::take(&config.socket, key) {
+        // A pod must be able to end on a host whose /run is full or read-only.
+        Err(error) if error.code == Code::Io => None,
+        other => Some(other?),
+    };
     fault::point("before-unlink");
     let mut host = Netlink::open().map_err(wire::kernel)?;
     // While the interface is there the pod can still use its address: then the address is not freed.

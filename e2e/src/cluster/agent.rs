@@ -2,7 +2,7 @@
 //!
 //! Owns its directories and its process. Everything it keeps is below the host's directory, which outlives a reboot.
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
+use std::{ffi::OsString, fs, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -19,6 +19,7 @@ pub struct Agent {
     directory: PathBuf,
     options: std::sync::Mutex<Vec<String>>,
     confined: std::sync::atomic::AtomicBool,
+    open_files: std::sync::Mutex<Option<u32>>,
     fault: std::sync::Mutex<Option<&'static str>>,
     build: std::sync::Mutex<Build>,
     process: Mutex<Option<Process>>,
@@ -43,6 +44,7 @@ impl Agent {
             directory,
             options: Default::default(),
             confined: Default::default(),
+            open_files: Default::default(),
             fault: Default::default(),
             build: Default::default(),
             process: Mutex::default(),
@@ -94,6 +96,11 @@ impl Agent {
     /// Without CAP_SYS_ADMIN, as its systemd unit runs it, from its next start on.
     pub fn confine(&self) {
         self.confined.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// How many files it may have open, from its next start on.
+    pub fn limit_open_files(&self, limit: u32) {
+        *self.open_files.lock().expect("nobody panics while holding it") = Some(limit);
     }
 
     /// Has it kill itself at a step, from its next start on; or no more.
@@ -195,16 +202,25 @@ impl Agent {
         self.process.lock().await.take().with_context(|| format!("the agent of {} does not run", self.host.name()))
     }
 
+    /// The program, with what it may not do or have.
+    fn bounded(&self, program: &std::path::Path) -> Command {
+        let mut argv: Vec<OsString> = Vec::new();
+        if let Some(limit) = *self.open_files.lock().expect("nobody panics while holding it") {
+            argv.extend(["prlimit".into(), format!("--nofile={limit}").into(), "--".into()]);
+        }
+        if self.confined.load(std::sync::atomic::Ordering::Relaxed) {
+            argv.extend(["setpriv", "--bounding-set=-sys_admin", "--"].map(OsString::from));
+        }
+        argv.push(program.into());
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]);
+        command
+    }
+
     fn command(&self) -> Result<Command> {
         let build = *self.build.lock().expect("nobody panics while holding it");
         let program = build.find("weft-agent")?;
-        let mut command = if self.confined.load(std::sync::atomic::Ordering::Relaxed) {
-            let mut command = Command::new("setpriv");
-            command.args(["--bounding-set=-sys_admin", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        let mut command = self.bounded(&program);
         command.args(["run", "--node", self.host.name(), "--controller", &self.controller]);
         command.arg("--token-file").arg(self.directory.join("token"));
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
