@@ -51,6 +51,8 @@ pub struct Api<H> {
     pub findings: watch::Receiver<Vec<Finding>>,
     /// What else there is to say, from whoever has something: the plugin's files, the metrics' port.
     pub more_warnings: Vec<watch::Receiver<Vec<String>>>,
+    /// Types of the plugins that somebody else put behind ours.
+    pub foreign_plugins: watch::Receiver<Vec<String>>,
 }
 
 /// Binds the socket. One left by an agent that was killed is replaced; one that answers belongs to a running agent.
@@ -185,6 +187,7 @@ impl<H: HostSide> Api<H> {
             pods: count(status.pods),
             last_repair_unix_ms: status.last_repair.map(crate::engine::unix_ms).unwrap_or_default(),
             warnings: self.warnings(),
+            foreign_plugins: self.foreign_plugins.borrow().clone(),
             pod_addresses: self.pods.usage().iter().map(address_use).collect(),
             ..Default::default()
         }

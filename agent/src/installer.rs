@@ -22,11 +22,16 @@ use crate::{
 /// Nobody tells us when files change.
 const PERIOD: Duration = Duration::from_secs(300);
 
+/// What is said when files were written, the first time and later.
+const INSTALLED: &str = "the CNI plugin is installed: pods can come";
+const PUT_BACK: &str = "the CNI plugin's files were missing or altered, and are as they should be again";
+
 /// The plugin's files on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Installer {
     files: Arc<Files>,
     warnings: watch::Sender<Vec<String>>,
+    others: watch::Sender<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +46,7 @@ impl Installer {
     /// Of these files; the configuration will name `socket`.
     pub(crate) fn new(paths: CniPaths, socket: PathBuf) -> Self {
         let files = Arc::new(Files { paths, socket, wanted: Mutex::new(true) });
-        Self { files, warnings: watch::Sender::default() }
+        Self { files, warnings: watch::Sender::default(), others: watch::Sender::default() }
     }
 
     /// What an operator should know of the files.
@@ -49,13 +54,19 @@ impl Installer {
         self.warnings.subscribe()
     }
 
+    /// Types of the plugins that somebody else put behind ours.
+    pub(crate) fn others(&self) -> watch::Receiver<Vec<String>> {
+        self.others.subscribe()
+    }
+
     /// Runs until the task is dropped.
     pub(crate) async fn run(self, mut status: watch::Receiver<Status>) {
+        let mut said = INSTALLED;
         let complete = |status: &Status| status.ready && status.pod_mtu.is_some() && !status.pod_cidrs.is_empty();
         while status.wait_for(complete).await.is_ok() {
             let files = Arc::clone(&self.files);
             match spawn_blocking(move || files.install()).await {
-                Ok(Ok(Some(installed))) => self.tell(installed),
+                Ok(Ok(Some(installed))) => self.tell(installed, std::mem::replace(&mut said, PUT_BACK)),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => self.warn(vec![format!("the CNI plugin cannot be installed: {error:#}")]),
                 Err(error) => error!("the CNI plugin cannot be installed: {error}"),
@@ -74,12 +85,16 @@ impl Installer {
         install::remove(&self.files.paths.bin_dir, &self.files.paths.conf_dir)
     }
 
-    fn tell(&self, installed: Installed) {
+    fn tell(&self, installed: Installed, written: &str) {
         if !installed.written.is_empty() {
             let files: Vec<_> = installed.written.iter().map(|path| path.display().to_string()).collect();
-            info!(files = files.join(", "), "the CNI plugin is installed: pods can come");
+            info!(files = files.join(", "), "{written}");
         }
         self.warn(installed.warnings);
+        let before = self.others.send_replace(installed.others.clone());
+        for other in installed.others.iter().filter(|other| !before.contains(other)) {
+            info!(plugin = other, "somebody else put this plugin behind weft-cni: it stays there");
+        }
     }
 
     /// Logs what is new; the rest is known.

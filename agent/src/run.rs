@@ -100,6 +100,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .into_iter()
             .chain([metrics_warnings, certificate_warnings, disk_trouble.sentences()])
             .collect(),
+        foreign_plugins: installer.as_ref().map_or_else(|| watch::channel(Vec::new()).1, Installer::others),
     };
     let clean_up = CleanUp {
         config: config.clone(),

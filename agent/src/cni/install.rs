@@ -2,10 +2,11 @@
 //!
 //! Owns two files, the plugin's binary and [`CONFLIST`]. A runtime takes the first configuration it finds as the sign
 //! that the node is ready for pods: the agent calls [`install`] only once the data plane was read back complete. Plugins
-//! that run behind ours are other people's binaries: one that is not there is left out, because a runtime that misses one
-//! starts no pod at all. Must never remove what it did not write.
+//! that run behind ours are other people's binaries: one of ours to chain that is not there is left out, because a runtime
+//! that misses one starts no pod at all. Must never remove what it did not write.
 
 mod chain;
+mod list;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,10 +16,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 
 pub use self::chain::Chained;
-use super::Version;
+use self::list::List;
 use crate::config::CniPaths;
 
 /// File name of the network configuration list; runtimes take the first in the order of bytes.
@@ -26,17 +26,22 @@ pub const CONFLIST: &str = "10-weft.conflist";
 /// The plugin's file name, which is its `type` in configurations.
 pub const BINARY: &str = "weft-cni";
 
-/// What an installation did.
+/// The file's name once others' plugins are in it and ours is gone: no runtime takes it for a configuration.
+const LEFT_BEHIND: &str = "10-weft.conflist.removed";
+
+/// What an installation did, and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installed {
     /// Files written; those that were as they should be already are not among them.
     pub written: Vec<PathBuf>,
     /// Sentences for the operator.
     pub warnings: Vec<String>,
+    /// Types of the plugins that somebody else put behind ours.
+    pub others: Vec<String>,
 }
 
 /// Puts the binary, then the network configuration in place; each appears whole or not at all, and what is as it
-/// should be stays.
+/// should be stays. So does what others put behind our entry.
 pub fn install(paths: &CniPaths, socket: &Path) -> Result<Installed> {
     let CniPaths { bin_dir, conf_dir, binary, chain } = paths;
     let mut installed = Installed::default();
@@ -48,24 +53,32 @@ pub fn install(paths: &CniPaths, socket: &Path) -> Result<Installed> {
     }
     let (present, missing): (Vec<Chained>, Vec<Chained>) = chain.iter().partition(|chained| chained.is_in(bin_dir));
     let target = conf_dir.join(CONFLIST);
-    let conflist = conflist(socket, &present);
-    if fs::read(&target).ok().as_deref() != Some(conflist.as_bytes()) {
-        put(&target, conflist.as_bytes(), 0o644)?;
-        installed.written.push(target);
+    let found = fs::read(&target).ok().and_then(|bytes| List::read(&bytes));
+    let others = found.as_ref().map(|found| found.others(chain)).unwrap_or_default();
+    let wanted = list::wanted(socket, &present, found.as_ref(), &others);
+    if !found.as_ref().is_some_and(|found| found.is(&wanted)) {
+        put(&target, format!("{wanted:#}\n").as_bytes(), 0o644)?;
+        installed.written.push(target.clone());
     }
     installed.warnings = earlier(conf_dir)?;
     installed.warnings.extend(missing.iter().map(|chained| chained.missing_from(bin_dir)));
+    installed.others = others.into_iter().map(list::kind).collect();
+    let without = installed.others.iter().filter(|other| !bin_dir.join(other).is_file());
+    installed.warnings.extend(without.map(|other| no_binary(other, &target, bin_dir)));
+    let before = found.map(|found| found.before()).unwrap_or_default();
+    installed.warnings.extend(before.iter().map(|other| taken_out(other, &target)));
     Ok(installed)
 }
 
-/// Removes the network configuration, then the binary; what is there under these names without being ours stays, with
-/// a warning. Nothing there is a success.
+/// Removes the network configuration, then the binary. A configuration with others' plugins in it is renamed, since
+/// without a main plugin a runtime would be ready and start nothing; what is there under these names without being ours
+/// stays. Both are said. Nothing there is a success.
 pub fn remove(bin_dir: &Path, conf_dir: &Path) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let conflist = conf_dir.join(CONFLIST);
-    match fs::read(&conflist) {
-        Ok(bytes) if is_our_conflist(&bytes) => delete(&conflist)?,
-        Ok(_) => warnings.push(format!("{} was changed by somebody and stays: remove it", conflist.display())),
+    match fs::read(&conflist).map(|bytes| List::read(&bytes)) {
+        Ok(Some(list)) => warnings.extend(remove_list(&list, &conflist, &conf_dir.join(LEFT_BEHIND))?),
+        Ok(None) => warnings.push(format!("{} was changed by somebody and stays: remove it", conflist.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("read {}", conflist.display())),
     }
@@ -73,26 +86,36 @@ pub fn remove(bin_dir: &Path, conf_dir: &Path) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// The network configuration list. `cniVersion` 1.0.0 is what the runtimes of today speak; `cniVersions` lets newer
-/// ones choose.
-fn conflist(socket: &Path, chain: &[Chained]) -> String {
-    let ours = json!({"type": BINARY, "socket": socket});
-    let plugins: Vec<Value> = std::iter::once(ours).chain(chain.iter().map(|chained| chained.entry())).collect();
-    let list = json!({
-        "cniVersion": Version::V1_0_0.as_str(),
-        "cniVersions": Version::ALL.map(Version::as_str),
-        "name": "weft",
-        "plugins": plugins,
-    });
-    format!("{}\n", serde_json::to_string_pretty(&list).expect("texts only"))
+/// Deletes a configuration that is ours alone; else renames it, and says so.
+fn remove_list(list: &List, conflist: &Path, left_behind: &Path) -> Result<Option<String>> {
+    let mut others = list.before();
+    others.extend(list.others(&[]).into_iter().map(list::kind));
+    if others.is_empty() {
+        return delete(conflist).map(|()| None);
+    }
+    let (from, to) = (conflist.display(), left_behind.display());
+    fs::rename(conflist, left_behind).with_context(|| format!("rename {from} to {to}"))?;
+    let others = others.join(", ");
+    Ok(Some(format!(
+        "{from} holds plugins of others ({others}): it was renamed to {to}, which runtimes do not read; remove it once \
+         nobody needs it"
+    )))
 }
 
-/// Ours: the network's name, our plugin first, and behind it only what we chain, as we write it. Anything that an operator
-/// added makes it theirs.
-fn is_our_conflist(bytes: &[u8]) -> bool {
-    let Ok(list) = serde_json::from_slice::<Value>(bytes) else { return false };
-    let Some([first, rest @ ..]) = list["plugins"].as_array().map(Vec::as_slice) else { return false };
-    list["name"] == "weft" && first["type"] == BINARY && rest.iter().all(Chained::wrote)
+fn no_binary(other: &str, conflist: &Path, bin_dir: &Path) -> String {
+    let (conflist, bin_dir) = (conflist.display(), bin_dir.display());
+    format!(
+        "{conflist} names the plugin {other}, which somebody else put there, and {bin_dir} has no such binary: the runtime \
+         starts no pod; install {other} again, or remove its entry from the file"
+    )
+}
+
+fn taken_out(other: &str, conflist: &Path) -> String {
+    let conflist = conflist.display();
+    format!(
+        "{conflist} had the plugin {other} before weft-cni, which makes it another network: it was taken out; what is to \
+         run with Weft goes behind weft-cni"
+    )
 }
 
 /// Configurations that runtimes take before ours.

@@ -37,6 +37,7 @@ pub(super) struct Agent {
     dropped_forged_packets_from_pods: u64,
     dropped_packets_to_gateway: u64,
     pod_addresses: Vec<AddressUse>,
+    foreign_plugins: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -68,6 +69,7 @@ impl Agent {
             dropped_forged_packets_from_pods: wire.forged_by_pods,
             dropped_packets_to_gateway: wire.pods_to_gateway,
             pod_addresses: wire.pod_addresses.iter().map(AddressUse::new).collect::<Result<_, _>>()?,
+            foreign_plugins: wire.foreign_plugins.clone(),
             warnings: wire.warnings.clone(),
         })
     }

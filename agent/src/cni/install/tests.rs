@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use serde_json::{Value, json};
+
 use super::*;
 
 /// A directory that goes with the test.
@@ -42,8 +44,23 @@ impl Place {
         install(&paths, Path::new("/run/weft/agent.sock"))
     }
 
+    fn list(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.conf().join(CONFLIST)).expect("read")).expect("JSON")
+    }
+
+    /// As another installer does, in a layout of its own.
+    fn edit(&self, edit: impl FnOnce(&mut Value)) {
+        let mut list = self.list();
+        edit(&mut list);
+        fs::write(self.conf().join(CONFLIST), list.to_string()).expect("write");
+    }
+
+    fn append(&self, entry: Value) {
+        self.edit(|list| list["plugins"].as_array_mut().expect("a list").push(entry));
+    }
+
     fn plugins(&self) -> Vec<String> {
-        let list: Value = serde_json::from_slice(&fs::read(self.conf().join(CONFLIST)).expect("read")).expect("JSON");
+        let list = self.list();
         let plugins = list["plugins"].as_array().expect("a list").iter();
         plugins.map(|plugin| plugin["type"].as_str().expect("a type").to_owned()).collect()
     }
@@ -119,10 +136,70 @@ fn removes_ours_and_only_ours() {
     assert_eq!(remove(&place.bin(), &place.conf()).expect("nothing there"), Vec::<String>::new());
 
     place.install().expect("install");
-    fs::write(place.conf().join(CONFLIST), br#"{"name":"weft","plugins":[{"type":"weft-cni"},{"type":"portmap"}]}"#)
-        .expect("an operator chains a plugin");
+    fs::write(place.conf().join(CONFLIST), br#"{"name":"other","plugins":[{"type":"bridge"}]}"#).expect("a stranger's");
     assert_eq!(remove(&place.bin(), &place.conf()).expect("remove").len(), 1);
-    assert_eq!(place.files(&place.conf()).len(), 2);
+    assert_eq!(place.files(&place.conf()).len(), 2, "it is not ours to remove");
+}
+
+#[test]
+fn what_a_mesh_puts_behind_ours_stays_there_and_is_named() {
+    let place = Place::new();
+    place.install_with(&[Chained::Portmap]).expect("install");
+    fs::write(place.bin().join("istio-cni"), b"").expect("write");
+    place.append(json!({"type": "istio-cni", "log_level": "info"}));
+    let written_by_the_mesh = fs::read(place.conf().join(CONFLIST)).expect("read");
+    let installed = place.install_with(&[Chained::Portmap]).expect("again");
+    assert_eq!((installed.written, &installed.others[..]), (Vec::<PathBuf>::new(), &["istio-cni".to_owned()][..]));
+    assert_eq!(fs::read(place.conf().join(CONFLIST)).expect("read"), written_by_the_mesh, "its layout is its own");
+
+    // An upgrade that chains more and listens elsewhere takes it along.
+    fs::write(place.bin().join("portmap"), b"").expect("write");
+    assert_eq!(place.install_with(&[Chained::Portmap]).expect("upgrade").written.len(), 1);
+    assert_eq!(place.plugins(), [BINARY, "portmap", "istio-cni"]);
+    assert_eq!(place.install_with(&[]).expect("the chain is given up").written.len(), 1);
+    assert_eq!(place.plugins(), [BINARY, "istio-cni"]);
+
+    fs::remove_file(place.bin().join("istio-cni")).expect("the mesh goes, its entry stays");
+    let warnings = place.install_with(&[]).expect("again").warnings;
+    assert!(
+        matches!(&warnings[..], [one] if one.contains("istio-cni") && one.contains("starts no pod")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn fields_that_somebody_added_stay_and_an_altered_entry_of_ours_comes_back() {
+    let place = Place::new();
+    place.install().expect("install");
+    place.edit(|list| {
+        list["disableCheck"] = true.into();
+        list["plugins"][0]["socket"] = "/elsewhere".into();
+    });
+    assert_eq!(place.install().expect("again").written.len(), 1);
+    let list = place.list();
+    assert_eq!((&list["disableCheck"], &list["plugins"][0]["socket"]), (&json!(true), &json!("/run/weft/agent.sock")));
+}
+
+#[test]
+fn what_stands_before_ours_is_another_network_and_is_taken_out() {
+    let place = Place::new();
+    place.install().expect("install");
+    place.edit(|list| list["plugins"].as_array_mut().expect("a list").insert(0, json!({"type": "bridge"})));
+    let warnings = place.install().expect("again").warnings;
+    assert!(matches!(&warnings[..], [one] if one.contains("bridge")), "{warnings:?}");
+    assert_eq!(place.plugins(), [BINARY]);
+}
+
+#[test]
+fn with_others_plugins_in_it_the_configuration_is_put_aside_where_no_runtime_looks() {
+    let place = Place::new();
+    place.install().expect("install");
+    place.append(json!({"type": "istio-cni"}));
+    let warnings = remove(&place.bin(), &place.conf()).expect("remove");
+    assert!(matches!(&warnings[..], [one] if one.contains("istio-cni") && one.contains(LEFT_BEHIND)), "{warnings:?}");
+    assert_eq!(place.files(&place.conf()), [LEFT_BEHIND]);
+    assert!(!is_configuration(LEFT_BEHIND), "a runtime would be ready and start nothing");
+    assert!(!place.files(&place.bin()).iter().any(|name| name == BINARY));
 }
 
 #[test]
