@@ -66,6 +66,19 @@ pub enum Key {
     Nexthop(u32),
     /// A route of the main table.
     Route(IpNetwork, u32),
+    /// Somebody else's, on the VXLAN device: never wanted.
+    Stray(Stray),
+}
+
+/// What others put onto the VXLAN device, as a DHCP client or a routing daemon does that takes it for a link to a network.
+/// Its addresses and routes are ours to judge: what is not ours leads packets into the tunnel that no peer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stray {
+    /// An address with a prefix or with a peer: the address, and what the kernel names beside it. Whole hosts are
+    /// [`Key::Address`], wanted or not.
+    Address(IpAddr, IpNetwork),
+    /// A route of table main that leads to the device and nowhere else: its destination, metric and protocol.
+    Route(IpNetwork, u32, u8),
 }
 
 /// What one kernel object is set to.
@@ -75,8 +88,10 @@ pub enum Value {
     Device(Device),
     /// For [`Key::Sysctl`].
     Sysctl(i32),
-    /// For keys that say all: [`Key::Address`], [`Key::Element`] and [`Key::Bound`].
+    /// For keys that say all: [`Key::Address`], [`Key::Element`], [`Key::Bound`] and [`Stray::Address`].
     Present,
+    /// For [`Key::Address`]: it is there for a while only, as a DHCP client sets it. Never wanted.
+    Passing,
     /// For [`Key::Ruleset`].
     Ruleset(Arc<Ruleset>),
     /// For [`Key::Fdb`]: the underlay address of the VTEP.
@@ -85,7 +100,7 @@ pub enum Value {
     Neighbour(Mac),
     /// For [`Key::Nexthop`]: an onlink gateway on the VXLAN device.
     Nexthop(IpAddr),
-    /// For [`Key::Route`].
+    /// For [`Key::Route`] and [`Stray::Route`].
     Route(Route),
 }
 
@@ -180,7 +195,7 @@ impl Key {
     /// True where the object lives on the VXLAN device `device` and so goes with it.
     pub fn goes_with_device(&self, value: &Value, device: LinkName) -> bool {
         match self {
-            Self::Device | Self::Address(_) | Self::Fdb(_) | Self::Nexthop(_) => true,
+            Self::Device | Self::Address(_) | Self::Fdb(_) | Self::Nexthop(_) | Self::Stray(_) => true,
             Self::Neighbour(link, _) => *link == device,
             Self::Sysctl(sysctl) => sysctl.link() == Some(device),
             // IPv4 routes go with their source address too (`fib_sync_down_addr` in net/ipv4/fib_semantics.c), which is a
@@ -211,6 +226,9 @@ impl fmt::Display for Key {
             Self::Nexthop(id) => write!(f, "nexthop {id}"),
             Self::Route(to, UNREACHABLE_METRIC) => write!(f, "unreachable route {to}"),
             Self::Route(to, _) => write!(f, "route {to}"),
+            Self::Stray(Stray::Address(address, of)) if *address == of.ip() => write!(f, "address {of}"),
+            Self::Stray(Stray::Address(address, of)) => write!(f, "address {address} peer {of}"),
+            Self::Stray(Stray::Route(to, ..)) => write!(f, "route {to} by the VXLAN device"),
         }
     }
 }

@@ -160,11 +160,9 @@ impl<K: Kernel> Engine<K> {
                 blamed.push(*key);
             }
         }
-        if !blamed.is_empty() {
-            let names: Vec<_> = blamed.iter().take(NAMED).map(ToString::to_string).collect();
-            let more = blamed.len().saturating_sub(NAMED);
-            warn!(objects = names.join(", "), more, "somebody changed or removed objects of ours: putting them back");
-        }
+        let (strays, blamed): (Vec<Key>, Vec<Key>) = blamed.into_iter().partition(|key| matches!(key, Key::Stray(_)));
+        warn_of(&blamed, "somebody changed or removed objects of ours: putting them back");
+        warn_of(&strays, "somebody put addresses or routes onto the VXLAN device, which lead nowhere: removing them");
         if count > 0 {
             self.status.note_repair(count, SystemTime::now());
         }
@@ -187,6 +185,15 @@ impl<K: Kernel> Engine<K> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         anyhow::bail!("some objects are still there; see the messages above")
+    }
+}
+
+/// Names a few of the objects; nothing is said of none.
+fn warn_of(objects: &[Key], what_happened: &str) {
+    if !objects.is_empty() {
+        let names: Vec<_> = objects.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = objects.len().saturating_sub(NAMED);
+        warn!(objects = names.join(", "), more, "{what_happened}");
     }
 }
 

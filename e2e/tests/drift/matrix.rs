@@ -39,6 +39,7 @@ lab_test!(the_device_comes_back, async || {
     let mut scene = Scene::set().await?;
     rows(&mut scene, |scene| links::rows(&scene.nodes[NODE].eye.route)).await?;
     rows(&mut scene, |scene| objects::additions(&scene.nodes[NODE].eye.route)).await?;
+    rows(&mut scene, |scene| objects::strays(&scene.nodes[NODE].eye.route)).await?;
     rows(&mut scene, |scene| links::pods(&scene.nodes[NODE].eye.route, &scene.nodes[NODE].pods)).await?;
     scene.end().await
 });

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use rustix::io::Errno;
 use weft_core::{
     diff::Op,
-    kernel::{Device, Key, Objects, Route, Value, Via},
+    kernel::{Device, Key, Objects, Route, Stray, Value, Via},
     types::LinkName,
 };
 
@@ -161,7 +161,7 @@ impl State {
         let device = self.device;
         self.forget_sources(IpAddr::is_ipv6);
         self.ours.retain(|key, value| match key {
-            Key::Nexthop(_) => false,
+            Key::Nexthop(_) | Key::Stray(Stray::Route(..)) => false,
             Key::Address(address) => address.is_ipv4(),
             Key::Route(..) => !leads_to(value, device, true),
             _ => true,
@@ -218,7 +218,7 @@ impl State {
             self.forget_sources(|_| true);
         }
         self.ours.retain(|key, value| match key {
-            Key::Device | Key::Address(_) | Key::Fdb(_) | Key::Nexthop(_) if is_device => false,
+            Key::Device | Key::Address(_) | Key::Fdb(_) | Key::Nexthop(_) | Key::Stray(_) if is_device => false,
             Key::Neighbour(link, _) => *link != name,
             Key::Sysctl(sysctl) => sysctl.link() != Some(name),
             Key::Route(..) => !leads_to(value, name, is_device),

@@ -4,11 +4,15 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage},
 };
-use weft_core::types::Family;
+use weft_core::{
+    kernel::{Key, Stray, Value},
+    types::Family,
+};
 
 use super::{
     family,
@@ -33,6 +37,8 @@ pub(super) struct Address {
     pub(super) address: IpAddr,
     /// The on-link prefix; a whole host where the address names a peer of its own.
     pub(super) prefix: u8,
+    /// The peer that it names, else itself, with the prefix that the kernel tells.
+    pub(super) of: IpNetwork,
     pub(super) flags: AddressFlags,
     /// Of scope universe.
     pub(super) global: bool,
@@ -56,10 +62,12 @@ impl Address {
             }
         }
         let address = local.or(remote)?;
-        let with_peer = remote.is_some_and(|remote| remote != address);
+        let remote = remote.unwrap_or(address);
+        let with_peer = remote != address;
         Some(Self {
             link,
             address,
+            of: IpNetwork::new(remote, prefix).ok()?,
             prefix: if with_peer { Family::of(address).bits() } else { prefix },
             flags: AddressFlags::from_bits_retain(flags),
             global: scope == UNIVERSE,
@@ -67,9 +75,14 @@ impl Address {
         })
     }
 
-    /// True for what a VTEP address looks like: a whole host for ever.
-    pub(super) fn is_host(&self) -> bool {
-        self.prefix == Family::of(self.address).bits() && self.flags.contains(AddressFlags::Permanent)
+    /// What it is on the VXLAN device. A VTEP address is a whole host for ever.
+    pub(super) fn on_device(&self) -> (Key, Value) {
+        let is_host = self.of == IpNetwork::from(self.address);
+        match self.flags.contains(AddressFlags::Permanent) {
+            _ if !is_host => (Key::Stray(Stray::Address(self.address, self.of)), Value::Present),
+            true => (Key::Address(self.address), Value::Present),
+            false => (Key::Address(self.address), Value::Passing),
+        }
     }
 }
 
@@ -104,4 +117,12 @@ pub(super) fn put(link: u32, address: IpAddr) -> Message {
 /// Removes a VTEP address.
 pub(super) fn delete(link: u32, address: IpAddr) -> Message {
     Message::DelAddress(host(link, address))
+}
+
+/// Removes somebody else's address; its peer and prefix keep the kernel from taking another with the same address for it.
+pub(super) fn delete_stray(link: u32, address: IpAddr, of: IpNetwork) -> Message {
+    let mut message = host(link, address);
+    message.header.prefix_len = of.prefix();
+    message.attributes = vec![AddressAttribute::Address(of.ip()), AddressAttribute::Local(address)];
+    Message::DelAddress(message)
 }

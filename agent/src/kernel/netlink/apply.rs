@@ -9,7 +9,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rustix::io::Errno;
 use weft_core::{
     diff::Op,
-    kernel::{Device, Key, Value, Via},
+    kernel::{Device, Key, Stray, Value, Via},
     types::LinkName,
 };
 
@@ -269,16 +269,22 @@ impl Netlink {
 
     fn delete(&self, key: &Key, value: &Value) -> Result<Messages, KernelError> {
         let link = match key {
-            Key::Address(_) | Key::Fdb(_) => self.links.device(self.device),
+            Key::Address(_) | Key::Fdb(_) | Key::Stray(_) => self.links.device(self.device),
             Key::Neighbour(link, _) => self.links.named(*link),
             _ => None,
         };
         let request: Request = match (key, value, link) {
             (Key::Address(address), _, Some(link)) => address::delete(link.index, *address).into(),
+            (Key::Stray(Stray::Address(address, of)), _, Some(link)) => {
+                address::delete_stray(link.index, *address, *of).into()
+            }
+            (Key::Stray(Stray::Route(to, metric, protocol)), Value::Route(route), Some(link)) => {
+                route::delete_stray(*to, *metric, *protocol, route, link.index).into()
+            }
             (Key::Fdb(mac), _, Some(link)) => fdb::delete(link.index, *mac).into(),
             (Key::Neighbour(_, address), _, Some(link)) => neighbour::delete(link.index, *address).into(),
             // It went with its link.
-            (Key::Address(_) | Key::Fdb(_) | Key::Neighbour(..), _, None) => return Ok(Messages::new()),
+            (Key::Address(_) | Key::Fdb(_) | Key::Neighbour(..) | Key::Stray(_), _, None) => return Ok(Messages::new()),
             (Key::Nexthop(id), ..) => nexthop::Request::Delete(*id).into(),
             (Key::Route(to, metric), Value::Route(route), _) => route::delete(*to, *metric, route).into(),
             _ => return Err(mismatch(key)),

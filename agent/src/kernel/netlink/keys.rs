@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::NLM_F_ACK;
 use weft_core::{
-    kernel::{Key, NEXTHOP_IDS, Observed, UNREACHABLE_METRIC, Value},
+    kernel::{Key, NEXTHOP_IDS, Observed, Stray, UNREACHABLE_METRIC, Value},
     types::{Family, LinkName},
 };
 
@@ -42,10 +42,13 @@ impl Netlink {
         if keys.contains(&Key::Device) {
             observed = Observed { links: observed.links, ..every };
         }
-        if let Some(device) = device
-            && keys.iter().any(|key| matches!(key, Key::Address(_)))
-        {
-            self.read_addresses(device, &mut observed.ours).await?;
+        if let Some(device) = device {
+            if keys.iter().any(|key| matches!(key, Key::Address(_) | Key::Stray(Stray::Address(..)))) {
+                self.read_addresses(device, &mut observed.ours).await?;
+            }
+            if keys.iter().any(|key| matches!(key, Key::Stray(Stray::Route(..)))) {
+                self.read_stray_routes(device, &mut observed.ours).await?;
+            }
         }
         self.read_entries(device, keys, &mut observed).await?;
         self.read_few_routes(keys, &mut observed).await?;

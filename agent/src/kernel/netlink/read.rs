@@ -53,6 +53,9 @@ impl Netlink {
         for family in Family::ALL {
             self.read_routes(family, &mut observed.ours).await?;
         }
+        if let Some(device) = device {
+            self.read_stray_routes(device, &mut observed.ours).await?;
+        }
         read_sysctls(&self.sysctls, wanted.keys(), &mut observed.ours)?;
         observed.ours.extend(self.nft.read_expecting(wanted).await?);
         self.find_foreign(wanted, &mut observed).await?;
@@ -86,13 +89,13 @@ impl Netlink {
     /// Adds the addresses of the device.
     pub(super) async fn read_addresses(&mut self, device: u32, ours: &mut Objects) -> Result<(), KernelError> {
         for family in Family::ALL {
-            let mut found: Vec<IpAddr> = Vec::new();
+            let mut found: Vec<Address> = Vec::new();
             let sink = |part: Part<'_>| match part {
-                Part::Object(payload) => found.extend(host_address(payload, device)),
+                Part::Object(payload) => found.extend(Address::read(payload).filter(|address| address.link == device)),
                 Part::Again => found.clear(),
             };
             self.connection.dump(&address::dump(family, device), "addresses of the VXLAN device", sink).await?;
-            ours.extend(found.into_iter().map(|address| (Key::Address(address), Value::Present)));
+            ours.extend(found.iter().map(Address::on_device));
         }
         Ok(())
     }
@@ -195,6 +198,26 @@ impl Netlink {
         Ok(())
     }
 
+    /// Adds others' routes by the device. The kernel tells ours as well, since it cannot be asked for what is not of a
+    /// protocol; they are passed over unread.
+    pub(super) async fn read_stray_routes(&mut self, device: u32, ours: &mut Objects) -> Result<(), KernelError> {
+        for family in Family::ALL {
+            let mut found: Vec<Found> = Vec::new();
+            let sink = |part: Part<'_>| match part {
+                Part::Object(payload) if route::is_ours(payload) => {}
+                Part::Object(payload) => found.extend(Found::read(payload)),
+                Part::Again => found.clear(),
+            };
+            let object = format!("{family} routes by the VXLAN device");
+            match self.connection.dump(&route::dump_by(family, device), &object, sink).await {
+                Err(error) if no_such_table(&error) => {}
+                other => other?,
+            }
+            ours.extend(found.iter().filter_map(|route| route.stray(device, |index| self.links.name(index))));
+        }
+        Ok(())
+    }
+
     /// Adds the places of wanted objects that others hold.
     async fn find_foreign(&mut self, wanted: &Objects, observed: &mut Observed) -> Result<(), KernelError> {
         let missing: Vec<Key> = wanted
@@ -223,11 +246,6 @@ impl Netlink {
 /// The least of all names, to begin a range with.
 fn least_name() -> LinkName {
     LinkName::new("!").expect("one graphic ASCII character is a name")
-}
-
-fn host_address(payload: &[u8], device: u32) -> Option<IpAddr> {
-    let address = Address::read(payload)?;
-    (address.link == device && address.is_host()).then_some(address.address)
 }
 
 /// Adds the current values of the sysctls among `keys`.

@@ -13,7 +13,7 @@ use netlink_packet_route::{
     },
 };
 use weft_core::{
-    kernel::{PROTOCOL, Route, Via},
+    kernel::{Key, PROTOCOL, Route, Stray, Value, Via},
     types::{Family, LinkName},
 };
 
@@ -106,6 +106,14 @@ impl Found {
         self.protocol == PROTOCOL
     }
 
+    /// What it is if it leads by the VXLAN device `device` without being ours. None for what is there by itself: the prefix of
+    /// an address goes with it. None, too, for what names no protocol: it could not be told from ours in a deletion.
+    pub(super) fn stray(&self, device: u32, name: impl Fn(u32) -> Option<LinkName>) -> Option<(Key, Value)> {
+        let is_stray = self.in_main && self.link == Some(device) && !matches!(self.protocol, PROTOCOL | KERNEL | 0);
+        let key = Key::Stray(Stray::Route(self.to, self.metric, self.protocol));
+        is_stray.then(|| (key, Value::Route(self.value(name))))
+    }
+
     /// Its destination is this host.
     pub(super) const fn is_local(&self) -> bool {
         self.kind == RTN_LOCAL
@@ -159,6 +167,18 @@ pub(super) fn dump(of: Family, protocol: Option<u8>) -> Message {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
     Message::GetRoute(message)
+}
+
+/// Routes of table main that lead by `link`.
+pub(super) fn dump_by(of: Family, link: u32) -> Message {
+    let Message::GetRoute(mut message) = dump(of, None) else { unreachable!("made just above") };
+    message.attributes = vec![RouteAttribute::Oif(link)];
+    Message::GetRoute(message)
+}
+
+/// True for a message of a route of ours, told without reading it.
+pub(super) fn is_ours(payload: &[u8]) -> bool {
+    payload.get(5) == Some(&PROTOCOL)
 }
 
 /// Routes learnt from router advertisements.
@@ -226,6 +246,20 @@ pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32, over: bo
     }
     message.attributes.extend(value.src.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
     Message::NewRoute(message)
+}
+
+/// Removes somebody else's route by `link`. The protocol keeps the kernel from taking ours in the same place for it, and
+/// routes through nexthop objects are not found by a link (`fib_nh_match` in net/ipv4/fib_semantics.c).
+pub(super) fn delete_stray(to: IpNetwork, metric: u32, protocol: u8, value: &Route, link: u32) -> Message {
+    let mut message = route(to, metric, value.via);
+    message.header.scope = RouteScope::NoWhere;
+    message.header.kind = RouteType::Unspec;
+    message.header.protocol = RouteProtocol::from(protocol);
+    message.attributes.push(match value.via {
+        Via::Nexthop(id) if id != 0 => RouteAttribute::NhId(id),
+        _ => RouteAttribute::Oif(link),
+    });
+    Message::DelRoute(message)
 }
 
 /// Removes a route of ours.

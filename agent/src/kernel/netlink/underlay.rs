@@ -250,7 +250,8 @@ mod tests {
     fn address(text: &str, flags: AddressFlags) -> Address {
         let at: UnderlayAddress = text.parse().expect(text);
         let (address, prefix) = (at.address(), at.prefix());
-        Address { link: 2, address, prefix, flags, global: true, by_router_advertisement: false }
+        let of = ipnetwork::IpNetwork::new(address, prefix).expect("a prefix");
+        Address { link: 2, address, prefix, of, flags, global: true, by_router_advertisement: false }
     }
 
     #[test]

@@ -112,6 +112,48 @@ pub(crate) fn additions(socket: &Netlink) -> Result<Vec<Row>> {
     ])
 }
 
+/// What a DHCP client or a routing daemon puts onto Weft's own device, and that is not marked as Weft's.
+pub(crate) fn strays(socket: &Netlink) -> Result<Vec<Row>> {
+    const NEWADDR: u16 = 20;
+    const AF_INET6: u8 = 10;
+    const DHCP: u8 = 16;
+    const BIRD: u8 = 12;
+    const UNICAST: u8 = 1;
+    const LINK: u8 = 253;
+    const CACHE_INFO: u16 = 6;
+    let links = links(socket)?;
+    let device = links.iter().find(|(_, name)| *name == "weft0").map_or(0, |(index, _)| *index);
+    let address = |family: u8, prefix: u8, of: &[u8], own: &[u8]| {
+        let mut header = vec![family, prefix, 0, 0];
+        header.extend(device.to_ne_bytes());
+        Message::new(&header).add(2, own).add(1, of)
+    };
+    // struct ifa_cacheinfo: preferred and valid for ten minutes, made and changed now.
+    let lease: Vec<u8> = [600_u32, 600, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
+    let route = |family: u8, prefix: u8, protocol: u8, to: &[u8], metric: u32| {
+        let scope = if family == AF_INET { LINK } else { 0 };
+        let header = [family, prefix, 0, 0, TABLE_MAIN, protocol, scope, UNICAST, 0, 0, 0, 0];
+        let message = Message::new(&header).number(4, device).number(6, metric);
+        if to.is_empty() { message } else { message.add(1, to) }
+    };
+    let v6 = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+    let net = [0x20, 0x01, 0x0d, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let link_local = address(AF_INET, 16, &[169, 254, 7, 7], &[169, 254, 7, 7]);
+    let leased = address(AF_INET, 24, &[192, 0, 2, 9], &[192, 0, 2, 9]).add(CACHE_INFO, &lease);
+    let leased_host = address(AF_INET, 32, &[192, 0, 2, 9], &[192, 0, 2, 9]).add(CACHE_INFO, &lease);
+    let with_peer = address(AF_INET, 32, &[192, 0, 2, 10], &[192, 0, 2, 9]);
+    Ok(vec![
+        change("link-local address added to the device", NEWADDR, CREATE, link_local),
+        change("leased address added to the device", NEWADDR, CREATE, leased),
+        change("leased address of a whole host added to the device", NEWADDR, CREATE, leased_host),
+        change("address with a peer added to the device", NEWADDR, CREATE, with_peer),
+        change("IPv6 address added to the device", NEWADDR, CREATE, address(AF_INET6, 64, &v6, &v6)),
+        change("default route by the device", NEWROUTE, CREATE, route(AF_INET, 0, DHCP, &[], 100)),
+        change("route by the device", NEWROUTE, CREATE, route(AF_INET, 32, BIRD, &[169, 254, 169, 254], 0)),
+        change("IPv6 route by the device", NEWROUTE, CREATE, route(AF_INET6, 48, BIRD, &net, 1024)),
+    ])
+}
+
 fn change(name: impl Into<String>, kind: u16, flags: u16, message: Message) -> Row {
     Row::new(name, Hand::Route(vec![Request { kind, flags, payload: message.bytes() }]))
 }

@@ -98,8 +98,8 @@ impl Monitor {
             let pod = self.links.get(address.link).is_some_and(Link::is_of_pod);
             return if pod { Vec::new() } else { vec![Event::Underlay] };
         }
-        let value = (present && address.is_host()).then_some(Value::Present);
-        let object = Event::Object(Key::Address(address.address), value);
+        let (key, value) = address.on_device();
+        let object = Event::Object(key, present.then_some(value));
         match (own, present) {
             (true, _) => Vec::new(),
             (false, true) => vec![object],
@@ -123,6 +123,10 @@ impl Monitor {
 
     fn route(&self, payload: &[u8], present: bool) -> Option<Event> {
         let route = Found::read(payload).filter(|route| route.in_main)?;
+        let stray = self.index().and_then(|device| route.stray(device, |index| self.links.name(index)));
+        if let Some((key, value)) = stray {
+            return Some(Event::Object(key, present.then_some(value)));
+        }
         if !route.marked() && route.names_underlay() {
             return Some(Event::Underlay);
         }
