@@ -12,23 +12,28 @@ use weft_core::{
     masquerade::Unmasqueraded,
     membership::Member,
     settings::Settings,
-    types::{PerFamily, PodCidr, UnderlayAddress},
+    types::{LinkName, PerFamily, PodCidr, UnderlayAddress},
 };
 
 use crate::{
     config::Config,
     engine::Status,
     masquerade,
+    pods::PodStore,
     preflight::{
         Finding, Input, Severity, preflight,
         unmasqueraded::{Answers, Counts},
     },
+    probe::Targets,
 };
 
 /// Without these nothing can be programmed.
 const ENDS_THE_START: [&str; 5] = ["NoNetAdmin", "NoNetlink", "NoVxlan", "NoNexthops", "NoNftables"];
 /// Firewalls and addresses of a host change without a word to us.
-const PERIOD: Duration = Duration::from_secs(300);
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// So many peers and pods stand for all.
+const SAMPLES: usize = 8;
 
 /// The checks of a running agent.
 pub(crate) struct HostCheck {
@@ -64,7 +69,8 @@ impl HostCheck {
         if let Some(snapshot) = kept.map(|kept| kept.snapshot) {
             let me: Option<&Member> =
                 snapshot.members.iter().map(AsRef::as_ref).find(|member: &&Member| member.name == config.node);
-            check.learn(Some(&snapshot.settings), me.map(|me| &me.underlay));
+            let link = crate::kept_underlay::KeptUnderlay::in_dir(&config.state_dir).load().map(|kept| kept.link);
+            check.learn(Some(&snapshot.settings), link, me.map(|me| &me.underlay));
             check.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
         }
         check.look().await;
@@ -87,12 +93,27 @@ impl HostCheck {
     }
 
     /// Takes what the cluster and the engine say.
-    fn learn(&mut self, settings: Option<&Settings>, underlay: Option<&PerFamily<Option<UnderlayAddress>>>) {
+    fn learn(
+        &mut self,
+        settings: Option<&Settings>,
+        link: Option<LinkName>,
+        underlay: Option<&PerFamily<Option<UnderlayAddress>>>,
+    ) {
+        self.input.interface = link.or(self.input.interface);
         let decided = settings.map(|settings| masquerade::decided(self.unmasqueraded.as_ref(), settings));
         self.input.unmasqueraded = decided.unwrap_or_default();
         self.input.settings = settings.cloned();
         let addresses = underlay.into_iter().flat_map(|addresses| addresses.iter());
         self.input.announced = addresses.map(|address| address.address()).collect();
+    }
+
+    /// Takes some of those whose packets must get through.
+    fn learn_samples(&mut self, targets: &Targets, store: &PodStore) {
+        self.input.vteps = targets.sources;
+        self.input.peers = targets.peers.iter().take(SAMPLES).map(|(_, address)| *address).collect();
+        let records = store.records();
+        let pods = records.values().flat_map(|record| record.addresses.iter().map(|address| (record.link, *address)));
+        self.input.pods = pods.take(SAMPLES).collect();
     }
 
     /// What was found last.
@@ -101,16 +122,26 @@ impl HostCheck {
     }
 
     /// Looks again when the settings are known or change, and now and then.
-    pub(crate) async fn run(mut self, mut status: watch::Receiver<Status>) {
+    pub(crate) async fn run(
+        mut self,
+        mut status: watch::Receiver<Status>,
+        targets: watch::Receiver<Arc<Targets>>,
+        store: PodStore,
+    ) {
         loop {
+            self.learn_samples(&targets.borrow().clone(), &store);
             let now = status.borrow_and_update().clone();
             let told: Option<Arc<Settings>> = now.settings;
-            self.learn(told.as_deref(), now.underlay.as_ref().map(|underlay| &underlay.addresses));
+            let underlay = now.underlay.as_ref();
+            self.learn(told.as_deref(), underlay.map(|found| found.link), underlay.map(|found| &found.addresses));
             self.pod_cidrs = now.pod_cidrs;
             if told.is_some() {
                 self.look().await;
             }
-            let other = |status: &Status| status.settings != told;
+            let link = now.underlay.as_ref().map(|underlay| underlay.link);
+            let other = |status: &Status| {
+                status.settings != told || status.underlay.as_ref().map(|underlay| underlay.link) != link
+            };
             tokio::select! {
                 changed = status.wait_for(other) => if changed.is_err() { return },
                 () = tokio::time::sleep(PERIOD) => {}

@@ -8,17 +8,20 @@ mod features;
 mod firewall;
 mod host;
 mod overlap;
+mod policy_routing;
 mod ports;
 mod reverse_path;
+mod strays;
 mod sysctls;
 pub(crate) mod unmasqueraded;
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
+use rustix::net::{AddressFamily, SocketType};
 use weft_core::{
     masquerade::Unmasqueraded,
     settings::Settings,
-    types::{Family, LinkName},
+    types::{Family, LinkName, PerFamily},
 };
 
 use self::host::Host;
@@ -63,6 +66,12 @@ pub struct Input {
     pub unmasqueraded: Unmasqueraded,
     /// The underlay addresses that other nodes are told of.
     pub announced: Vec<IpAddr>,
+    /// This node's own overlay addresses.
+    pub vteps: PerFamily<Option<IpAddr>>,
+    /// Addresses of pods here, each with the host's end of its link; a few are enough.
+    pub pods: Vec<(LinkName, IpAddr)>,
+    /// Overlay addresses of peers; a few are enough.
+    pub peers: Vec<IpAddr>,
     /// Where sysctls are set.
     pub sysctl_dir: PathBuf,
 }
@@ -76,6 +85,9 @@ impl Default for Input {
             settings: None,
             unmasqueraded: Unmasqueraded::default(),
             announced: Vec::new(),
+            vteps: PerFamily::default(),
+            pods: Vec::new(),
+            peers: Vec::new(),
             sysctl_dir: "/proc/sys".into(),
         }
     }
@@ -95,7 +107,12 @@ pub async fn preflight(input: &Input) -> Vec<Finding> {
         Ok(mut route) => {
             findings.extend(features::check_links(&mut route).await);
             match Host::read(&mut route, input.device).await {
-                Ok(host) => findings.extend(check_host(input, &host)),
+                Ok(host) => {
+                    findings.extend(check_host(input, &host));
+                    if let Some(settings) = &input.settings {
+                        findings.extend(policy_routing::check(&mut route, settings, input, &host).await);
+                    }
+                }
                 Err(error) => findings.push(unread("links, addresses and routes", &error)),
             }
         }
@@ -121,8 +138,15 @@ fn check_host(input: &Input, host: &Host) -> Vec<Finding> {
     if let Some(settings) = &input.settings {
         findings.extend(ports::check(settings, host));
         findings.extend(overlap::check(settings, host));
+        findings.extend(strays::check(settings, input.device, host));
     }
     findings
+}
+
+/// The index of a link of this thread's network namespace, whatever /sys shows.
+fn link_index(link: &str) -> Option<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::name_to_index(&socket, link).ok()
 }
 
 /// What could not be looked at.

@@ -54,7 +54,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (controller_in, controller) = watch::channel(None);
     let (order_in, order) = watch::channel(Order::default());
     let (cleaned_in, cleaned_up) = watch::channel(false);
-    let (prober, probes) = Prober::new(targets);
+    let (prober, probes) = Prober::new(targets.clone());
     let disk_trouble = DiskTrouble::default();
 
     let is_cleaned_up = cleaned_up.clone();
@@ -113,7 +113,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(client.run());
     tokio::spawn(controller::tell_expiry(config.node.clone(), deadlines.clone(), certificate_told));
-    tokio::spawn(host_check.run(status.clone()));
+    tokio::spawn(host_check.run(status.clone(), targets, store.clone()));
     tokio::spawn(prober.run());
     tokio::spawn(tell_address(connection.clone(), controller_in));
     let said = standing::Sources { status: status.clone(), engine: of_engine, disk: disk_trouble.clone(), pods_dir };

@@ -20,6 +20,7 @@ usage() {
     cat <<'TEXT'
 Usage: install.sh controller [--from DIR] [--root DIR] --pool CIDR=NODE_PREFIX [OPTION...]
        install.sh agent [--from DIR] [--root DIR] --node NAME --controller HOST:PORT... --token-file FILE
+                        [--open-firewall --pool CIDR... [--port PORT] [--link LINK]]
        install.sh uninstall [--purge] [--root DIR]
 
 controller  Installs weft-controller and weft, makes a new cluster in /var/lib/weft-controller with `weft-controller
@@ -30,6 +31,9 @@ agent       Installs weft-agent, weft-cni and weft, writes /etc/weft/agent.yaml 
             service.
 uninstall   Stops the services, removes what Weft made in the kernel, and all programs and units. Pods lose their
             network. Configuration and the controller's data stay; --purge removes them too.
+
+  --open-firewall  has firewalld or ufw, whichever is active, take the tunnel's packets and trust the pools, for good;
+                   `uninstall` takes it back. firewall.sh does the same alone, and its --help says what the options mean
 
   --from DIR  where the programs are [default: target/release of this checkout]
   --root DIR  installs below DIR, such as an image's root: no user is made, no service started
@@ -196,19 +200,26 @@ put_token() {
 }
 
 install_agent() {
-    local node='' controllers='' token=''
+    local node='' controllers='' token='' opens=0 firewall=()
     while [ $# != 0 ]; do
+        if [ "$1" = --open-firewall ]; then
+            opens=1
+            shift
+            continue
+        fi
         [ $# -ge 2 ] || die "$1 takes a value; see install.sh --help"
         case $1 in
             --node) node=$2 ;;
             --controller) controllers+="${controllers:+, }'$2'" ;;
             --token-file) token=$2 ;;
+            --pool | --port | --link) firewall+=("$1" "$2") ;;
             *) die "option $1 is not known for agent: set what agent.yaml has there, after the installation" ;;
         esac
         shift 2
     done
     [[ "$node" =~ ^[a-z0-9.-]*$ ]] || die "--node $node: a node's name has lower-case letters, digits, '-' and '.' only"
     [[ "$controllers" =~ ^[][a-zA-Z0-9.:\',\ -]*$ ]] || die "--controller $controllers: give HOST:PORT"
+    [ "$opens" = 1 ] || [ ${#firewall[@]} = 0 ] || die "${firewall[0]} goes with --open-firewall only: the agent learns it from the controller"
     say "Installing Weft's agent"
     put_programs weft-agent weft-cni weft
     put 644 "$here/weft-agent.service" "$units/weft-agent.service"
@@ -220,6 +231,8 @@ install_agent() {
     # The unit may write into these two, once they are there.
     mkdir -p "$root/opt/cni/bin" "$root/etc/cni/net.d"
     reload_network_managers
+    # Below another root no firewall runs.
+    if [ "$opens" = 1 ] && [ -z "$root" ]; then "$here/firewall.sh" open ${firewall[@]+"${firewall[@]}"}; fi
     start weft-agent.service "$bin/weft-agent run --config $config/agent.yaml"
 }
 
@@ -241,6 +254,7 @@ uninstall() {
         "$bin/weft-agent" cleanup --config "$config/agent.yaml" ||
             die "the agent's work was not removed, for the reason above; nothing else was"
     fi
+    [ -n "$root" ] || "$here/firewall.sh" close
     local program page
     for program in weft weft-agent weft-controller; do
         drop "$bin/$program" "$completions/$program"

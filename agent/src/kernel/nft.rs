@@ -6,7 +6,7 @@
 mod elements;
 mod events;
 mod expression;
-mod forwarding;
+mod others;
 mod plan;
 mod set;
 mod socket;
@@ -18,7 +18,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use forwarding::Dropper;
+pub use others::{Dropper, Packet, Path};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use weft_core::{
@@ -128,9 +128,9 @@ impl Nft {
         }
     }
 
-    /// Chains of other tables that drop forwarded packets unless a rule of theirs accepts them.
-    pub async fn droppers(&mut self) -> Result<Vec<Dropper>, KernelError> {
-        forwarding::droppers(&mut self.socket).map_err(|fault| error("nftables chains".to_owned(), &fault))
+    /// Chains of other tables that drop a packet.
+    pub async fn droppers(&mut self, packet: &Packet) -> Result<Vec<Dropper>, KernelError> {
+        others::droppers(&mut self.socket, packet).map_err(|fault| error("nftables chains".to_owned(), &fault))
     }
 
     /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to

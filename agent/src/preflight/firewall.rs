@@ -1,79 +1,78 @@
-//! Firewalls that drop forwarded packets.
+//! Firewalls that drop the tunnel's packets or the pods'.
 //!
-//! Whether a chain's rules accept pods' packets all the same cannot be told without running them, so these are
-//! warnings.
+//! Each packet that must get through goes, in thought, through the chains of all other tables. A finding names the chain, what
+//! is lost there, and the commands of the tool that owns it; it ends when the chain lets the packet pass.
+
+mod packets;
+mod words;
 
 use rustix::io::Errno;
 use weft_core::types::Family;
 
+use self::packets::{Sample, samples};
 use super::{Finding, Input, unread, warning};
 use crate::kernel::{
     KernelError,
     nft::{Dropper, Nft},
 };
 
+/// What is lost in one chain.
+struct Loss {
+    dropper: Dropper,
+    samples: Vec<Sample>,
+}
+
 pub(super) async fn check(nft: &mut Nft, input: &Input) -> Vec<Finding> {
-    let mut findings = match nft.droppers().await {
-        Ok(droppers) => droppers.iter().filter_map(|dropper| judge(dropper, input)).collect(),
-        // nfnetlink tells nothing without CAP_NET_ADMIN; that it is missing is a finding of its own.
-        Err(KernelError::Refused { errno, .. }) if errno == Errno::PERM.raw_os_error() => Vec::new(),
-        Err(error) => vec![unread("other firewalls", &error)],
-    };
-    for (family, file, tool) in [
-        (Family::V4, "/proc/net/ip_tables_names", "iptables-legacy"),
-        (Family::V6, "/proc/net/ip6_tables_names", "ip6tables-legacy"),
-    ] {
-        let names = std::fs::read_to_string(file).unwrap_or_default();
-        if input.may_carry(family) && names.lines().any(|name| name == "filter") {
-            findings.push(legacy(tool));
+    let mut losses: Vec<Loss> = Vec::new();
+    for sample in samples(input) {
+        match nft.droppers(&sample.packet).await {
+            Ok(droppers) => droppers.into_iter().for_each(|dropper| note(&mut losses, dropper, &sample)),
+            // nfnetlink tells nothing without CAP_NET_ADMIN; that it is missing is a finding of its own.
+            Err(KernelError::Refused { errno, .. }) if errno == Errno::PERM.raw_os_error() => break,
+            Err(error) => return vec![unread("other firewalls", &error)],
         }
     }
+    let mut findings: Vec<Finding> = losses.iter().map(|loss| told(loss, input)).collect();
+    findings.extend(legacy(input));
     findings
 }
 
-fn judge(dropper: &Dropper, input: &Input) -> Option<Finding> {
-    let families: Vec<Family> =
-        Family::ALL.into_iter().filter(|family| dropper.concerns(*family) && input.may_carry(*family)).collect();
-    if families.is_empty() {
-        return None;
-    }
-    let Dropper { table_family, table, chain, by_policy } = dropper;
-    let how = if *by_policy { "has policy drop" } else { "ends in a rule that drops everything" };
-    let remedy = remedies(dropper, input, &families).join("; ");
-    Some(warning(
-        "FirewallDropsForwarded",
-        format!(
-            "nftables chain {chain} of table {table_family} {table} is at hook forward and {how}: pods' packets \
-         are lost unless one of its rules accepts them; accept the pools there, with the tool that owns the table \
-         so that it lasts: {remedy}"
-        ),
-    ))
-}
-
-/// Commands that accept the pools in the chain.
-fn remedies(dropper: &Dropper, input: &Input, families: &[Family]) -> Vec<String> {
-    let Dropper { table_family, table, chain, .. } = dropper;
-    let pools: Vec<(Family, String)> = match &input.settings {
-        Some(settings) => settings.pools.iter().map(|pool| (pool.family(), pool.to_string())).collect(),
-        None => families.iter().map(|family| (*family, "POOL".to_owned())).collect(),
+/// One loss for each chain, whatever is lost there.
+fn note(losses: &mut Vec<Loss>, dropper: Dropper, sample: &Sample) {
+    let same = |loss: &&mut Loss| {
+        let known = &loss.dropper;
+        (known.table_family, &known.table, &known.chain) == (dropper.table_family, &dropper.table, &dropper.chain)
     };
-    let wanted = pools.iter().filter(|(family, _)| families.contains(family));
-    wanted
-        .flat_map(|(family, pool)| {
-            let ip = if *family == Family::V4 { "ip" } else { "ip6" };
-            ["saddr", "daddr"]
-                .map(|end| format!("nft insert rule {table_family} {table} {chain} {ip} {end} {pool} accept"))
-        })
-        .collect()
+    match losses.iter_mut().find(same) {
+        Some(loss) => loss.samples.push(sample.clone()),
+        None => losses.push(Loss { dropper, samples: vec![sample.clone()] }),
+    }
 }
 
-fn legacy(tool: &str) -> Finding {
-    warning(
-        "LegacyFirewall",
-        format!(
-            "the old packet filter has a filter table, whose policy cannot be read here: see that `{tool} -S \
-         FORWARD` does not begin with `-P FORWARD DROP`, or accept the pools there ({tool} -I FORWARD -s POOL -j \
-         ACCEPT and -d POOL)"
-        ),
-    )
+fn told(loss: &Loss, input: &Input) -> Finding {
+    let Dropper { table_family, table, chain, by, .. } = &loss.dropper;
+    let lost = words::lost(&loss.samples, input);
+    let how = match by {
+        None => "its policy is drop and no rule accepts them".to_owned(),
+        Some(by) if by == chain => "a rule of it drops them".to_owned(),
+        Some(by) => format!("a rule of chain {by} drops them"),
+    };
+    let remedy = words::remedy(loss, input);
+    let text = format!("nftables chain {chain} of table {table_family} {table} drops {lost}: {how}; {remedy}");
+    let of_tunnel = loss.samples.iter().any(|sample| sample.is_tunnel);
+    warning(if of_tunnel { "FirewallDropsTunnel" } else { "FirewallDropsForwarded" }, text)
+}
+
+/// The old packet filter beside nf_tables tells its rules in a form of its own.
+fn legacy(input: &Input) -> Vec<Finding> {
+    let tables = [
+        (Family::V4, "/proc/net/ip_tables_names", "iptables-legacy"),
+        (Family::V6, "/proc/net/ip6_tables_names", "ip6tables-legacy"),
+    ];
+    let has_filter = |file: &str| {
+        let names = std::fs::read_to_string(file).unwrap_or_default();
+        names.lines().any(|name| name == "filter")
+    };
+    let found = tables.into_iter().filter(|(family, file, _)| input.may_carry(*family) && has_filter(file));
+    found.map(|(_, _, tool)| words::legacy(tool)).collect()
 }

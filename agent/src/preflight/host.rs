@@ -23,8 +23,9 @@ use crate::kernel::{
 const LINKS: (u16, usize) = (18, 16);
 const ADDRESSES: (u16, usize) = (22, 8);
 const ROUTES: (u16, usize) = (26, 12);
-/// `RT_TABLE_MAIN`, `RTPROT_KERNEL` and `RTM_F_CLONED`.
-const MAIN_TABLE: u32 = 254;
+/// `RT_TABLE_MAIN`, `RT_TABLE_LOCAL`, `RTPROT_KERNEL` and `RTM_F_CLONED`.
+pub(super) const MAIN_TABLE: u32 = 254;
+const LOCAL_TABLE: u32 = 255;
 const KERNEL: u8 = 2;
 const CLONED: u32 = 0x200;
 
@@ -53,6 +54,15 @@ pub(super) struct HostRoute {
     pub(super) link: Option<u32>,
 }
 
+/// A route of any table.
+struct AnyRoute {
+    to: IpNetwork,
+    table: u32,
+    link: Option<u32>,
+    /// The links of a route with several ways.
+    ways: Vec<u32>,
+}
+
 /// The host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Host {
@@ -62,19 +72,22 @@ pub(super) struct Host {
     pub(super) routes: Vec<HostRoute>,
     /// True where our own device is up: the tunnel's port is then ours.
     pub(super) device_is_up: bool,
+    /// Others' routes that lead by our device, among other ways or in a table of their own, and the table.
+    pub(super) into_tunnel: Vec<(IpNetwork, u32)>,
 }
 
 impl Host {
     /// Reads all of it; `device` is the name of ours.
     pub(super) async fn read(route: &mut Connection, device: LinkName) -> Result<Self, KernelError> {
         let mut host = Self::default();
-        let mut ours = Vec::new();
+        let (mut ours, mut our_device) = (Vec::new(), None);
         for payload in dump(route, LINKS, "links").await? {
             let (alias, link) = read_link(&payload);
             let Some(link) = link else { continue };
             let is_device = link.name == device.as_str() && link.vxlan.is_some();
             if alias.as_deref() == Some(ALIAS) && (is_device || link.name.starts_with(POD_LINK_PREFIX)) {
                 host.device_is_up |= is_device && link.up;
+                our_device = our_device.or(is_device.then_some(link.index));
                 ours.push(link.index);
             } else {
                 host.links.push(link);
@@ -84,8 +97,14 @@ impl Host {
         host.addresses = addresses.iter().filter_map(|payload| read_address(payload)).collect();
         host.addresses.retain(|(link, _)| !ours.contains(link));
         let routes = dump(route, ROUTES, "routes").await?;
-        host.routes = routes.iter().filter_map(|payload| read_route(payload)).collect();
-        host.routes.retain(|route| route.link.is_none_or(|link| !ours.contains(&link)));
+        for route in routes.iter().filter_map(|payload| read_route(payload)) {
+            let mut by = route.ways.iter().chain(&route.link);
+            if our_device.is_some_and(|device| by.any(|link| *link == device)) {
+                host.into_tunnel.push((route.to, route.table));
+            } else if route.table == MAIN_TABLE && route.link.is_none_or(|link| !ours.contains(&link)) {
+                host.routes.push(HostRoute { to: route.to, link: route.link });
+            }
+        }
         Ok(host)
     }
 
@@ -158,22 +177,34 @@ fn read_address(payload: &[u8]) -> Option<(u32, IpNetwork)> {
     Some((index, IpNetwork::new(ip(value)?, prefix).ok()?))
 }
 
-/// `struct rtmsg` and `RTA_…`.
-fn read_route(payload: &[u8]) -> Option<HostRoute> {
+/// `struct rtmsg` and `RTA_…`; none for what the kernel makes by itself, and what is ours.
+fn read_route(payload: &[u8]) -> Option<AnyRoute> {
     let (family, prefix, protocol) = (*payload.first()?, *payload.get(1)?, *payload.get(5)?);
     let mut table = u32::from(*payload.get(4)?);
     let cloned = u32_at(payload, 8)? & CLONED != 0;
     let everything: IpAddr = if family == 2 { [0; 4].into() } else { [0; 16].into() };
-    let (mut to, mut link) = (everything, None);
+    let (mut to, mut link, mut ways) = (everything, None, Vec::new());
     for (kind, value) in attributes(payload, ROUTES.1) {
         match kind {
             1 => to = ip(value)?,
             4 => link = number(value),
+            9 => ways = read_ways(value),
             15 => table = number(value)?,
             _ => {}
         }
     }
-    let skipped = cloned || table != MAIN_TABLE || protocol == KERNEL || protocol == PROTOCOL;
+    let skipped = cloned || table == LOCAL_TABLE || protocol == KERNEL || protocol == PROTOCOL;
     let to = IpNetwork::new(to, prefix).ok().filter(|_| matches!(family, 2 | 10) && !skipped)?;
-    Some(HostRoute { to, link })
+    Some(AnyRoute { to, table, link, ways })
+}
+
+/// `RTA_MULTIPATH`: a row of `struct rtnexthop`, each with attributes of its own.
+fn read_ways(mut value: &[u8]) -> Vec<u32> {
+    let mut links = Vec::new();
+    while let Some([low, high, ..]) = value.get(..8) {
+        links.extend(u32_at(value, 4));
+        let length = usize::from(u16::from_ne_bytes([*low, *high])).max(8);
+        value = value.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    links
 }

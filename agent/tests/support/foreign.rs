@@ -52,6 +52,12 @@ pub(crate) fn verdict(code: u32) -> (&'static str, Vec<DefaultNla>) {
     ("immediate", vec![number(1, 0), nest(2, &[nest(2, &[number(1, code)])])])
 }
 
+/// The `jump` verdict.
+pub(crate) fn jump(chain: &str) -> (&'static str, Vec<DefaultNla>) {
+    let jump = [number(1, (-3_i32).cast_unsigned()), text(2, chain)];
+    ("immediate", vec![number(1, 0), nest(2, &[nest(2, &jump)])])
+}
+
 /// A base chain of type filter.
 pub(crate) fn base_chain(table: &str, chain: &str, hook: u32, priority: i32, policy: u32) -> Edit {
     let hook = nest(4, &[number(1, hook), number(2, priority.cast_unsigned())]);

@@ -23,7 +23,7 @@ use super::{
 pub(super) const GET_TABLE: u16 = 1;
 pub(super) const GET_CHAIN: u16 = 4;
 pub(super) const GET_RULE: u16 = 7;
-const GET_SET: u16 = 10;
+pub(super) const GET_SET: u16 = 10;
 pub(super) const GET_ELEMENT: u16 = 13;
 pub(super) const GET_GENERATION: u16 = 16;
 pub(super) const GET_OBJECT: u16 = 19;
