@@ -5,10 +5,10 @@
 //! never more than [`RATE`] a second leave a node, however many peers there are.
 
 mod echo;
+mod flights;
 mod table;
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -20,8 +20,11 @@ use tokio::{
 };
 use weft_core::types::{Family, NodeName, PerFamily};
 
-use self::echo::{Echo, EchoSocket};
 pub use self::table::{Probe, Table, Verdict};
+use self::{
+    echo::{Echo, EchoSocket},
+    flights::Flights,
+};
 
 /// Probes a second at most.
 const RATE: u32 = 50;
@@ -67,9 +70,7 @@ pub struct Prober {
     table: Arc<Mutex<Table>>,
     changed: watch::Sender<u64>,
     sockets: PerFamily<Option<EchoSocket>>,
-    /// Probes on their way: what the payload says, to whom and when it left.
-    flying: HashMap<u64, (NodeName, Family, Instant)>,
-    next_token: u64,
+    flying: Flights,
 }
 
 impl Prober {
@@ -79,9 +80,7 @@ impl Prober {
         let (changed, receiver) = watch::channel(0);
         let findings = Findings { table: table.clone(), changed: receiver };
         let sockets = PerFamily { v4: None, v6: None };
-        // A random start keeps answers to a former agent's probes from being taken for ours.
-        let next_token = fastrand::u64(..);
-        (Self { targets, table, changed, sockets, flying: HashMap::new(), next_token }, findings)
+        (Self { targets, table, changed, sockets, flying: Flights::default() }, findings)
     }
 
     /// Runs until the sender of targets is gone.
@@ -125,28 +124,21 @@ impl Prober {
     async fn send(&mut self, name: &NodeName, address: IpAddr) {
         let family = Family::of(address);
         let Some(socket) = self.sockets.get(family) else { return };
-        let token = self.next_token;
-        self.next_token = self.next_token.wrapping_add(1);
+        let Some(token) = self.flying.depart(name, address, Instant::now()) else { return };
         // A refusal by our own kernel (no route) is a loss like any other: it is found when nothing answers.
         let _ = socket.send(address, token).await;
-        self.flying.insert(token, (name.clone(), family, Instant::now()));
     }
 
     fn received(&mut self, echo: &Echo) {
-        if let Some((name, family, sent)) = self.flying.remove(&echo.token) {
-            let rtt = sent.elapsed();
+        if let Some((name, rtt)) = self.flying.arrive(echo.token, echo.from, Instant::now()) {
+            let family = Family::of(echo.from);
             self.update(|table| table.answered(&name, family, rtt, std::time::SystemTime::now()));
         }
     }
 
     fn give_up_on_late_ones(&mut self) {
-        let now = Instant::now();
-        let late: Vec<u64> =
-            self.flying.iter().filter(|(_, (_, _, sent))| now - *sent >= PATIENCE).map(|(token, _)| *token).collect();
-        for token in late {
-            if let Some((name, family, _)) = self.flying.remove(&token) {
-                self.update(|table| table.lost(&name, family, std::time::SystemTime::now()));
-            }
+        for (name, address) in self.flying.give_up(PATIENCE, Instant::now()) {
+            self.update(|table| table.lost(&name, Family::of(address), std::time::SystemTime::now()));
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct EchoSocket {
 pub(super) struct Echo {
     /// The token that the request carried.
     pub(super) token: u64,
+    /// Who answered.
+    pub(super) from: IpAddr,
 }
 
 impl EchoSocket {
@@ -54,12 +56,12 @@ impl EchoSocket {
     pub(super) async fn receive(&self) -> Echo {
         let mut buffer = [0; 128];
         loop {
-            let Ok(length) = self.socket.recv(&mut buffer).await else {
+            let Ok((length, from)) = self.socket.recv_from(&mut buffer).await else {
                 tokio::task::yield_now().await;
                 continue;
             };
-            if let Some(echo) = answer(self.source.is_ipv4(), &buffer[..length]) {
-                return echo;
+            if let Some(token) = answer(self.source.is_ipv4(), &buffer[..length]) {
+                return Echo { token, from: from.ip() };
             }
         }
     }
@@ -77,8 +79,8 @@ fn request(v4: bool, token: u64) -> [u8; LENGTH] {
     packet
 }
 
-/// Reads an answer; a raw IPv4 socket delivers the IP header too, an IPv6 one does not.
-fn answer(v4: bool, packet: &[u8]) -> Option<Echo> {
+/// Reads the token of an answer; a raw IPv4 socket delivers the IP header too, an IPv6 one does not.
+fn answer(v4: bool, packet: &[u8]) -> Option<u64> {
     let icmp = if v4 {
         let header = usize::from(packet.first()? & 0x0f) * 4;
         packet.get(header..)?
@@ -87,7 +89,7 @@ fn answer(v4: bool, packet: &[u8]) -> Option<Echo> {
     };
     let expected = if v4 { REPLY_V4 } else { REPLY_V6 };
     let token = icmp.get(8..LENGTH)?;
-    (icmp[0] == expected).then(|| Echo { token: u64::from_be_bytes(token.try_into().expect("eight octets")) })
+    (icmp[0] == expected).then(|| u64::from_be_bytes(token.try_into().expect("eight octets")))
 }
 
 /// The Internet checksum (RFC 1071).
@@ -110,9 +112,9 @@ mod tests {
         let with_ip_header = |icmp: &[u8]| [&[0x45; 20], icmp].concat();
         assert_eq!(answer(true, &with_ip_header(&packet)), None, "a request was taken for an answer");
         packet[0] = REPLY_V4;
-        assert_eq!(answer(true, &with_ip_header(&packet)), Some(Echo { token: 0x0102_0304_0506_0708 }));
+        assert_eq!(answer(true, &with_ip_header(&packet)), Some(0x0102_0304_0506_0708));
         packet[0] = REPLY_V6;
-        assert_eq!(answer(false, &packet), Some(Echo { token: 0x0102_0304_0506_0708 }));
+        assert_eq!(answer(false, &packet), Some(0x0102_0304_0506_0708));
         assert_eq!(answer(false, &packet[..15]), None);
     }
 }
