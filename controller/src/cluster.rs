@@ -15,6 +15,7 @@ mod held_settings;
 mod join;
 mod lives;
 mod nodes;
+mod pace;
 mod paths;
 mod peers;
 mod quarantine;

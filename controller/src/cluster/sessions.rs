@@ -32,7 +32,7 @@ pub(super) struct Live {
     /// When it acknowledged that, Unix time in milliseconds.
     pub(super) acknowledged_unix_ms: i64,
     pub(super) health: v1::Health,
-    /// The newest facts that the store has not taken.
+    /// The newest facts that the store has not taken, or that came too fast.
     pub(super) untaken: Option<Told>,
     close: oneshot::Sender<Refusal>,
 }
@@ -141,9 +141,13 @@ impl Sessions {
         Some((announced.at.max(live.connected_at), announced.unix_ms))
     }
 
-    /// Facts that wait to be taken, of a few streams.
-    pub(super) fn take_untaken(&mut self, most: usize) -> Vec<(NodeName, u64, Told)> {
-        let waiting = self.live.iter_mut().filter(|(_, live)| live.untaken.is_some()).take(most);
+    /// Facts that wait to be taken, of a few streams whose turn it is.
+    pub(super) fn take_untaken(
+        &mut self,
+        most: usize,
+        is_due: impl Fn(&NodeName) -> bool,
+    ) -> Vec<(NodeName, u64, Told)> {
+        let waiting = self.live.iter_mut().filter(|(node, live)| live.untaken.is_some() && is_due(node)).take(most);
         waiting.filter_map(|(node, live)| Some((node.clone(), live.id, live.untaken.take()?))).collect()
     }
 

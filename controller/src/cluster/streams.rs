@@ -22,6 +22,12 @@ const PROBLEMS: usize = 64;
 /// Longest text kept of an agent, in bytes.
 const TEXT: usize = 512;
 
+/// What becomes of the facts with which a stream is opened.
+enum Admitted {
+    Now(Changed),
+    Later(Told),
+}
+
 impl Actor {
     pub(super) fn connect(&mut self, ask: ConnectAsk, id: u64, reply: Reply<Session>, batch: &mut Batch) {
         let node = ask.identity.name.clone();
@@ -32,12 +38,15 @@ impl Actor {
                 self.metrics.stream_ended(refusal.label());
                 let _gone = reply.send(Err(refusal));
             }
-            Ok(changed) => {
+            Ok(admitted) => {
                 // Counts as connected from here on: of two claimants in one batch only the first may have an address.
                 let closed = self.sessions.open(id, ask.identity, self.clock.now());
                 self.node_connects(&node);
                 self.peers.accept(&node);
-                batch.add(changed);
+                match admitted {
+                    Admitted::Now(changed) => batch.add(changed),
+                    Admitted::Later(told) => self.keep_for_later(&node, id, told),
+                }
                 batch.then(move |actor, answer| {
                     let heard = reply.send(answer.clone().map(|()| Session { id, closed })).is_ok();
                     if answer.is_err() || !heard {
@@ -48,12 +57,34 @@ impl Actor {
         }
     }
 
-    fn admit(&mut self, ask: &ConnectAsk) -> Result<Changed, Refusal> {
+    fn admit(&mut self, ask: &ConnectAsk) -> Result<Admitted, Refusal> {
         self.registry.check(&ask.identity, self.clock.unix_seconds())?;
-        let Some(facts) = ask.facts.as_ref().filter(|_| self.cleaning.is_none()) else { return Ok(Changed::default()) };
-        let sessions = &self.sessions;
-        let facts = self.limited(facts);
-        self.registry.take_facts(&ask.identity.name, &facts, ask.source, |other| sessions.is_connected(other))
+        let Some(facts) = ask.facts.as_ref().filter(|_| self.cleaning.is_none()) else {
+            return Ok(Admitted::Now(Changed::default()));
+        };
+        let node = &ask.identity.name;
+        if !self.pace.has_room(node, self.clock.now()) {
+            return Ok(Admitted::Later(Told { facts: facts.clone(), source: ask.source }));
+        }
+        self.take_facts(node, facts, ask.source).map(Admitted::Now)
+    }
+
+    /// Takes facts for which there is room.
+    fn take_facts(&mut self, node: &NodeName, facts: &Facts, source: IpAddr) -> Result<Changed, Refusal> {
+        let (facts, sessions) = (self.limited(facts), &self.sessions);
+        let changed = self.registry.take_facts(node, &facts, source, |other| sessions.is_connected(other))?;
+        if !changed.touched.is_empty() {
+            self.pace.take(node, self.clock.now());
+        }
+        Ok(changed)
+    }
+
+    /// The newest facts of a stream count, once it is their turn.
+    fn keep_for_later(&mut self, node: &NodeName, id: u64, told: Told) {
+        if let Some(live) = self.sessions.get_mut(node, id) {
+            tracing::debug!(%node, "it reports facts too often; the newest are taken in a while");
+            live.untaken = Some(told);
+        }
     }
 
     /// A node's facts with an MTU that the cluster's network carries.
@@ -84,8 +115,11 @@ impl Actor {
             // The newest count.
             live.untaken = None;
         }
-        let (facts, sessions) = (self.limited(&told.facts), &self.sessions);
-        match self.registry.take_facts(node, &facts, told.source, |other| sessions.is_connected(other)) {
+        if !self.pace.has_room(node, self.clock.now()) {
+            self.keep_for_later(node, id, told);
+            return true;
+        }
+        match self.take_facts(node, &told.facts, told.source) {
             Ok(changed) => batch.add(changed),
             Err(refusal) => {
                 tracing::warn!(%node, "stream closed: {refusal}");
@@ -106,9 +140,11 @@ impl Actor {
         true
     }
 
-    /// Tries facts again that the store did not take, each by itself: what is wrong with one node's record is no other's matter.
+    /// Tries facts again that the store did not take, or that came too fast, each by itself: what is wrong with one node's record is no other's matter.
     pub(super) async fn take_untaken(&mut self) -> Result<(), StoreError> {
-        for (node, id, told) in self.sessions.take_untaken(AT_ONCE) {
+        let (pace, now) = (&mut self.pace, self.clock.now());
+        pace.tidy(now);
+        for (node, id, told) in self.sessions.take_untaken(AT_ONCE, |node| pace.has_room(node, now)) {
             let mut batch = Batch::default();
             self.take_reported(&node, id, told, &mut batch);
             self.finish(batch).await?;

@@ -235,6 +235,33 @@ async fn a_store_that_stalls_disconnects_nobody_who_has_acknowledged() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_changes_its_facts_all_the_time_is_told_of_now_and_then_and_the_newest_counts() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    for node in ["n1", "n2"] {
+        cluster.join(token(&cluster, node).await).await.expect("a good token");
+    }
+    let mut session = cluster.connect(connect("n1", 1, 1)).await.expect("a member");
+    let begun = cluster.status().await.expect("it runs").revision.sequence;
+    for last in 10..60 {
+        let facts = connect("n1", 1, last).facts;
+        // On new streams as well: they are as easily made.
+        if last % 7 == 0 {
+            session = cluster.connect(connect("n1", 1, last)).await.expect("a member");
+        }
+        cluster.report(name("n1"), session.id, Report { facts, ..Report::default() }, [127, 0, 0, 1].into()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let announced = cluster.status().await.expect("it runs").revision.sequence - begun;
+    assert!(announced <= 6, "{announced} revisions in a second");
+    cluster.connect(connect("n2", 1, 200)).await.expect("another node waits for nobody");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let peers = cluster.peers().await.expect("it runs");
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.underlay_addresses[0].address.clone()).collect();
+    assert_eq!(addresses, [[192, 0, 2, 59], [192, 0, 2, 200]], "the newest counts, and everybody's own");
+}
+
 // An API server that hiccups, or another node's record that cannot be written.
 #[tokio::test(start_paused = true)]
 async fn facts_that_the_store_did_not_take_are_taken_later_without_being_told_again() {
