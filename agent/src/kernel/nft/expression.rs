@@ -245,11 +245,9 @@ const fn protocol_family(family: Family) -> u8 {
     }
 }
 
+/// What stands where no rule of ours has it, by the name of its expression.
 fn foreign(step: &Step) -> Expr {
-    Expr::Foreign(match step {
-        Step::Foreign(name) => name.clone(),
-        other => format!("{other:?}"),
-    })
+    Expr::Foreign(step.name().to_owned())
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ const DELETE_TABLE: u16 = 2;
 pub(super) const NEW_CHAIN: u16 = 3;
 const DELETE_CHAIN: u16 = 5;
 pub(super) const NEW_RULE: u16 = 6;
+/// `NFTA_CHAIN_TYPE`.
+pub(super) const CHAIN_TYPE: u16 = 7;
 const DELETE_RULE: u16 = 8;
 pub(super) const NEW_SET: u16 = 9;
 const DELETE_SET: u16 = 11;
@@ -226,7 +228,7 @@ fn new_chain(chain: &Chain) -> Message {
         ChainKind::Filter => "filter",
         ChainKind::Nat => "nat",
     };
-    message(NEW_CHAIN, CREATE, named().text(3, &chain.name).nest(4, &hook).number(5, ACCEPT).text(7, kind))
+    message(NEW_CHAIN, CREATE, named().text(3, &chain.name).nest(4, &hook).number(5, ACCEPT).text(CHAIN_TYPE, kind))
 }
 
 fn new_rules(chain: &Chain) -> impl Iterator<Item = Message> + '_ {

@@ -87,35 +87,46 @@ impl Step {
     /// The expression as an element of `NFTA_RULE_EXPRESSIONS`.
     pub(super) fn encode(&self) -> Attributes {
         let new = Attributes::new;
-        let (name, data) = match self {
-            Self::Meta(key) => ("meta", new().number(2, *key).number(1, FIRST)),
+        let data = match self {
+            Self::Meta(key) => new().number(2, *key).number(1, FIRST),
             Self::Payload { register, base, offset, length } => {
-                ("payload", new().number(1, *register).number(2, *base).number(3, *offset).number(4, *length))
+                new().number(1, *register).number(2, *base).number(3, *offset).number(4, *length)
             }
-            Self::Mask { register, mask } => ("bitwise", masking(*register, mask)),
-            Self::Equal(value) => ("cmp", comparison(EQUAL, value)),
-            Self::Differs(value) => ("cmp", comparison(DIFFERS, value)),
-            Self::Lookup { set, negated } => {
-                ("lookup", new().text(1, set).number(2, FIRST).number(5, u32::from(*negated)))
-            }
-            Self::ReversePath => ("fib", new().number(1, FIRST).number(2, FIB_OIF).number(3, FIB_REVERSE)),
-            Self::Value(register, value) => {
-                ("immediate", new().number(1, *register).nest(2, &new().bytes(DATA_VALUE, value)))
-            }
+            Self::Mask { register, mask } => masking(*register, mask),
+            Self::Equal(value) => comparison(EQUAL, value),
+            Self::Differs(value) => comparison(DIFFERS, value),
+            Self::Lookup { set, negated } => new().text(1, set).number(2, FIRST).number(5, u32::from(*negated)),
+            Self::ReversePath => new().number(1, FIRST).number(2, FIB_OIF).number(3, FIB_REVERSE),
+            Self::Value(register, value) => new().number(1, *register).nest(2, &new().bytes(DATA_VALUE, value)),
             Self::Verdict(code) => {
                 let verdict = new().nest(DATA_VERDICT, &new().number(1, *code));
-                ("immediate", new().number(1, VERDICT).nest(2, &verdict))
+                new().number(1, VERDICT).nest(2, &verdict)
             }
-            Self::Counter(counter) => ("objref", new().number(1, COUNTER).text(2, counter)),
-            Self::Notrack => ("notrack", new()),
-            Self::Masquerade { flags, ports: false } => ("masq", new().number(1, *flags)),
-            Self::Masquerade { flags, ports: true } => {
-                ("masq", new().number(1, *flags).number(2, FIRST).number(3, SECOND))
-            }
-            // A name the kernel does not know: it refuses the rule, and so the transaction.
-            Self::Foreign(what) => (what.as_str(), new()),
+            Self::Counter(counter) => new().number(1, COUNTER).text(2, counter),
+            Self::Notrack => new(),
+            Self::Masquerade { flags, ports: false } => new().number(1, *flags),
+            Self::Masquerade { flags, ports: true } => new().number(1, *flags).number(2, FIRST).number(3, SECOND),
+            // Its name is none the kernel knows: it refuses the rule, and so the transaction.
+            Self::Foreign(_) => new(),
         };
-        new().text(NAME, name).nest(DATA, &data)
+        new().text(NAME, self.name()).nest(DATA, &data)
+    }
+
+    /// `NFTA_EXPR_NAME`.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::Payload { .. } => "payload",
+            Self::Mask { .. } => "bitwise",
+            Self::Equal(_) | Self::Differs(_) => "cmp",
+            Self::Lookup { .. } => "lookup",
+            Self::ReversePath => "fib",
+            Self::Value(..) | Self::Verdict(_) => "immediate",
+            Self::Counter(_) => "objref",
+            Self::Notrack => "notrack",
+            Self::Masquerade { .. } => "masq",
+            Self::Foreign(name) => name,
+        }
     }
 
     /// Reads an element of `NFTA_RULE_EXPRESSIONS`.

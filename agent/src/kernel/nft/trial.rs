@@ -20,7 +20,7 @@ use super::{
     plan::{self, Wanted},
     socket::{Fault, Netfilter},
     table::{GET_TABLE, Table, named},
-    wire::{INET, Message},
+    wire::{INET, Message, Parsed},
 };
 
 /// What the kernel refuses, and why.
@@ -97,15 +97,20 @@ fn is_wanted(index: Option<usize>, fault: &Fault, never: usize) -> bool {
     index == Some(never) && fault.is(Errno::NOENT)
 }
 
+/// What no rule is about, with the module it needs.
 fn part(batch: &[Message], index: Option<usize>) -> String {
-    let Some(index) = index else { return "nftables transactions".to_owned() };
-    match batch[index].kind {
-        plan::NEW_TABLE => "nftables tables of family inet".to_owned(),
-        plan::NEW_SET => "nftables sets of addresses, pairs and ranges".to_owned(),
-        plan::NEW_OBJECT => "named nftables counters".to_owned(),
-        plan::NEW_CHAIN => "nftables chains of types filter and nat in family inet".to_owned(),
-        _ => "nftables rules".to_owned(),
-    }
+    let Some(message) = index.and_then(|index| batch.get(index)) else { return "nftables transactions".to_owned() };
+    let parsed = Parsed::new(message.attributes.as_bytes());
+    let of_nat = parsed.is_ok_and(|attributes| attributes.text(plan::CHAIN_TYPE).as_deref() == Some("nat"));
+    let (what, module, option) = match message.kind {
+        plan::NEW_TABLE => ("nftables tables of family inet", "nf_tables", "CONFIG_NF_TABLES_INET"),
+        plan::NEW_SET => ("nftables sets of addresses, pairs and ranges", "nf_tables", "CONFIG_NF_TABLES"),
+        plan::NEW_OBJECT => ("named nftables counters", "nft_counter", "CONFIG_NFT_COUNTER"),
+        plan::NEW_CHAIN if of_nat => ("nftables chains of type nat", "nft_chain_nat", "CONFIG_NFT_NAT"),
+        plan::NEW_CHAIN => ("nftables chains of type filter", "nf_tables", "CONFIG_NF_TABLES_INET"),
+        _ => return "nftables rules".to_owned(),
+    };
+    format!("{what}, which is module {module} ({option}): modprobe {module}")
 }
 
 /// Rules that use every expression that any rules of ours use.
@@ -133,6 +138,8 @@ mod netns;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use weft_core::nft::Expr;
 
     use super::*;
@@ -148,5 +155,22 @@ mod tests {
             assert!(missing.part.ends_with("in chain forward: it lacks \"teleport\""), "{}", missing.part);
             assert!(socket.get(GET_TABLE, INET, named()).expect("an answer").is_none(), "a table was left behind");
         });
+    }
+
+    #[test]
+    fn a_part_that_no_rule_is_about_is_named_with_its_module() {
+        let ruleset = Arc::new(some_rules());
+        let put = Op::Put { key: Key::Ruleset, value: Value::Ruleset(ruleset), old: None, replace: false };
+        let ops = [&put];
+        let phases = plan::full(&Table::default(), &Wanted::new(&ops));
+        let batch = [phases.grow, phases.change].concat();
+        let told: BTreeSet<String> = (0..batch.len()).map(|index| part(&batch, Some(index))).collect();
+        for words in [
+            "nftables chains of type nat, which is module nft_chain_nat (CONFIG_NFT_NAT): modprobe nft_chain_nat",
+            "named nftables counters, which is module nft_counter (CONFIG_NFT_COUNTER): modprobe nft_counter",
+            "nftables tables of family inet, which is module nf_tables (CONFIG_NF_TABLES_INET): modprobe nf_tables",
+        ] {
+            assert!(told.contains(words), "{words}: {told:?}");
+        }
     }
 }
