@@ -1,10 +1,12 @@
-//! Real firewalls on a node: firewalld with its defaults, and ufw. What they drop is said, and what is said helps.
+//! Real programs that manage a node's network. What firewalld with its defaults and ufw drop is said, and what is said helps;
+//! systemd-networkd configures the underlay, and pods go on.
 //!
-//! Needs root and their programs, unpacked: `./dev firewalls` does that and runs this. They run in the node's network
+//! Needs root and their programs, unpacked: `./dev managers` does that and runs this. They run in the node's network
 //! namespace, with a message bus, configuration and state of their own.
 
 use std::{
     fs,
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +19,7 @@ use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Cluster, Pod},
     lab::{
-        Host, LabSpec, Process,
+        Host, LabSpec, Process, Stream, UPLINK,
         echo::{Echo, Transport, exchange},
         wait,
     },
@@ -28,10 +30,10 @@ const NODE: &str = "a1";
 /// Longer than the pause between two checks of the host.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// Where `./dev firewalls` unpacked the packages.
+/// Where `./dev managers` unpacked the packages.
 fn unpacked() -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("firewalls");
-    ensure!(path.join("usr").is_dir(), "{} is missing: run `./dev firewalls`", path.display());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("managers");
+    ensure!(path.join("usr").is_dir(), "{} is missing: run `./dev managers`", path.display());
     Ok(path)
 }
 
@@ -212,7 +214,7 @@ async fn is_said_and_helped(
 }
 
 lab_test!(
-    #[ignore = "needs root and the firewalls' programs: ./dev firewalls"]
+    #[ignore = "needs root and what manages hosts: ./dev managers"]
     what_firewalld_drops_is_said_and_its_own_commands_help,
     async || is_said_and_helped(Firewall::firewalld, ["filter_INPUT", "filter_FORWARD"], async |firewall, told| obey(
         firewall, told
@@ -222,7 +224,7 @@ lab_test!(
 );
 
 lab_test!(
-    #[ignore = "needs root and the firewalls' programs: ./dev firewalls"]
+    #[ignore = "needs root and what manages hosts: ./dev managers"]
     what_ufw_drops_is_said_and_its_own_commands_help,
     async || is_said_and_helped(Firewall::ufw, ["chain INPUT", "chain FORWARD"], async |firewall, told| obey(
         firewall, told
@@ -232,13 +234,13 @@ lab_test!(
 );
 
 lab_test!(
-    #[ignore = "needs root and the firewalls' programs: ./dev firewalls"]
+    #[ignore = "needs root and what manages hosts: ./dev managers"]
     the_installer_opens_firewalld_and_closes_it_again,
     async || opens_and_closes(Firewall::firewalld, ["filter_INPUT", "filter_FORWARD"]).await
 );
 
 lab_test!(
-    #[ignore = "needs root and the firewalls' programs: ./dev firewalls"]
+    #[ignore = "needs root and what manages hosts: ./dev managers"]
     the_installer_opens_ufw_and_closes_it_again,
     async || opens_and_closes(Firewall::ufw, ["chain INPUT", "chain FORWARD"]).await
 );
@@ -257,4 +259,88 @@ async fn opens_and_closes(firewall: impl AsyncFnOnce(Arc<Host>) -> Result<Firewa
         script_of_the_installer(firewall, OPEN).await.map(drop)
     })
     .await
+}
+
+/// systemd-networkd on a host: it manages the underlay link with the addresses that it has, and whatever else nobody told it not
+/// to. A read-only /sys tells it that there is no udev to wait for.
+async fn networkd(host: &Arc<Host>, gateways: &[IpAddr]) -> Result<Process> {
+    let own = host.directory().join("networkd");
+    fs::create_dir_all(&own)?;
+    let addresses: String = host.addresses().iter().map(|address| format!("Address={address}\n")).collect();
+    let gateways: String = gateways.iter().map(|gateway| format!("Gateway={gateway}\n")).collect();
+    let network = format!("[Match]\nName={UPLINK}\n[Network]\nIPForward=no\nIPv6AcceptRA=no\n{addresses}{gateways}");
+    fs::write(own.join("10-underlay.network"), network)?;
+    let weft = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/hosts/networkd.network");
+    fs::copy(weft, own.join("05-weft.network"))?;
+    let start = format!(
+        "mount --make-rprivate /
+         mount -t tmpfs networkd /run/systemd 2>/dev/null || {{ mkdir -p /run/systemd; mount -t tmpfs networkd /run/systemd; }}
+         mount -t tmpfs networkd /etc/systemd
+         mkdir -p /etc/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+         chown -R systemd-network:systemd-network /run/systemd/netif
+         cp {}/*.network /etc/systemd/network
+         mount -t sysfs -o ro sysfs /sys
+         exec /lib/systemd/systemd-networkd",
+        own.display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "bash", "-euc", &start]).env("SYSTEMD_LOG_LEVEL", "info");
+    let process = host.spawn("networkd", command)?;
+    // It sets the default route anew with a protocol of its own.
+    wait::until("systemd-networkd to configure the underlay", wait::PATIENCE, async || {
+        let routes = host.run(&["ip", "route", "show", "default", "proto", "static"]).await?;
+        ensure!(routes.contains(UPLINK), "{routes:?}");
+        Ok(())
+    })
+    .await?;
+    Ok(process)
+}
+
+lab_test!(
+    #[ignore = "needs root and what manages hosts: ./dev managers"]
+    systemd_networkd_configures_the_underlay_and_pods_go_on,
+    async || {
+        let cluster = Cluster::start(LabSpec::default()).await?;
+        cluster.ready().await?;
+        let here = cluster.pod(NODE, "here").await?;
+        let (near, far) = (cluster.pod("a2", "near").await?, cluster.pod("b1", "far").await?);
+        let host = cluster.lab().host(NODE);
+        let gateways = gateways(&host).await?;
+        host.run(&["ip", "route", "flush", "default"]).await?;
+        host.run(&["ip", "-6", "route", "flush", "default"]).await?;
+        let mut process = networkd(&host, &gateways).await?;
+        let mut streams = Vec::new();
+        for other in [&near, &far] {
+            for family in Family::ALL {
+                // From and to this node: what comes in by the link is forwarded, too.
+                streams.push(Stream::start(other.net(), here.net(), here.address(family), 200)?);
+                streams.push(Stream::start(here.net(), other.net(), other.address(family), 200)?);
+            }
+        }
+        for _ in 0..3 {
+            process.stop().await?;
+            process = networkd(&host, &gateways).await?;
+            for stream in &streams {
+                stream.pass(400).await;
+            }
+        }
+        process.stop().await?;
+        let status: serde_json::Value = cluster.agent(NODE).weft().json(&["status"]).await?;
+        ensure!(status["ready"] == true && status["underlayInterface"] == UPLINK, "{status:#}");
+        for stream in streams {
+            stream.stop().await?.expect_no_loss(1000)?;
+        }
+        Ok(())
+    }
+);
+
+/// The routers of the host's default routes.
+async fn gateways(host: &Arc<Host>) -> Result<Vec<IpAddr>> {
+    let mut found = Vec::new();
+    for family in ["-4", "-6"] {
+        let routes = host.run(&["ip", family, "route", "show", "default"]).await?;
+        let mut words = routes.split_whitespace().skip_while(|word| *word != "via").skip(1);
+        found.push(words.next().with_context(|| format!("no router in {routes:?}"))?.parse()?);
+    }
+    Ok(found)
 }
