@@ -85,6 +85,23 @@ impl Held {
             .collect()
     }
 
+    /// Waits until it consists of so many. The kernel announces the end of a process to its parent only, and these have none of
+    /// ours; and one that has just been started has no environment yet.
+    fn expect_processes(&self, count: usize) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let found = self.processes();
+            if found.len() == count {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < Duration::from_secs(30),
+                "{count} processes are wanted, these are there: {found:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The lab's first process: the only one with id 1 in its own PID namespace.
     fn first(&self) -> Option<i32> {
         self.processes().into_iter().find(|id| {
@@ -96,12 +113,7 @@ impl Held {
 
     fn expect_gone(mut self) -> Result<()> {
         self.child.wait()?;
-        let start = Instant::now();
-        // The kernel announces the end of a process to its parent only, and these have none of ours.
-        while !self.processes().is_empty() {
-            ensure!(start.elapsed() < Duration::from_secs(30), "still there: {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.expect_processes(0)?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         ensure!(!mounts.contains("weft-lab"), "a mount of a lab is visible outside");
         Ok(())
@@ -116,7 +128,7 @@ fn kill(id: i32) -> Result<()> {
 fn kill_9_of_the_lab_leaves_nothing() -> Result<()> {
     let held = Held::start(held_command()?)?;
     // unshare, the lab, and two sleepers.
-    ensure!(held.processes().len() == 4, "the lab consists of {:?}", held.processes());
+    held.expect_processes(4)?;
     kill(held.first().context("the lab has a first process")?)?;
     held.expect_gone()
 }

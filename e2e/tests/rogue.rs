@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -116,6 +117,17 @@ impl Rogue {
                 Ok(Ok(Some(_))) | Err(_) => {}
             }
         }
+        Ok(())
+    }
+
+    /// A stream that says once who this node is, and nothing more, for as long as the controller keeps it.
+    async fn claim(&self, facts: v1::Facts) -> Result<()> {
+        let mut client = MembershipServiceClient::new(self.channel().await?);
+        let hello = v1::Hello { node: ROGUE.to_owned(), facts: Some(facts), ..v1::Hello::default() };
+        let message = v1::WatchRequest { message: Some(v1::watch_request::Message::Hello(hello)) };
+        let requests = futures::stream::once(async { message }).chain(futures::stream::pending());
+        let mut answers = client.watch(requests).await?.into_inner();
+        while answers.message().await?.is_some() {}
         Ok(())
     }
 
@@ -293,4 +305,48 @@ lab_test!(a_member_that_was_taken_over_hurts_nobody_for_a_minute, async || {
     })
     .await?;
     cluster.ready().await
+});
+
+// Whoever is first has what nobody proves; the owner comes later, and proves it by coming from there.
+lab_test!(an_address_that_somebody_squats_is_its_owners_once_it_comes, async || {
+    let cluster = Cluster::empty(LabSpec::default().hosts(3)).await?;
+    for node in ["a1", ROGUE] {
+        cluster.join(node).await?;
+    }
+    cluster.ready().await?;
+    let rogue = Rogue::of(&cluster)?;
+    cluster.agent(ROGUE).stop().await?;
+    let owned = cluster.lab().host("b2").address(Family::V4);
+    let IpAddr::V4(octets) = owned else { bail!("{owned} is no IPv4 address") };
+    let facts = v1::Facts {
+        underlay_addresses: vec![v1::Cidr { address: octets.octets().into(), prefix: 24 }],
+        underlay_mtu: 1500,
+        ..v1::Facts::default()
+    };
+    let squatter = rogue.clone();
+    let squatting = tokio::spawn(async move { squatter.claim(facts).await });
+    wait::until("the rogue to have what it claims", wait::PATIENCE, async || {
+        let row = cluster.controller().weft().peer(ROGUE).await?;
+        ensure!(row.underlay_addresses.iter().any(|address| address.starts_with(&owned.to_string())), "{row:?}");
+        Ok(())
+    })
+    .await?;
+
+    cluster.join("b2").await?;
+    wait::until("the owner to be ready, and the squatter to be named", wait::PATIENCE, async || {
+        let owner = cluster.controller().weft().peer("b2").await?;
+        ensure!(owner.is_ready(), "{owner:?}");
+        let row = cluster.controller().weft().peer(ROGUE).await?;
+        ensure!(row.underlay_addresses.is_empty() && row.message.contains("b2"), "{row:?}");
+        Ok(())
+    })
+    .await?;
+    let refused = squatting.await?.expect_err("it is thrown out");
+    ensure!(
+        refused.to_string().contains(&format!("{owned} of node {ROGUE} is reported by connected node b2")),
+        "{refused}"
+    );
+    let (here, there) = (cluster.pod("a1", "here").await?, cluster.pod("b2", "there").await?);
+    here.reaches(there.address(Family::V4)).await?;
+    Ok(())
 });

@@ -3,11 +3,17 @@
 //! Owns what both ends must agree on beside the messages: the controller's TLS name, ALPN, keepalives. Whom to trust is
 //! the caller's to say.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier, crypto::ring::default_provider, pki_types::ServerName};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
@@ -57,12 +63,20 @@ pub async fn resolve(controller: &str) -> Result<SocketAddr, ConnectError> {
 
 /// A channel to the controller at `address`: one connection, of no more use once it breaks.
 pub async fn controller(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
+    controller_from(None, address, config).await
+}
+
+/// The same from an address of this host; none leaves the choice to the kernel.
+pub async fn controller_from(
+    from: Option<IpAddr>,
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> Result<Channel, ConnectError> {
     let connector = tower::service_fn(move |_| {
         let config = config.clone();
         async move {
             let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_LIMIT:?}"));
-            let stream =
-                tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await.map_err(|_| late())??;
+            let stream = tokio::time::timeout(CONNECT_LIMIT, open(from, address)).await.map_err(|_| late())??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).expect("a valid DNS name");
             let stream = TlsConnector::from(config).connect(name, stream).await?;
@@ -80,6 +94,14 @@ pub async fn controller(address: SocketAddr, config: Arc<ClientConfig>) -> Resul
         Ok(Err(error)) => Err(ConnectError::Refused(name(), innermost(&error))),
         Err(_) => Err(ConnectError::Silent(name(), limit)),
     }
+}
+
+async fn open(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
 }
 
 /// A channel to the agent behind `socket`.

@@ -5,6 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    pub(super) address: IpAddr,
+    /// It is what this node announces as its own, and the connection proves it.
+    pub(super) is_announced: bool,
+}
+
 /// This node's address towards `to`: what the kernel chooses for UDP it chooses for TCP as well. No packet is sent.
 pub(super) fn towards(to: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -3,7 +3,7 @@
 mod end;
 
 use std::{
-    net::IpAddr,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -13,8 +13,11 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tracing::{info, warn};
-use weft_core::{membership::Digests, types::NodeName};
+use tracing::{debug, info, warn};
+use weft_core::{
+    membership::Digests,
+    types::{Family, NodeName},
+};
 use weft_proto::{
     connect,
     convert::{self, Facts, SnapshotBuilder},
@@ -30,7 +33,7 @@ use super::{
     join::JoinError,
     login::{Desk, Login},
     reporter::{Changed, Reporter},
-    source,
+    source::{self, Source},
 };
 use crate::disk_trouble::DiskTrouble;
 
@@ -176,8 +179,8 @@ impl Client {
             changed
         });
         let login = self.desk.login(address).await?;
-        let channel = connect::controller(address, Arc::clone(&login.tls)).await?;
-        let ended = self.watch(controller, channel, &login, source::towards(address)).await;
+        let (channel, from) = self.reach(address, &login).await?;
+        let ended = self.watch(controller, channel, &login, from).await;
         if self.links.status.borrow().connected {
             self.doors.answered();
         }
@@ -196,13 +199,37 @@ impl Client {
         }
     }
 
+    /// Connects from the address that is announced, if that is possible: it proves that the address is this node's own. Not if
+    /// the way to the controller is by another link. On Kubernetes the Node's addresses decide, and a stream proves nothing.
+    async fn reach(&self, address: SocketAddr, login: &Login) -> anyhow::Result<(Channel, Option<Source>)> {
+        let mut facts = self.links.facts.clone();
+        let known = facts.wait_for(Option::is_some).await.context("the engine has ended")?.clone();
+        let announced = known.and_then(|facts| *facts.underlay.get(Family::of(address.ip())));
+        let own = announced.map(|announced| announced.address()).filter(|_| !self.desk.joins_at_will());
+        if let Some(own) = own {
+            match connect::controller_from(Some(own), address, Arc::clone(&login.tls)).await {
+                Ok(channel) => return Ok((channel, Some(Source { address: own, is_announced: true }))),
+                Err(error) => debug!("no connection to the controller from the announced address {own}: {error}"),
+            }
+        }
+        let channel = connect::controller(address, Arc::clone(&login.tls)).await?;
+        Ok((channel, source::towards(address).map(|address| Source { address, is_announced: false })))
+    }
+
+    /// True where the connection's own address is gone, or no longer the one that it proves.
+    fn has_moved(&self, from: Source) -> bool {
+        let facts = self.links.facts.borrow();
+        let mut announced = facts.iter().flat_map(|facts| facts.underlay.iter().map(|announced| announced.address()));
+        !source::is_here(from.address) || (from.is_announced && !announced.any(|address| address == from.address))
+    }
+
     /// Keeps a stream of `channel`, whose connection is from the address `from`, until it ends.
     async fn watch(
         &self,
         controller: &str,
         channel: Channel,
         login: &Login,
-        from: Option<IpAddr>,
+        from: Option<Source>,
     ) -> anyhow::Result<Ended> {
         let (sender, receiver) = mpsc::channel(4);
         let mut reporter = Reporter::new(&self.node, &self.links, sender).await?;
@@ -227,7 +254,7 @@ impl Client {
                 }
                 standing = reporter.changed() => match standing? {
                     Changed::Resync => return Ok(Ended::Resync),
-                    Changed::Report(report) if report.facts.is_some() && !from.is_none_or(source::is_here) => {
+                    Changed::Report(report) if report.facts.is_some() && from.is_some_and(|from| self.has_moved(from)) => {
                         info!(controller, "this node's address has changed: connecting anew");
                         return Ok(Ended::Moved);
                     }

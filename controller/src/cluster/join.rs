@@ -82,7 +82,11 @@ impl Registry {
         }
         self.macs.insert(record.member.mac);
         self.nodes.insert(name.clone(), record);
-        Ok(Joined { incarnation, is_new_life: true, changed: Changed { writes, touched: vec![name.clone()] } })
+        Ok(Joined {
+            incarnation,
+            is_new_life: true,
+            changed: Changed { writes, touched: vec![name.clone()], ..Changed::default() },
+        })
     }
 
     /// A node that goes on from its last life, if there was one.

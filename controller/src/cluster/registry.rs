@@ -42,6 +42,8 @@ pub(super) struct Registry {
     pub(super) allocator: Allocator,
     /// Who has an underlay address.
     pub(super) addresses: HashMap<IpAddr, NodeName>,
+    /// Those of them that a stream came from since this controller leads.
+    pub(super) proven: HashSet<IpAddr>,
     pub(super) macs: HashSet<Mac>,
     pub(super) pools: Vec<PodCidr>,
     pub(super) rules: Vec<PoolRule>,
@@ -58,6 +60,8 @@ pub(super) struct Registry {
 pub(super) struct Changed {
     pub(super) writes: Vec<Write>,
     pub(super) touched: Vec<NodeName>,
+    /// Who lost which address to somebody who proved it: if they are connected, they do not know yet.
+    pub(super) losers: Vec<(NodeName, IpAddr)>,
 }
 
 impl Registry {
@@ -75,6 +79,7 @@ impl Registry {
             lives: stored.lives.into_iter().map(|life| (life.node.clone(), life)).collect(),
             allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
             addresses: HashMap::new(),
+            proven: HashSet::new(),
             macs: HashSet::new(),
             pools: rules.iter().map(|rule| rule.pool.cidr()).collect(),
             rules: rules.to_vec(),
@@ -188,7 +193,7 @@ impl Registry {
         expired.iter().for_each(|id| drop(self.tokens.remove(id)));
         writes.push(Write::Token(token.clone()));
         self.tokens.insert(token.id, token);
-        Changed { writes, touched: Vec::new() }
+        Changed { writes, ..Changed::default() }
     }
 
     /// Gives every node a CIDR of each family that there are pools of; none is given where a pool has run out.
@@ -241,7 +246,7 @@ impl Registry {
             self.allocator.release(*cidr, NEVER);
         }
         writes.extend(cidrs.iter().map(|cidr| Write::Quarantine(Quarantined { cidr: *cidr, owner: name.clone() })));
-        Ok((Changed { writes, touched: vec![name.clone()] }, cidrs))
+        Ok((Changed { writes, touched: vec![name.clone()], ..Changed::default() }, cidrs))
     }
 }
 

@@ -76,7 +76,22 @@ impl Actor {
         if !changed.touched.is_empty() {
             self.pace.take(node, self.clock.now());
         }
+        for (loser, address) in &changed.losers {
+            self.tell_loser(loser, *address, node);
+        }
         Ok(changed)
+    }
+
+    /// A connected member whose address another has proved to be its own begins anew: it is told why when it reports it again.
+    fn tell_loser(&mut self, loser: &NodeName, address: IpAddr, holder: &NodeName) {
+        if !self.sessions.is_connected(loser) {
+            return;
+        }
+        let refusal = Refusal::AddressTaken { address, node: loser.clone(), holder: holder.clone() };
+        tracing::warn!(node = %loser, "stream closed: {refusal}");
+        self.complain(loser, &refusal);
+        self.sessions.close(loser, || refusal);
+        self.peers.touch();
     }
 
     /// The newest facts of a stream count, once it is their turn.

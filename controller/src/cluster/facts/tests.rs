@@ -91,11 +91,46 @@ fn what_version_0_1_has_stored_is_loaded_without_that_address() {
 }
 
 #[test]
-fn a_live_holder_keeps_its_address_whoever_connects_from_it() {
+fn proven_beats_unproven_whoever_was_first() {
+    let (old, new) = (name("old"), name("new"));
+    let (claim, its_own) = (facts(Some("192.0.2.1/24"), None), facts(Some("192.0.2.1/24"), Some("2001:db8::1/64")));
+    // Registered by a squatter that comes from elsewhere, or before an upgrade: the owner proves it, and has it.
     let mut registry = registry();
+    let changed = registry.take_facts(&new, &claim, source("192.0.2.1"), |_| true).expect("it comes from there");
+    assert_eq!(changed.losers, [(old.clone(), source("192.0.2.1"))]);
+    assert_eq!(changed.touched, [old.clone(), new.clone()]);
+    assert_eq!(registry.nodes[&old].member.underlay.v4, None);
+
+    // A holder that proved it keeps it, connected or, against whoever proves nothing, away.
+    let mut registry = self::registry();
+    registry.take_facts(&old, &its_own, source("192.0.2.1"), |_| true).expect("its own");
+    let refused = registry.take_facts(&new, &claim, source("192.0.2.1"), |_| true);
+    assert!(
+        matches!(refused, Err(Refusal::AddressTaken { holder, .. }) if holder == old),
+        "two machines have one address"
+    );
+    for is_connected in [true, false] {
+        let refused = registry.take_facts(&new, &claim, source("192.0.2.77"), |_| is_connected);
+        assert!(refused.is_err(), "it proves nothing");
+    }
+    // What its other address vouches for is its own until somebody proves that one.
+    let other = facts(None, Some("2001:db8::1/64"));
+    let changed = registry.take_facts(&new, &other, source("2001:db8::1"), |_| true).expect("it comes from there");
+    assert_eq!(changed.losers, [(old.clone(), source("2001:db8::1"))]);
+    assert!(registry.nodes[&old].member.underlay.v4.is_some(), "that one it proved itself");
+}
+
+#[test]
+fn a_proof_ends_with_the_address_that_it_is_of() {
+    let (old, new) = (name("old"), name("new"));
+    let mut registry = registry();
+    registry.take_facts(&old, &facts(Some("192.0.2.1/24"), None), source("192.0.2.1"), |_| true).expect("its own");
+    registry.take_facts(&old, &facts(Some("192.0.2.2/24"), None), source("192.0.2.2"), |_| true).expect("it moves");
     let claim = facts(Some("192.0.2.1/24"), None);
-    let refused = registry.take_facts(&name("new"), &claim, source("192.0.2.1"), |_| true);
-    assert!(matches!(refused, Err(Refusal::AddressTaken { holder, .. }) if holder == name("old")));
+    registry.take_facts(&new, &claim, source("192.0.2.9"), |_| true).expect("nobody has it");
+    // What its former holder once proved does not keep it now from who proves it.
+    registry.take_facts(&old, &claim, source("192.0.2.1"), |_| true).expect("it is back, and proves it");
+    assert_eq!(registry.addresses[&source("192.0.2.1")], old);
 }
 
 #[test]
