@@ -26,8 +26,11 @@ restore_sysctls() {
     rmdir "$state/sysctl" 2>/dev/null || true
 }
 
+# Says in docker_was_down whether no dockerd ran.
 start_docker() {
+    docker_was_down=false
     docker_answers && return
+    docker_was_down=true
     has dockerd || die "docker does not answer, and there is no dockerd to start: start Docker, or install docker.io"
     step "Starting dockerd"
     local bounded=() forwarding

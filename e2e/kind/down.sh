@@ -16,16 +16,6 @@ case ${1:-} in
 esac
 need_root
 
-remove_cluster() {
-    local found
-    found=$(containers "$1")
-    if [ -n "$found" ]; then
-        step "Removing the cluster $1"
-        # shellcheck disable=SC2086  # A line for each.
-        docker rm --force --volumes $found >/dev/null
-    fi
-}
-
 for name in "${names[@]}"; do
     if docker_answers; then
         remove_cluster "$name"

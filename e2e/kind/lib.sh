@@ -46,3 +46,13 @@ check_name() {
 containers() {
     docker ps --all --filter "label=io.x-k8s.kind.cluster=$1" --format '{{.Names}}' | sort
 }
+
+remove_cluster() {
+    local found
+    found=$(containers "$1")
+    if [ -n "$found" ]; then
+        step "Removing the cluster $1"
+        # shellcheck disable=SC2086  # A line for each.
+        docker rm --force --volumes $found >/dev/null
+    fi
+}

@@ -82,7 +82,12 @@ mkdir -p "$state"
 exec 8>"$state/lock"
 flock --shared 8
 start_docker
-[ -z "$(containers "$name")" ] || die "a cluster $name is there already: ./dev cluster down --name $name"
+if [ -n "$(containers "$name")" ]; then
+    "$docker_was_down" || die "a cluster $name is there already: ./dev cluster down --name $name"
+    # Its links and the router's rules went when the machine was started anew, so that it cannot be used.
+    step "The cluster $name is from before dockerd stopped"
+    remove_cluster "$name"
+fi
 "$here/binaries.sh" kind kubernetes helm
 [ -n "$image" ] || choose_image
 "$here/images.sh" others
