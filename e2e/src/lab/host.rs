@@ -181,6 +181,7 @@ impl Host {
             let default = default_network(address.family());
             net.wire().add_route(default, Some(gateway.address())).await?;
         }
-        Ok(())
+        router.carries(near.name).await?;
+        net.wire().carries(UPLINK).await
     }
 }

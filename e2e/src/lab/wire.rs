@@ -8,17 +8,21 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags},
-    link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+    link::{
+        BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
+    },
     neighbour::NeighbourMessage,
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use weft_core::types::{Family, Mac};
+
+use super::wait;
 
 /// One end of a cable that is to be.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +106,27 @@ impl Wire {
         let message = if up { message.up() } else { message.down() };
         let set = self.handle.link().set(message.build()).execute().await;
         set.with_context(|| format!("cannot switch {link} {}", if up { "up" } else { "down" }))
+    }
+
+    /// Waits until a link that is up carries packets: the kernel takes note of a carrier later, on a busy machine much later, and
+    /// until then its queue and the bridge drop what is sent.
+    pub(super) async fn carries(&self, link: &str) -> Result<()> {
+        wait::until(&format!("{link} to carry packets"), wait::PATIENCE, async || {
+            let found = self.link(link).await?;
+            ensure!(found.attributes.contains(&LinkAttribute::OperState(State::Up)), "it has no carrier");
+            let of_port = |info: &LinkInfo| match info {
+                LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port.clone()),
+                _ => None,
+            };
+            let forwarding = InfoBridgePort::State(BridgePortState::Forwarding);
+            let port = found.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkInfo(infos) => infos.iter().find_map(of_port),
+                _ => None,
+            });
+            ensure!(port.is_none_or(|port| port.contains(&forwarding)), "its bridge does not forward yet");
+            Ok(())
+        })
+        .await
     }
 
     /// Deletes a link, and with one end of a cable the other.
