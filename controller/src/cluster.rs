@@ -18,6 +18,7 @@ mod nodes;
 mod pace;
 mod paths;
 mod peers;
+mod proof;
 mod quarantine;
 mod refusal;
 mod registry;
@@ -34,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::IpNetwork;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use weft_core::{
     alloc::{PoolRule, Usage},
@@ -68,6 +70,8 @@ pub(crate) struct Rules {
     pub(crate) mtu: Option<u32>,
     /// Where pod CIDRs come from, and for which nodes.
     pub(crate) pools: Vec<PoolRule>,
+    /// Where an underlay address may lie that no stream proves; none: beside those that are proven.
+    pub(crate) underlay_networks: Vec<IpNetwork>,
     /// How nodes become members.
     pub(crate) admission: Admission,
     /// An agent that has not acknowledged for this long is disconnected.
@@ -123,6 +127,8 @@ pub(crate) struct ConnectAsk {
     pub(crate) identity: NodeIdentity,
     /// Where it connects from.
     pub(crate) source: IpAddr,
+    /// Which of the controller's addresses it connects to.
+    pub(crate) own: IpAddr,
     pub(crate) facts: Option<Facts>,
 }
 

@@ -12,6 +12,7 @@ mod size;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnetwork::IpNetwork;
 use weft_core::{alloc::PoolRule, settings::Settings};
 use weft_program::log::Format;
 
@@ -50,6 +51,9 @@ pub struct Config {
     pub force_settings: bool,
     /// The largest packet in bytes that the network between the nodes carries, where the operator said so.
     pub mtu: Option<u32>,
+    /// Where a node's underlay address may lie although its agent does not connect from there; none: beside addresses of other
+    /// nodes whose agents do.
+    pub underlay_networks: Vec<IpNetwork>,
     /// How long node certificates are good for.
     pub certificate_lifetime: Duration,
     /// How long after its end a node's certificate is still renewed; zero: not at all, as on Kubernetes.

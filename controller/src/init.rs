@@ -166,30 +166,71 @@ fn yaml(options: &Options) -> String {
     let mut text =
         "# Written by `weft-controller init`; see `weft-controller run --help` for all options.\n".to_owned();
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
+    // Each option by name: one that comes later must not be forgotten here.
+    let Options {
+        data_dir,
+        store,
+        listen,
+        http_listen,
+        mode,
+        vni,
+        port,
+        outer,
+        mtu,
+        force_settings,
+        certificate_lifetime,
+        renewal_grace,
+        acknowledge_timeout,
+        reconnect_grace,
+        coalesce_window,
+        handshake_timeout,
+        log_format,
+        pools,
+        server_names,
+        non_masquerade_cidrs,
+        underlay_networks,
+        // Of Kubernetes, where there is no file to write.
+        namespace: _,
+        identity: _,
+        advertise: _,
+        node_cidrs: _,
+        lease_duration: _,
+        renew_deadline: _,
+        retry_period: _,
+        token_audience: _,
+        agent_service_account: _,
+        agent_nodes: _,
+        network_policy_engine: _,
+    } = options;
     for (name, value) in [
-        ("dataDir", &options.data_dir),
-        ("store", &options.store),
-        ("listen", &options.listen),
-        ("httpListen", &options.http_listen),
-        ("mode", &options.mode),
-        ("vni", &options.vni),
-        ("port", &options.port),
-        ("outer", &options.outer),
-        ("mtu", &options.mtu),
-        ("forceSettings", &options.force_settings),
-        ("certificateLifetime", &options.certificate_lifetime),
-        ("renewalGrace", &options.renewal_grace),
-        ("acknowledgeTimeout", &options.acknowledge_timeout),
-        ("reconnectGrace", &options.reconnect_grace),
-        ("coalesceWindow", &options.coalesce_window),
-        ("handshakeTimeout", &options.handshake_timeout),
-        ("logFormat", &options.log_format),
+        ("dataDir", data_dir),
+        ("store", store),
+        ("listen", listen),
+        ("httpListen", http_listen),
+        ("mode", mode),
+        ("vni", vni),
+        ("port", port),
+        ("outer", outer),
+        ("mtu", mtu),
+        ("forceSettings", force_settings),
+        ("certificateLifetime", certificate_lifetime),
+        ("renewalGrace", renewal_grace),
+        ("acknowledgeTimeout", acknowledge_timeout),
+        ("reconnectGrace", reconnect_grace),
+        ("coalesceWindow", coalesce_window),
+        ("handshakeTimeout", handshake_timeout),
+        ("logFormat", log_format),
     ] {
         if let Some(value) = value {
             text.push_str(&format!("{name}: {}\n", quoted(value)));
         }
     }
-    for (name, values) in [("pools", &options.pools), ("serverNames", &options.server_names)] {
+    for (name, values) in [
+        ("pools", pools),
+        ("serverNames", server_names),
+        ("nonMasqueradeCIDRs", non_masquerade_cidrs),
+        ("underlayNetworks", underlay_networks),
+    ] {
         if !values.is_empty() {
             let list: Vec<String> = values.iter().map(|value| quoted(value)).collect();
             text.push_str(&format!("{name}: [{}]\n", list.join(", ")));
@@ -254,6 +295,8 @@ mod tests {
             vni: Some("99".to_owned()),
             pools: vec!["10.244.0.0/16=24".to_owned(), "fd00:1::/48=64".to_owned()],
             server_names: vec!["192.0.2.1".to_owned()],
+            non_masquerade_cidrs: vec!["10.0.0.0/8".to_owned()],
+            underlay_networks: vec!["192.0.2.0/24".to_owned()],
             ..Options::default()
         };
         let written = Config::parse(&yaml(&options)).expect("our own file");

@@ -90,6 +90,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         settings: config.settings.clone(),
         force_settings: config.force_settings,
         mtu: config.mtu,
+        underlay_networks: config.underlay_networks.clone(),
         pools: config.pools.clone(),
         admission: match &config.store {
             StoreLocation::Redb(_) => Admission::Tokens,

@@ -52,6 +52,8 @@ pub struct Underlay {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: PerFamily<Option<UnderlayAddress>>,
+    /// Routers that are reached by it.
+    pub gateways: BTreeSet<IpAddr>,
     /// True while the link has a carrier.
     pub has_carrier: bool,
     /// Links of the host, this one or others, whose IPv6 configuration may come from router advertisements, so that

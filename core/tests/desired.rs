@@ -46,6 +46,7 @@ fn local(me: &Member) -> Local {
         link: link("eth0"),
         mtu: me.underlay_mtu,
         addresses: me.underlay,
+        gateways: Default::default(),
         has_carrier: true,
         advertised_links: [].into(),
     };

@@ -317,13 +317,7 @@ lab_test!(an_address_that_somebody_squats_is_its_owners_once_it_comes, async || 
     let rogue = Rogue::of(&cluster)?;
     cluster.agent(ROGUE).stop().await?;
     let owned = cluster.lab().host("b2").address(Family::V4);
-    let IpAddr::V4(octets) = owned else { bail!("{owned} is no IPv4 address") };
-    let facts = v1::Facts {
-        underlay_addresses: vec![v1::Cidr { address: octets.octets().into(), prefix: 24 }],
-        underlay_mtu: 1500,
-        ..v1::Facts::default()
-    };
-    let squatter = rogue.clone();
+    let (squatter, facts) = (rogue.clone(), facts_with(owned)?);
     let squatting = tokio::spawn(async move { squatter.claim(facts).await });
     wait::until("the rogue to have what it claims", wait::PATIENCE, async || {
         let row = cluster.controller().weft().peer(ROGUE).await?;
@@ -335,7 +329,8 @@ lab_test!(an_address_that_somebody_squats_is_its_owners_once_it_comes, async || 
     cluster.join("b2").await?;
     wait::until("the owner to be ready, and the squatter to be named", wait::PATIENCE, async || {
         let owner = cluster.controller().weft().peer("b2").await?;
-        ensure!(owner.is_ready(), "{owner:?}");
+        let claimant = format!("node {ROGUE} reports the underlay address {owned} of this node too");
+        ensure!(owner.is_ready() && owner.message.contains(&claimant), "{owner:?}");
         let row = cluster.controller().weft().peer(ROGUE).await?;
         ensure!(row.underlay_addresses.is_empty() && row.message.contains("b2"), "{row:?}");
         Ok(())
@@ -350,3 +345,45 @@ lab_test!(an_address_that_somebody_squats_is_its_owners_once_it_comes, async || 
     here.reaches(there.address(Family::V4)).await?;
     Ok(())
 });
+
+// Everybody would send to them what is for its pods.
+lab_test!(a_routers_and_the_controllers_addresses_are_no_members, async || {
+    let cluster = Cluster::empty(LabSpec::default().hosts(3)).await?;
+    for node in ["a1", "b1", ROGUE] {
+        cluster.join(node).await?;
+    }
+    cluster.ready().await?;
+    let rogue = Rogue::of(&cluster)?;
+    let before = cluster.controller().weft().peer(ROGUE).await?;
+    cluster.agent(ROGUE).stop().await?;
+    let router = router_of(cluster.lab().host(ROGUE).address(Family::V4))?;
+    for (claimed, why) in [
+        (router, "is a router's, as node b1 says"),
+        (rogue.controller.ip(), "is the controller's own"),
+        ("10.99.0.7".parse()?, "no member has proven an address of the same subnet"),
+    ] {
+        let refused = rogue.claim(facts_with(claimed)?).await.expect_err("it is refused").to_string();
+        ensure!(
+            refused.contains(&format!("underlay address {claimed} of node {ROGUE}")) && refused.contains(why),
+            "{refused}"
+        );
+        let row = cluster.controller().weft().peer(ROGUE).await?;
+        ensure!(row.underlay_addresses == before.underlay_addresses, "{row:?}");
+        ensure!(row.message.contains("it is turned away") && row.message.contains(why), "{row:?}");
+    }
+    Ok(())
+});
+
+/// What a member says that has just this address.
+fn facts_with(address: IpAddr) -> Result<v1::Facts> {
+    let IpAddr::V4(octets) = address else { bail!("{address} is no IPv4 address") };
+    let underlay_addresses = vec![v1::Cidr { address: octets.octets().into(), prefix: 24 }];
+    Ok(v1::Facts { underlay_addresses, underlay_mtu: 1500, ..v1::Facts::default() })
+}
+
+/// The lab's router has the first address of each subnet.
+fn router_of(host: IpAddr) -> Result<IpAddr> {
+    let IpAddr::V4(host) = host else { bail!("{host} is no IPv4 address") };
+    let [a, b, c, _] = host.octets();
+    Ok([a, b, c, 1].into())
+}

@@ -8,7 +8,7 @@ use weft_core::{
     types::{Family, Revision},
 };
 use weft_proto::{
-    convert::{Facts, SnapshotBuilder, delta, to_cidr},
+    convert::{Facts, GATEWAYS, SnapshotBuilder, delta, to_cidr},
     v1,
 };
 
@@ -76,11 +76,12 @@ proptest! {
     }
 
     #[test]
-    fn facts_hold_one_address_a_family(underlay_addresses in vec(cidr(), 0..4), underlay_mtu in any::<u32>(), agent_version in ".{0,80}") {
-        if let Ok(facts) = Facts::try_from(v1::Facts { underlay_addresses, underlay_mtu, agent_version, generation: 0 }) {
+    fn facts_hold_one_address_a_family(underlay_addresses in vec(cidr(), 0..4), underlay_mtu in any::<u32>(), gateways in vec(vec(any::<u8>(), 0..20), 0..12), agent_version in ".{0,80}") {
+        if let Ok(facts) = Facts::try_from(v1::Facts { underlay_addresses, underlay_mtu, gateways, agent_version, generation: 0 }) {
             for family in Family::ALL {
                 prop_assert!(facts.underlay.get(family).is_none_or(|address| address.family() == family));
             }
+            prop_assert!(facts.gateways.len() <= GATEWAYS);
             prop_assert!(!facts.agent_version.chars().any(char::is_control));
         }
     }

@@ -14,7 +14,7 @@ use weft_core::{
     settings::GENERATION,
     types::Family,
 };
-use weft_proto::convert::Facts;
+use weft_proto::convert::{Facts, GATEWAYS};
 
 use super::{Engine, Problem};
 use crate::kernel::{InUse, Kernel, KernelError, UnderlayQuery};
@@ -92,6 +92,7 @@ impl<K: Kernel> Engine<K> {
         let facts = Facts {
             underlay: local.underlay.addresses,
             underlay_mtu: local.mtu(),
+            gateways: local.underlay.gateways.iter().copied().take(GATEWAYS).collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: GENERATION,
         };

@@ -127,6 +127,7 @@ fn underlay() -> Underlay {
         link: link("eth0"),
         mtu: 1500,
         addresses: PerFamily { v4, v6 },
+        gateways: Default::default(),
         has_carrier: true,
         advertised_links: [link("eth0")].into(),
     }

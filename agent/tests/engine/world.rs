@@ -58,6 +58,7 @@ pub(crate) fn underlay() -> Underlay {
         link: link("eth0"),
         mtu: 1500,
         addresses: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
+        gateways: Default::default(),
         has_carrier: true,
         advertised_links: [].into(),
     }

@@ -90,8 +90,13 @@ impl Agent {
         let digests = Some(View::new().digests());
         let (held, held_out) = watch::channel(Held { revision: Some(Revision::new(1, 1)), digests, resyncs: 0 });
         let underlay = PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None };
-        let (facts, facts_out) =
-            watch::channel(Some(Facts { underlay, underlay_mtu: 1500, agent_version: String::new(), generation: 0 }));
+        let (facts, facts_out) = watch::channel(Some(Facts {
+            underlay,
+            underlay_mtu: 1500,
+            gateways: Vec::new(),
+            agent_version: String::new(),
+            generation: 0,
+        }));
         let (standing, standing_out) = watch::channel(Standing::default());
         let (cleaned, cleaned_up) = watch::channel(false);
         let (status_in, status) = watch::channel(ConnectionStatus::default());

@@ -136,6 +136,7 @@ impl Actor {
         held_settings::tell(&rules.settings, &settings, &registry);
         let mut writes = vec![Write::Epoch(epoch), Write::Settings(settings.clone())];
         registry.from_nodes.outer = Some(rules.settings.outer);
+        registry.underlays.networks.clone_from(&rules.underlay_networks);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());
             writes.extend(registry.forget_lives(clock.unix_seconds(), rules.kept_seconds()));

@@ -87,6 +87,7 @@ impl Actor {
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
         let before = std::mem::replace(&mut self.registry, rebuilt);
         self.registry.from_nodes = before.from_nodes;
+        self.registry.underlays = before.underlays;
         self.roll.replace(&self.registry);
         // Whoever follows the Nodes looks whether all of them are in.
         self.freed.send_modify(|freed| *freed += 1);

@@ -1,8 +1,8 @@
 //! Facts that agents report.
 //!
 //! Owns the check of underlay addresses: each belongs to one node. Proof is the address that a stream comes from, and proven beats
-//! unproven, whoever was first: neither a lost machine blocks its address, nor can a node that was taken over collect those of
-//! its neighbours before they come. Must never trust a node about anybody but itself.
+//! unproven, whoever was first ([`proof`](super::proof)): neither a lost machine blocks its address, nor can a node that was taken
+//! over collect those of its neighbours before they come. Must never trust a node about anybody but itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ impl Registry {
         fresh.agent_version.clone_from(&facts.agent_version);
         fresh.generation = facts.generation;
         if fresh == *node {
-            self.note_proof(facts, source);
+            self.underlays.note(name, facts, source);
             return Ok(Changed::default());
         }
         let old = node_addresses(&node.member.underlay);
@@ -47,14 +47,11 @@ impl Registry {
         }
         for address in old.filter(|address| self.addresses.get(address) == Some(name)).collect::<Vec<_>>() {
             self.addresses.remove(&address);
-            self.proven.remove(&address);
         }
         for address in node_addresses(&facts.underlay) {
             self.addresses.insert(address, name.clone());
-            // Whoever had it before, and proved it.
-            self.proven.remove(&address);
         }
-        self.note_proof(facts, source);
+        self.underlays.note(name, facts, source);
         changed.losers = losers.into_iter().collect();
         changed.writes.push(Write::Node(fresh.clone()));
         changed.touched.push(name.clone());
@@ -122,27 +119,10 @@ impl Registry {
         let claimed: BTreeSet<IpAddr> = node_addresses(&facts.underlay).collect();
         let mut losers = BTreeMap::new();
         for address in &claimed {
-            let Some(holder) = self.addresses.get(address).filter(|holder| *holder != name) else { continue };
-            let claim = Claim {
-                proof: Proof::of(*address, source, &claimed),
-                of_same_machine: self.addresses.get(&source) == Some(holder),
-                holder_is_connected: is_connected(holder),
-                holder_has_proof: self.proven.contains(address),
-            };
-            let (address, node, holder) = (*address, name.clone(), holder.clone());
-            match judge(claim) {
-                Verdict::Moves => drop(losers.insert(holder, address)),
-                Verdict::IsTaken => return Err(Refusal::AddressTaken { address, node, holder }),
-                Verdict::IsHeld => return Err(Refusal::AddressHeld { address, node, holder }),
-            }
+            let loser = self.believe(name, *address, source, &claimed, &is_connected)?;
+            losers.extend(loser.map(|loser| (loser, *address)));
         }
         Ok(losers)
-    }
-
-    fn note_proof(&mut self, facts: &Facts, source: IpAddr) {
-        if node_addresses(&facts.underlay).any(|address| address == source) {
-            self.proven.insert(source);
-        }
     }
 
     fn take_away(&mut self, loser: &NodeName, facts: &Facts, changed: &mut Changed) {
@@ -159,63 +139,7 @@ impl Registry {
     }
 }
 
-/// What a stream says of an address that is reported on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    /// It comes from there.
-    Itself,
-    /// It comes from the node's address of the other family, which vouches for this one as long as nobody proves it.
-    Vouched,
-    Nothing,
-}
-
-impl Proof {
-    fn of(address: IpAddr, source: IpAddr, claimed: &BTreeSet<IpAddr>) -> Self {
-        match () {
-            () if source == address => Self::Itself,
-            () if claimed.contains(&source) => Self::Vouched,
-            () => Self::Nothing,
-        }
-    }
-}
-
-/// A claim of an address that another member has.
-#[derive(Debug, Clone, Copy)]
-struct Claim {
-    proof: Proof,
-    /// The holder has the address that the stream comes from as well.
-    of_same_machine: bool,
-    holder_is_connected: bool,
-    /// A stream of the holder came from the address.
-    holder_has_proof: bool,
-}
-
-/// What becomes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// The claimant gets it.
-    Moves,
-    /// The holder is there, and keeps it.
-    IsTaken,
-    /// The holder is away, and keeps it.
-    IsHeld,
-}
-
-/// The whole rule. Of two that prove an address the one that is connected keeps it: two machines have one address. What is
-/// registered without proof, as after an upgrade, stays until somebody proves it.
-const fn judge(claim: Claim) -> Verdict {
-    let Claim { proof, of_same_machine, holder_is_connected, holder_has_proof } = claim;
-    match (proof, holder_is_connected) {
-        (Proof::Itself, true) if holder_has_proof => Verdict::IsTaken,
-        (Proof::Itself, _) => Verdict::Moves,
-        // Proof of one address of a machine that is away is proof of its other one.
-        (Proof::Vouched, false) if of_same_machine => Verdict::Moves,
-        (Proof::Vouched | Proof::Nothing, true) => Verdict::IsTaken,
-        (Proof::Vouched | Proof::Nothing, false) => Verdict::IsHeld,
-    }
-}
-
-fn node_addresses(underlay: &PerFamily<Option<UnderlayAddress>>) -> impl Iterator<Item = IpAddr> + use<> {
+pub(super) fn node_addresses(underlay: &PerFamily<Option<UnderlayAddress>>) -> impl Iterator<Item = IpAddr> + use<> {
     [underlay.v4, underlay.v6].into_iter().flatten().map(|underlay| underlay.address())
 }
 
@@ -233,4 +157,4 @@ pub(super) fn of_no_host(underlay: &UnderlayAddress) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

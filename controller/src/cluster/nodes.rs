@@ -239,6 +239,9 @@ impl Actor {
                 | Refusal::AddressOfNoHost { .. }
                 | Refusal::AddressTaken { .. }
                 | Refusal::AddressHeld { .. }
+                | Refusal::AddressOfController { .. }
+                | Refusal::AddressOfGateway { .. }
+                | Refusal::AddressUnproven { .. }
         );
         if is_about_addresses {
             self.peers.refuse(node, refusal);

@@ -59,6 +59,11 @@ impl PeerTable {
         }
     }
 
+    /// Whose address another member claims in vain: the refusal of that one, by holder.
+    fn claims(&self) -> HashMap<&NodeName, &Refusal> {
+        self.refused.values().filter_map(|refusal| Some((refusal.holder()?, refusal))).collect()
+    }
+
     /// An agent is let in.
     pub(super) fn accept(&mut self, node: &NodeName) {
         self.refused.remove(node);
@@ -76,12 +81,14 @@ impl Actor {
         }
         let now_ms = self.clock.unix_ms();
         let evidence = Evidence::gather(&self.sessions);
+        let claims = self.peers.claims();
         let needed = self.fanout.settings().generation();
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
             let judgement = judgement.refused(self.peers.refused.get(name));
             let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name)).following(node, needed);
+            let judgement = judgement.claimed(claims.get(name).copied());
             let before = self.peers.standings.get(name);
             let is_same =
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;

@@ -95,6 +95,43 @@ pub enum Refusal {
         /// Who has it.
         holder: NodeName,
     },
+    /// Other nodes would send to the controller what is for that node.
+    #[error(
+        "underlay address {address} of node {node} is the controller's own: name another link for its agent (--interface), or if this is the controller's host, have the agent connect from that address"
+    )]
+    AddressOfController {
+        /// The address.
+        address: IpAddr,
+        /// Who claims it.
+        node: NodeName,
+    },
+    /// Other nodes would send to a router what is for that node.
+    #[error(
+        "underlay address {address} of node {node} is a router's, as node {reporter} says: give one of the two another address, or have the agent of {node} connect from that address"
+    )]
+    AddressOfGateway {
+        /// The address.
+        address: IpAddr,
+        /// Who claims it.
+        node: NodeName,
+        /// Who has routes by it.
+        reporter: NodeName,
+    },
+    /// No stream comes from there, and it lies where no address of a member is known to be.
+    #[error(
+        "underlay address {address} of node {node} is not proven: its agent connects from {from}, and {}; have it connect from that address, or if NAT or a load balancer is between, add the nodes' networks to the controller's underlayNetworks",
+        expected(networks)
+    )]
+    AddressUnproven {
+        /// The address.
+        address: IpAddr,
+        /// Who claims it.
+        node: NodeName,
+        /// Where its stream comes from.
+        from: IpAddr,
+        /// The networks that the operator named, in one text.
+        networks: String,
+    },
     /// Underlay and overlay would be one.
     #[error(
         "underlay network {underlay} of node {node} overlaps pool {pool}: pods and nodes need networks of their own, so choose another pool or address"
@@ -270,6 +307,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The member that has what was claimed.
+    pub(super) const fn holder(&self) -> Option<&NodeName> {
+        match self {
+            Self::AddressTaken { holder, .. } | Self::AddressHeld { holder, .. } => Some(holder),
+            _ => None,
+        }
+    }
+
     /// One CamelCase word for events and conditions.
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -283,6 +328,8 @@ impl Refusal {
             Self::AddressInPool { .. } => "AddressInPool",
             Self::AddressOfNoHost { .. } => "AddressOfNoHost",
             Self::AddressTaken { .. } | Self::AddressHeld { .. } => "AddressConflict",
+            Self::AddressOfController { .. } | Self::AddressOfGateway { .. } => "AddressConflict",
+            Self::AddressUnproven { .. } => "AddressUnproven",
             Self::Store(_) => "StoreFailed",
             _ => "Refused",
         }
@@ -301,6 +348,9 @@ impl Refusal {
             Self::CertificateEnded { .. } => "certificate_ended",
             Self::AddressTaken { .. } => "address_taken",
             Self::AddressHeld { .. } => "address_held",
+            Self::AddressOfController { .. } => "address_of_controller",
+            Self::AddressOfGateway { .. } => "address_of_gateway",
+            Self::AddressUnproven { .. } => "address_unproven",
             Self::AddressInPool { .. } => "address_in_pool",
             Self::AddressOfNoHost { .. } => "address_of_no_host",
             Self::PoolsExhausted { .. } => "pools_exhausted",
@@ -321,6 +371,15 @@ impl Refusal {
             Self::CalledOff { .. } => "called_off",
             Self::Stopping => "stopping",
         }
+    }
+}
+
+/// Why an unproven address is not where it should be.
+fn expected(networks: &str) -> String {
+    if networks.is_empty() {
+        "no member has proven an address of the same subnet".to_owned()
+    } else {
+        format!("it is in none of the underlayNetworks ({networks})")
     }
 }
 

@@ -16,7 +16,7 @@ use weft_core::{
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
-use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host, roll::judge};
+use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host, proof::Underlays, roll::judge};
 use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// What of the store contradicts the configuration, all of it.
@@ -42,8 +42,8 @@ pub(super) struct Registry {
     pub(super) allocator: Allocator,
     /// Who has an underlay address.
     pub(super) addresses: HashMap<IpAddr, NodeName>,
-    /// Those of them that a stream came from since this controller leads.
-    pub(super) proven: HashSet<IpAddr>,
+    /// What else is known of such addresses.
+    pub(super) underlays: Underlays,
     pub(super) macs: HashSet<Mac>,
     pub(super) pools: Vec<PodCidr>,
     pub(super) rules: Vec<PoolRule>,
@@ -79,7 +79,7 @@ impl Registry {
             lives: stored.lives.into_iter().map(|life| (life.node.clone(), life)).collect(),
             allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
             addresses: HashMap::new(),
-            proven: HashSet::new(),
+            underlays: Underlays::default(),
             macs: HashSet::new(),
             pools: rules.iter().map(|rule| rule.pool.cidr()).collect(),
             rules: rules.to_vec(),
@@ -235,6 +235,7 @@ impl Registry {
         for underlay in member.underlay.iter() {
             self.addresses.remove(&underlay.address());
         }
+        self.underlays.forget(name);
         let void: Vec<TokenId> =
             self.tokens.values().filter(|token| token.node == *name).map(|token| token.id).collect();
         for id in void {

@@ -36,6 +36,7 @@ pub(super) fn rules() -> Rules {
     };
     Rules {
         mtu: None,
+        underlay_networks: Vec::new(),
         settings,
         pools: vec![Pool::new(cidr, 30).expect("a pool").into()],
         admission: Admission::Tokens,
@@ -75,11 +76,12 @@ pub(crate) fn connect(node: &str, incarnation: u64, last: u8) -> ConnectAsk {
     let facts = Facts {
         underlay: PerFamily { v4: Some(v4), v6: None },
         underlay_mtu: 1500,
+        gateways: Vec::new(),
         agent_version: String::new(),
         generation: 0,
     };
     let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
-    ConnectAsk { identity, source: [127, 0, 0, 1].into(), facts: Some(facts) }
+    ConnectAsk { identity, source: [192, 0, 2, last].into(), own: [192, 0, 2, 254].into(), facts: Some(facts) }
 }
 
 #[tokio::test]
@@ -273,7 +275,7 @@ async fn facts_that_the_store_did_not_take_are_taken_later_without_being_told_ag
         let last = if failure == Failure::Refused { 7 } else { 8 };
         let facts = connect("n1", 1, last).facts;
         store.fail_next_with(failure, |write| matches!(write, Write::Node(_)));
-        let source = [127, 0, 0, 1].into();
+        let source = [192, 0, 2, last].into();
         cluster.report(name("n1"), session.id, Report { facts, ..Report::default() }, source).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let peers = cluster.peers().await.expect("it runs");

@@ -4,6 +4,7 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use ipnetwork::IpNetwork;
 use weft_core::{
     alloc::{Allocator, PoolRule},
     masquerade::Unmasqueraded,
@@ -142,6 +143,7 @@ impl Config {
             mtu: checker.value("mtu", options.mtu.as_deref(), None, |text| {
                 parse_underlay_mtu(text).map(Some).map_err(|error| error.to_string())
             }),
+            underlay_networks: underlay_networks(&mut checker, &options.underlay_networks),
             force_settings: checker.value("forceSettings", options.force_settings.as_deref(), false, |text| {
                 text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
             }),
@@ -200,6 +202,14 @@ fn server_names(checker: &mut Checker, names: &[String]) -> Vec<String> {
         }
     }
     names.iter().filter(|name| *name != SERVER_NAME).cloned().collect()
+}
+
+fn underlay_networks(checker: &mut Checker, texts: &[String]) -> Vec<IpNetwork> {
+    let read = |text: &String| match text.parse::<IpNetwork>() {
+        Ok(network) if text.contains('/') && network.ip() == network.network() => Ok(network),
+        _ => Err(format!("{text:?} is no network: give one such as 192.0.2.0/24")),
+    };
+    texts.iter().filter_map(|text| checker.keep("underlayNetworks", read(text))).collect()
 }
 
 fn pools(checker: &mut Checker, texts: &[String], in_kubernetes: bool) -> Vec<PoolRule> {

@@ -117,6 +117,12 @@ pub(super) fn check(
     if options.data_dir.is_some() {
         checker.tell("dataDir: there is none with --store kubernetes: leave it out".to_owned());
     }
+    if !options.underlay_networks.is_empty() {
+        checker.tell(
+            "underlayNetworks: a node's addresses are those of its Node object with --store kubernetes: leave it out"
+                .to_owned(),
+        );
+    }
     if options.renewal_grace.is_some() {
         checker.tell(
             "renewalGrace: agents join again with --store kubernetes, and renew nothing: leave it out".to_owned(),

@@ -47,6 +47,10 @@ pub struct Options {
     /// Network outside the pools that pods go to under their own addresses, such as 10.0.0.0/8; may repeat [default: none]
     #[arg(long = "non-masquerade-cidr", value_name = "CIDR")]
     pub non_masquerade_cidrs: Vec<String>,
+    /// Network where underlay addresses may lie although the nodes' agents connect from elsewhere, as behind NAT or a load
+    /// balancer; may repeat [default: the subnets of nodes whose agents connect from their own addresses]
+    #[arg(long = "underlay-network", value_name = "CIDR")]
+    pub underlay_networks: Vec<String>,
     /// Announce settings although some agents are too old for them: true or false [default: false]
     #[arg(long, value_name = "BOOL")]
     pub force_settings: Option<String>,
@@ -142,6 +146,7 @@ impl Options {
             "pools" => Some(&mut self.pools),
             "serverNames" => Some(&mut self.server_names),
             "nonMasqueradeCIDRs" => Some(&mut self.non_masquerade_cidrs),
+            "underlayNetworks" => Some(&mut self.underlay_networks),
             _ => None,
         };
         if let Some(values) = many {
@@ -207,6 +212,7 @@ impl Options {
             outer: self.outer.or(file.outer),
             mtu: self.mtu.or(file.mtu),
             non_masquerade_cidrs: many(self.non_masquerade_cidrs, file.non_masquerade_cidrs),
+            underlay_networks: many(self.underlay_networks, file.underlay_networks),
             force_settings: self.force_settings.or(file.force_settings),
             certificate_lifetime: self.certificate_lifetime.or(file.certificate_lifetime),
             renewal_grace: self.renewal_grace.or(file.renewal_grace),

@@ -26,10 +26,14 @@ impl From<Refusal> for Status {
             | Refusal::TokenOtherNode { .. }
             | Refusal::TokenUsed { .. }
             | Refusal::TokenOtherCluster { .. } => Code::PermissionDenied,
-            Refusal::AddressTaken { .. } | Refusal::AddressHeld { .. } => Code::AlreadyExists,
+            Refusal::AddressTaken { .. }
+            | Refusal::AddressHeld { .. }
+            | Refusal::AddressOfController { .. }
+            | Refusal::AddressOfGateway { .. } => Code::AlreadyExists,
             Refusal::AddressInPool { .. }
             | Refusal::AddressOfNoHost { .. }
             | Refusal::AddressNotOfNode { .. }
+            | Refusal::AddressUnproven { .. }
             | Refusal::CleaningUp { .. }
             | Refusal::NodeInvalid { .. }
             | Refusal::CidrOutsidePools { .. }

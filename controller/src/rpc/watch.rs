@@ -126,7 +126,7 @@ fn check(hello: Hello, identity: NodeIdentity, caller: &Caller) -> Result<(Conne
     let told = convert::told(&hello.digest, &hello.more_digest).map_err(|error| error.inside("hello"))?;
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let source = caller.address.ip().to_canonical();
-    Ok((ConnectAsk { identity, source, facts }, (hello.revision.map(Into::into), told)))
+    Ok((ConnectAsk { identity, source, own: caller.own, facts }, (hello.revision.map(Into::into), told)))
 }
 
 fn short(text: &str) -> String {

@@ -157,6 +157,7 @@ impl Door {
     /// From the first byte to a place.
     async fn let_in(&self, stream: TcpStream, address: SocketAddr, seat: &mut Seat) -> Result<Connection, Failed> {
         let limit = self.limits.handshake_time;
+        let own = stream.local_addr().map_err(|error| ("failed", error.to_string()))?.ip().to_canonical();
         let shaken = timeout(limit, self.handshake(stream, seat)).await;
         let stream = shaken.map_err(|_| ("timeout", format!("handshake not finished within {limit:?}")))??;
         let identity = identity(&stream)?;
@@ -164,7 +165,8 @@ impl Door {
         let signs = Arc::new(Signs::until(identity.as_ref().map_or(0, |identity| identity.ends_unix)));
         let placed = timeout(limit, seat.unless_displaced(self.place(identity.as_ref(), &signs, &kill))).await;
         let (seated, enough) = placed.map_err(|_| self.full(address))?.ok_or_else(displaced)?;
-        let caller = Caller { address, identity: identity.map(Arc::new), renewal: Arc::default(), kill, signs, enough };
+        let caller =
+            Caller { address, own, identity: identity.map(Arc::new), renewal: Arc::default(), kill, signs, enough };
         Ok(Connection { stream, caller, _seated: seated })
     }
 

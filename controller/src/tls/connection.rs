@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -30,6 +30,8 @@ use crate::pki::Identity;
 pub(crate) struct Caller {
     /// Where it comes from.
     pub(crate) address: SocketAddr,
+    /// Where it connects to, of the controller's own addresses.
+    pub(crate) own: IpAddr,
     /// Whom its certificate speaks for; none for one that is joining.
     pub(crate) identity: Option<Arc<Identity>>,
     /// What its connection is good for once its certificate has ended.

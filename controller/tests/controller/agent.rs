@@ -30,7 +30,7 @@ pub(crate) struct Agent {
 pub(crate) fn facts(underlay: &[&str]) -> v1::Facts {
     let addresses = underlay.iter().map(|text| convert::to_cidr(text.parse::<IpNetwork>().expect("an address")));
     let (underlay_addresses, agent_version) = (addresses.collect(), "test".to_owned());
-    v1::Facts { underlay_addresses, underlay_mtu: 1500, agent_version, generation: GENERATION }
+    v1::Facts { underlay_addresses, underlay_mtu: 1500, agent_version, generation: GENERATION, ..v1::Facts::default() }
 }
 
 pub(crate) fn hello(node: &str, underlay: &[&str]) -> v1::Hello {

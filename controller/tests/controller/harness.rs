@@ -85,6 +85,8 @@ impl Cluster {
             listen: Some("127.0.0.1:0".to_owned()),
             http_listen: Some("127.0.0.1:0".to_owned()),
             pools: pools.iter().map(|pool| (*pool).to_owned()).collect(),
+            // Its agents all connect over loopback.
+            underlay_networks: vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()],
             reconnect_grace: Some("0s".to_owned()),
             coalesce_window: Some("5ms".to_owned()),
             ..Options::default()

@@ -110,6 +110,7 @@ prop_compose! {
                 link: link("eth0"),
                 mtu,
                 addresses,
+                gateways: Default::default(),
                 has_carrier: true,
                 advertised_links: is_advertised.then(|| link("eth0")).into_iter().collect(),
             },

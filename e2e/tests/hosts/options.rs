@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use clap::{Args as _, Command, CommandFactory as _};
 
 /// Flags that are called otherwise in a file, since they may repeat.
-const RENAMED: [(&str, &str); 5] = [
+const RENAMED: [(&str, &str); 6] = [
     ("pool", "pools"),
     ("server-name", "serverNames"),
+    ("underlay-network", "underlayNetworks"),
     ("controller", "controllers"),
     ("node-address", "nodeAddresses"),
     ("non-masquerade-cidr", "nonMasqueradeCIDRs"),

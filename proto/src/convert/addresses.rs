@@ -10,11 +10,7 @@ use crate::v1;
 
 /// Reads a network or an address with its prefix.
 pub fn cidr(field: &str, wire: &v1::Cidr) -> Result<IpNetwork, ConvertError> {
-    let address: IpAddr = match wire.address.len() {
-        4 => <[u8; 4]>::try_from(wire.address.as_slice()).expect("four octets").into(),
-        16 => <[u8; 16]>::try_from(wire.address.as_slice()).expect("sixteen octets").into(),
-        other => return Err(ConvertError::new(field, format!("has {other} octets: an address has 4 or 16"))),
-    };
+    let address = address(field, &wire.address)?;
     u8::try_from(wire.prefix)
         .ok()
         .and_then(|prefix| IpNetwork::new(address, prefix).ok())
@@ -23,11 +19,24 @@ pub fn cidr(field: &str, wire: &v1::Cidr) -> Result<IpNetwork, ConvertError> {
 
 /// Writes a network or an address with its prefix.
 pub fn to_cidr(network: IpNetwork) -> v1::Cidr {
-    let address = match network.ip() {
+    v1::Cidr { address: octets(&network.ip()), prefix: network.prefix().into() }
+}
+
+/// Reads an address in network byte order.
+pub(super) fn address(field: &str, octets: &[u8]) -> Result<IpAddr, ConvertError> {
+    match octets.len() {
+        4 => Ok(<[u8; 4]>::try_from(octets).expect("four octets").into()),
+        16 => Ok(<[u8; 16]>::try_from(octets).expect("sixteen octets").into()),
+        other => Err(ConvertError::new(field, format!("has {other} octets: an address has 4 or 16"))),
+    }
+}
+
+/// Writes an address in network byte order.
+pub(super) fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    v1::Cidr { address, prefix: network.prefix().into() }
+    }
 }
 
 /// Reads a list of networks whose wire form is already checked elsewhere, for printing; entries that cannot be read are

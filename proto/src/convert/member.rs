@@ -1,5 +1,7 @@
 //! Members and the facts that nodes report.
 
+use std::net::IpAddr;
+
 use weft_core::{
     membership::{Member, More},
     types::{Mac, NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnderlayAddress},
@@ -7,12 +9,14 @@ use weft_core::{
 
 use super::{
     ConvertError,
-    addresses::{per_family, to_cidr},
+    addresses::{address, octets, per_family, to_cidr},
 };
 use crate::v1;
 
 /// The longest version text that is kept.
 const LONGEST_VERSION: usize = 64;
+/// Routers that a node may name.
+pub const GATEWAYS: usize = 8;
 
 /// What a node says of itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Facts {
     pub underlay: PerFamily<Option<UnderlayAddress>>,
     /// MTU of its underlay link in bytes.
     pub underlay_mtu: u32,
+    /// Routers by which it reaches other networks.
+    pub gateways: Vec<IpAddr>,
     /// Version of its agent.
     pub agent_version: String,
     /// The newest kind of settings that its agent can follow.
@@ -41,8 +47,9 @@ impl TryFrom<v1::Facts> for Facts {
             let message = format!("is not a printable text of at most {LONGEST_VERSION} bytes");
             return Err(ConvertError::new("agent_version", message));
         }
+        let gateways = gateways(&wire.gateways)?;
         let v1::Facts { underlay_mtu, agent_version, generation, .. } = wire;
-        Ok(Self { underlay, underlay_mtu, agent_version, generation })
+        Ok(Self { underlay, underlay_mtu, gateways, agent_version, generation })
     }
 }
 
@@ -51,6 +58,7 @@ impl From<&Facts> for v1::Facts {
         Self {
             underlay_addresses: facts.underlay.iter().map(|address| to_cidr(address.network())).collect(),
             underlay_mtu: facts.underlay_mtu,
+            gateways: facts.gateways.iter().map(octets).collect(),
             agent_version: facts.agent_version.clone(),
             generation: facts.generation,
         }
@@ -89,6 +97,13 @@ impl From<&Member> for v1::Member {
             more: member.more.octets().to_vec(),
         }
     }
+}
+
+fn gateways(wire: &[Vec<u8>]) -> Result<Vec<IpAddr>, ConvertError> {
+    if wire.len() > GATEWAYS {
+        return Err(ConvertError::new("gateways", format!("{} are more than {GATEWAYS}", wire.len())));
+    }
+    wire.iter().map(|octets| address("gateways", octets)).collect()
 }
 
 fn underlay(wire: &[v1::Cidr]) -> Result<PerFamily<Option<UnderlayAddress>>, ConvertError> {

@@ -4,7 +4,7 @@
 
 mod advertised;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use netlink_packet_route::address::AddressFlags;
 use weft_core::{
@@ -63,8 +63,9 @@ impl Netlink {
             return Err(no_address(&choice, query.outer));
         }
         let advertised_links = self.advertised_links(choice.link.index).await?;
+        let gateways = self.gateways(query.controller, choice.link.index).await?;
         let Link { name: link, mtu, carrier: has_carrier, .. } = choice.link;
-        Ok(Underlay { link, mtu, addresses, has_carrier, advertised_links })
+        Ok(Underlay { link, mtu, addresses, gateways, has_carrier, advertised_links })
     }
 
     async fn choose_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
@@ -175,6 +176,16 @@ impl Netlink {
             }
         }
         Ok(None)
+    }
+
+    /// The routers on `link` by which the controller, or anything else that has no route of its own, is reached.
+    async fn gateways(&mut self, controller: Option<IpAddr>, link: u32) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let mut gateways = BTreeSet::new();
+        for to in Family::ALL.into_iter().flat_map(nowheres).chain(controller) {
+            let found = self.ask_route(route::lookup(to).into()).await?.filter(|found| found.link == Some(link));
+            gateways.extend(found.and_then(|found| found.gateway));
+        }
+        Ok(gateways)
     }
 
     /// One lookup; none where the kernel says that there is no way.

@@ -10,22 +10,23 @@ use super::*;
 use crate::cluster::Admission;
 use crate::store::{NodeRecord, Stored};
 
-fn name(text: &str) -> NodeName {
+pub(in crate::cluster) fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
 }
 
-fn facts(v4: Option<&str>, v6: Option<&str>) -> Facts {
+pub(in crate::cluster) fn facts(v4: Option<&str>, v6: Option<&str>) -> Facts {
     let read = |text: Option<&str>| text.map(|text| text.parse().expect("an address"));
     Facts {
         underlay: PerFamily { v4: read(v4), v6: read(v6) },
         underlay_mtu: 1500,
+        gateways: Vec::new(),
         agent_version: "1".to_owned(),
         generation: 0,
     }
 }
 
 /// Nodes `old`, which holds an address of each family, and `new`, which has none yet.
-fn registry() -> Registry {
+pub(in crate::cluster) fn registry() -> Registry {
     let node = |text: &str, number: u8, facts: Option<Facts>| NodeRecord {
         member: Member {
             name: name(text),
@@ -47,7 +48,7 @@ fn registry() -> Registry {
     Registry::new(stored, &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0)).expect("sound records")
 }
 
-fn source(text: &str) -> IpAddr {
+pub(in crate::cluster) fn source(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
@@ -73,7 +74,9 @@ fn an_address_that_no_host_can_have_is_refused_where_it_is_reported() {
         (None, Some("2001:db8:7::/128")),
         (None, Some("2001:db8:7::ffff:ffff:ffff:ffff/64")),
     ] {
-        let taken = registry().take_facts(&name("new"), &facts(v4, v6), source("192.0.2.9"), |_| true);
+        let mut registry = registry();
+        registry.underlays.networks = vec!["::/0".parse().expect("all"), "0.0.0.0/0".parse().expect("all")];
+        let taken = registry.take_facts(&name("new"), &facts(v4, v6), source("192.0.2.9"), |_| true);
         assert!(taken.is_ok(), "{v4:?} {v6:?}: {taken:?}");
     }
 }
@@ -166,6 +169,6 @@ fn an_address_given_up_is_free() {
     let mut registry = registry();
     let other = facts(Some("192.0.2.2/24"), None);
     registry.take_facts(&name("old"), &other, source("192.0.2.2"), |_| true).expect("its own");
-    let claim = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));
+    let claim = facts(Some("192.0.2.1/24"), None);
     registry.take_facts(&name("new"), &claim, source("127.0.0.1"), |_| true).expect("nobody has it");
 }

@@ -33,6 +33,7 @@ fn rules(who: NodeCidrs) -> Rules {
     };
     Rules {
         mtu: None,
+        underlay_networks: Vec::new(),
         settings,
         pools: vec![pool],
         admission: Admission::Nodes(who),
@@ -76,11 +77,14 @@ async fn connect(cluster: &Cluster, node: &str, address: &str) -> Result<super::
     let facts = Facts {
         underlay: PerFamily { v4: underlay(address), v6: underlay("2001:db8::1/64") },
         underlay_mtu: 1500,
+        gateways: Vec::new(),
         agent_version: String::new(),
         generation: 0,
     };
     let identity = NodeIdentity { name: name(node), incarnation, ends_unix: i64::MAX };
-    cluster.connect(ConnectAsk { identity, source: [192, 0, 2, 1].into(), facts: Some(facts) }).await
+    cluster
+        .connect(ConnectAsk { identity, source: [192, 0, 2, 1].into(), own: [192, 0, 2, 9].into(), facts: Some(facts) })
+        .await
 }
 
 #[tokio::test]

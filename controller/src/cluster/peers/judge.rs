@@ -52,6 +52,17 @@ impl Judgement {
         }
     }
 
+    /// A node whose address another one reports too, in vain, is well, and its operator wants to know.
+    pub(super) fn claimed(self, claim: Option<&Refusal>) -> Self {
+        let Some(Refusal::AddressTaken { address, node, .. } | Refusal::AddressHeld { address, node, .. }) = claim
+        else {
+            return self;
+        };
+        let told = format!("node {node} reports the underlay address {address} of this node too, and does not get it");
+        let message = if self.message.is_empty() { told } else { format!("{}; {told}", self.message) };
+        Self { message, ..self }
+    }
+
     /// A node without a pod CIDR waits for one, however well its agent is.
     pub(super) fn given(self, node: &NodeRecord, problem: Option<&Refusal>) -> Self {
         match problem {

@@ -128,6 +128,7 @@ impl Agent {
         Facts {
             underlay: self.underlay(),
             underlay_mtu: 1500,
+            gateways: Vec::new(),
             agent_version: String::new(),
             generation: if self.is_old { 0 } else { GENERATION },
         }
@@ -143,6 +144,7 @@ impl Agent {
                 link: link("eth0"),
                 mtu: 1500,
                 addresses: self.underlay(),
+                gateways: Default::default(),
                 has_carrier: true,
                 advertised_links: [].into(),
             },

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -29,6 +30,8 @@ use crate::{
     store::StoreError,
 };
 
+/// The controller's own address.
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 /// How long certificates are good for, in seconds.
 const LIFETIME: i64 = 86_400;
 
@@ -292,7 +295,7 @@ impl World {
                 server.next_session += 1;
                 server.ends.insert(link, End::new(identity.name.clone(), held));
                 let (reply, answer) = oneshot::channel();
-                let ask = ConnectAsk { identity, source: at.source, facts: Some(facts) };
+                let ask = ConnectAsk { identity, source: at.source, own: OWN, facts: Some(facts) };
                 self.command(Command::Connect(ask, id, reply));
                 self.owe(Owed::Connect(link, answer));
             }

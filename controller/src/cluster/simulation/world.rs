@@ -291,6 +291,7 @@ fn first_rules(random: &mut Random) -> Rules {
     };
     Rules {
         mtu: None,
+        underlay_networks: Vec::new(),
         settings,
         pools: pools.into_iter().map(PoolRule::from).collect(),
         admission: Admission::Tokens,

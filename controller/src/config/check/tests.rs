@@ -29,6 +29,7 @@ fn every_problem_is_told_at_once() {
         vni: 0
         port: 65536
         mtu: 9
+        underlayNetworks: [192.0.2.7/24, 198.51.100.7]
         forceSettings: perhaps
         outer: ipx
         certificateLifetime: 1s
@@ -48,6 +49,8 @@ fn every_problem_is_told_at_once() {
         "vni",
         "65536",
         "mtu",
+        "underlayNetworks: \"192.0.2.7/24\"",
+        "underlayNetworks: \"198.51.100.7\"",
         "forceSettings",
         "ipx",
         "1s",
@@ -120,10 +123,10 @@ fn what_belongs_to_kubernetes_is_refused_elsewhere_and_the_other_way_round() {
     for word in ["zone=b", "leaseDuration", "nodeCidrs"] {
         assert!(problems.iter().any(|problem| problem.contains(word)), "nothing about {word} in {problems:#?}");
     }
-    let text = "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''\nrenewalGrace: 1d";
+    let text = "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''\nrenewalGrace: 1d\nunderlayNetworks: [192.0.2.0/24]";
     let ConfigError(problems) = in_kubernetes(text, &Environment::default()).expect_err("none of it fits");
     let words = ["dataDir", "nodeCidrs", "renewDeadline", "retryPeriod", "tokenAudience", "namespace", "advertise"];
-    for word in words.into_iter().chain(["renewalGrace"]) {
+    for word in words.into_iter().chain(["renewalGrace", "underlayNetworks"]) {
         assert!(problems.iter().any(|problem| problem.starts_with(word)), "nothing about {word} in {problems:#?}");
     }
 }

@@ -69,6 +69,7 @@ impl World {
         };
         let rules = Rules {
             mtu: None,
+            underlay_networks: Vec::new(),
             settings,
             pools: vec![Pool::new(cidr, 24).expect("a pool").into()],
             admission: Admission::Nodes(NodeCidrs::Weft),
@@ -139,6 +140,7 @@ fn from<T>(message: T, shown: Option<&Identity>) -> Request<T> {
     let address = ([192, 0, 2, 1], 40_000).into();
     request.extensions_mut().insert(Caller {
         address,
+        own: [192, 0, 2, 9].into(),
         identity: shown.cloned().map(Arc::new),
         renewal: Arc::default(),
         kill: Arc::new(Kill::default()),

@@ -48,6 +48,7 @@ pub(super) fn facts(n: usize, moved: bool) -> Facts {
     let underlay = UnderlayAddress::new(address, 12).expect("a host address of 172.16.0.0/12");
     Facts {
         underlay: PerFamily { v4: Some(underlay), v6: None },
+        gateways: Vec::new(),
         underlay_mtu: 1500,
         agent_version: VERSION.to_owned(),
         generation: GENERATION,
@@ -98,7 +99,16 @@ impl Seed {
     async fn init(&self) -> Result<()> {
         let mut command = Command::new(binaries::find("weft-controller")?);
         command.arg("init").arg("--data-dir").arg(self.controller_dir());
-        command.args(["--pool", "10.0.0.0/9=24", "--listen", &self.address(), "--http-listen", "127.0.0.1:7888"]);
+        command.args([
+            "--pool",
+            "10.0.0.0/9=24",
+            "--underlay-network",
+            "172.16.0.0/12",
+            "--listen",
+            &self.address(),
+            "--http-listen",
+            "127.0.0.1:7888",
+        ]);
         let done = command.output().await.context("cannot start weft-controller")?;
         ensure!(done.status.success(), "weft-controller init: {}", String::from_utf8_lossy(&done.stderr).trim());
         Ok(())
