@@ -80,7 +80,7 @@ async fn bound(address: SocketAddr, trouble: &watch::Sender<Vec<String>>) -> Tcp
 async fn readyz(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
     let status = sources.status.borrow();
     match &status.problem {
-        None if status.ready => (StatusCode::OK, "ready\n".to_owned()),
+        _ if status.ready => (StatusCode::OK, "ready\n".to_owned()),
         None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
         Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {}\n", problem.reason, problem.message)),
     }
@@ -107,7 +107,11 @@ fn registry(sources: &Sources, dropped: Dropped) -> Registry {
     let total = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let status = sources.status.borrow().clone();
     let (answering, lost) = sources.findings.with(|table| (table.answering(), table.lost_peers().count()));
-    gauge("ready", "1 where the kernel was read back to hold the whole membership", status.ready.into());
+    gauge(
+        "ready",
+        "1 where the kernel was read back to hold what this node needs itself, so that pods can come",
+        status.ready.into(),
+    );
     gauge("controller_connected", "1 while a controller answers", sources.connection.borrow().connected.into());
     if let Some(deadlines) = *sources.deadlines.borrow() {
         let seconds = |moment| unix_ms(moment) / 1000;

@@ -211,7 +211,7 @@ fn node_state(mut status: watch::Receiver<Status>) -> watch::Receiver<NodeState>
         pod_cidrs: status.pod_cidrs,
         pod_mtu: status.pod_mtu.unwrap_or_default(),
         ready: match (&status.problem, status.pod_mtu) {
-            (None, Some(_)) if status.ready => Ok(()),
+            (_, Some(_)) if status.ready => Ok(()),
             (Some(problem), _) => Err(problem.message.clone()),
             _ => Err("the agent is starting".to_owned()),
         },

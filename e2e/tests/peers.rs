@@ -7,7 +7,7 @@ use netlink_packet_route::route::RouteType;
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Cluster, Peer, Weft},
-    lab::{Host, LabSpec, UPLINK, default_network, wait},
+    lab::{Host, LabSpec, UPLINK, Underlay, default_network, wait},
     lab_test,
 };
 
@@ -83,6 +83,27 @@ lab_test!(kernel_entries_that_cannot_be_put_right_are_shown, async || {
         Ok(())
     })
     .await
+});
+
+// A driver that resets the card, or a hand: what is programmed stays or comes back, and what is on this node goes on.
+lab_test!(an_underlay_link_that_is_down_for_a_moment_keeps_no_pod_out, async || {
+    let underlay = Underlay::Only(Family::V4);
+    let cluster = Cluster::start(LabSpec { underlay, ..LabSpec::default().hosts(2) }).await?;
+    let (here, there) = (cluster.pod("a1", "here").await?, cluster.pod("b1", "there").await?);
+    let net = cluster.lab().host("a1").net();
+    net.wire().set_up(UPLINK, false).await?;
+    told(&cluster.agent("a1").weft(), "b1", &["Unreachable", "Degraded"]).await?;
+    let meanwhile = cluster.pod("a1", "meanwhile").await?;
+    meanwhile.reaches(here.address(Family::V4)).await?;
+    net.wire().set_up(UPLINK, true).await?;
+    // The kernel gives back its own routes, and the network's configuration the others.
+    net.wire().add_route(default_network(Family::V4), Some("10.87.1.1".parse()?)).await?;
+    for node in ["a2", "b1"] {
+        told(&cluster.agent("a1").weft(), node, &["Ready"]).await?;
+    }
+    meanwhile.reaches(there.address(Family::V4)).await?;
+    told(&cluster.controller().weft(), "a1", &["Ready"]).await?;
+    Ok(())
 });
 
 lab_test!(a_node_that_never_came_is_not_shown_as_ready, async || {

@@ -35,7 +35,10 @@ impl<K: Kernel> Engine<K> {
         self.blamed = blamed;
         // What the kernel refuses of a peer's is tried again like anything else, and keeps nobody else's changes waiting.
         self.trusted = problem.is_none() && own.is_empty();
-        let problem = problem.or_else(|| deviation_problem(&own));
+        let problem = match problem {
+            Some(problem) if problem.keeps_pods_out || own.is_empty() => Some(problem),
+            _ => deviation_problem(&own),
+        };
         let kind = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason);
         if kind(&problem) != kind(&self.status.problem) {
             self.since = SystemTime::now();
@@ -90,7 +93,7 @@ impl<K: Kernel> Engine<K> {
             self.unproven.extend(self.desired.keys().filter(|key| !before.contains_key(key)));
         }
         converged.map_err(|error| self.unreadable(&error))?;
-        without_underlay.map_or(Ok(()), Err)
+        without_underlay.map_or(Ok(()), |problem| Err(problem.beside_pods()))
     }
 
     fn unreadable(&mut self, error: &KernelError) -> Problem {

@@ -27,12 +27,19 @@ pub struct Problem {
     pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
+    /// True where the node's own objects are not known to be whole.
+    pub keeps_pods_out: bool,
 }
 
 impl Problem {
     /// A problem.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), keeps_pods_out: true }
+    }
+
+    /// One with which pods can come, and reach each other here.
+    pub(super) fn beside_pods(self) -> Self {
+        Self { keeps_pods_out: false, ..self }
     }
 }
 
@@ -41,7 +48,7 @@ impl Problem {
 pub struct Status {
     /// What is wrong; none where the kernel was read back to hold everything.
     pub problem: Option<Problem>,
-    /// True where a pass has ended without a problem since the start; false again while there is one.
+    /// True where pods can come: a pass has ended since the start, and the last one found the node's own objects whole.
     pub ready: bool,
     /// The newest revision that the kernel was read back to hold.
     pub applied: Option<Revision>,
@@ -105,7 +112,8 @@ impl<K: Kernel> Engine<K> {
 
     fn refresh_status(&mut self) {
         let me = self.view.member(&self.setup.node);
-        self.status.ready = self.status.problem.is_none() && self.view.settings().is_some();
+        let keeps_pods_out = self.status.problem.as_ref().is_some_and(|problem| problem.keeps_pods_out);
+        self.status.ready = !keeps_pods_out && self.view.settings().is_some();
         if self.status.ready {
             self.status.applied = Some(self.view.revision());
         }
