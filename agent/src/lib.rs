@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod last_good;
 mod masquerade;
 pub mod metrics;
+mod notify;
 pub mod pods;
 pub mod preflight;
 pub mod probe;

@@ -2,6 +2,7 @@
 //! nodes come and go.
 
 use anyhow::{Result, ensure};
+use tokio::net::UnixDatagram;
 use weft_core::types::Family;
 use weft_e2e::{
     cluster::{Cluster, Pod},
@@ -157,6 +158,35 @@ lab_test!(a_node_that_reboots_without_a_controller_is_reached_again_from_its_dis
     ensure!(!status.controller_connected, "the controller was to be gone");
     Ok(())
 });
+
+// kubelet and container runtimes are ordered behind the agent.
+lab_test!(a_node_that_boots_has_its_network_before_its_pods_and_waits_for_no_controller, async || {
+    let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
+    let membership = cluster.agent("b1").state().join("membership");
+    wait::until("the membership on disk", wait::PATIENCE, async || Ok(std::fs::metadata(&membership)?)).await?;
+    cluster.controller().kill().await?;
+    cluster.reboot("b1").await?;
+    let agent = cluster.agent("b1");
+    let manager = agent.service_manager()?;
+    agent.start().await?;
+    ensure!(heard(&manager).await? == "READY=1", "something else was said first");
+    ensure!(cluster.lab().host("b1").net().wire().has_link(DEVICE).await, "it was said to be ready before it was");
+    agent.stop().await?;
+
+    // Without a membership on the disk there is nothing to wait for.
+    std::fs::remove_dir_all(agent.state())?;
+    std::fs::create_dir(agent.state())?;
+    agent.host().reboot().await?;
+    agent.start().await?;
+    ensure!(heard(&manager).await? == "READY=1", "something else was said first");
+    Ok(())
+});
+
+async fn heard(manager: &UnixDatagram) -> Result<String> {
+    let mut told = [0; 64];
+    let length = tokio::time::timeout(wait::PATIENCE, manager.recv(&mut told)).await??;
+    Ok(String::from_utf8_lossy(&told[..length]).trim().to_owned())
+}
 
 lab_test!(kill_9_amid_keeping_the_membership_leaves_one_to_boot_from, async || {
     let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;

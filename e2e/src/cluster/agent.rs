@@ -6,7 +6,7 @@ use std::{ffi::OsString, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use tokio::{process::Command, sync::Mutex};
+use tokio::{net::UnixDatagram, process::Command, sync::Mutex};
 
 use super::weft::Weft;
 use crate::lab::{Build, Host, Process, wait};
@@ -111,6 +111,18 @@ impl Agent {
     /// Which build of it runs, from its next start on.
     pub fn set_build(&self, build: Build) {
         *self.build.lock().expect("nobody panics while holding it") = build;
+    }
+
+    /// What systemd would hear of it, from its next start on (sd_notify(3)).
+    ///
+    /// # Errors
+    /// Where the socket cannot be bound.
+    pub fn service_manager(&self) -> Result<UnixDatagram> {
+        UnixDatagram::bind(self.notify_socket()).context("cannot bind the socket of a service manager")
+    }
+
+    fn notify_socket(&self) -> PathBuf {
+        self.directory.join("notify")
     }
 
     /// Waits for its end, however it comes.
@@ -228,6 +240,9 @@ impl Agent {
         command.arg("--cni-binary").arg(build.find("weft-cni")?).arg("--cni-results-dir").arg(self.cni_results());
         if let Some(step) = *self.fault.lock().expect("nobody panics while holding it") {
             command.env("WEFT_FAULT", step);
+        }
+        if self.notify_socket().exists() {
+            command.env("NOTIFY_SOCKET", self.notify_socket());
         }
         command.args(self.options.lock().expect("nobody panics while holding it").iter());
         Ok(command)
