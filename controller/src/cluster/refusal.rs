@@ -119,7 +119,7 @@ pub enum Refusal {
     },
     /// No stream comes from there, and it lies where no address of a member is known to be.
     #[error(
-        "underlay address {address} of node {node} is not proven: its agent connects from {from}, and {}; have it connect from that address, or if NAT or a load balancer is between, add the nodes' networks to the controller's underlayNetworks",
+        "underlay address {address} of node {node} is not proven: its agent connects from {from}, and {}; have it connect from that address, or if the controller cannot see it (NAT, a load balancer, a network of its own), add the nodes' networks to the controller's underlayNetworks",
         expected(networks)
     )]
     AddressUnproven {
