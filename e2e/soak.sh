@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Runs the test programs again and again beside busy cores: soak.sh MINUTES [ARGUMENT...], for ./dev test --soak.
+# Runs the tests again and again beside busy cores: soak.sh MINUTES [ARGUMENT...], for ./dev test --soak. They run in parts, one
+# for each module of each test program, as few programs have most of the tests.
 #
-# Owns the order of the programs, the load, and the summary. Must never end at a failure: a test that fails now and then is
+# Owns the order of the parts, the load, and the summary. Must never end at a failure: a test that fails now and then is
 # what it looks for. Whoever calls it has built everything, and looks for what was left behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A program that takes longer runs in every tenth round only.
+# A part that takes longer runs in every tenth round only.
 quick_seconds=15
 minutes=$1
 shift
@@ -22,6 +23,32 @@ programs() {
         sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo.toml".*"profile":{[^}]*"test":true.*"executable":"\([^"]*\)".*/\1 \2/p'
 }
 
+# Each part is called as its program's file and its module, with a colon between; the module is empty where a test is in none.
+parts=()
+declare -A directories tests
+
+# Sorts the tests that the arguments choose into parts.
+find_parts() {
+    local directory program test module part
+    while read -r directory program; do
+        while read -r test; do
+            module=
+            [[ $test != *::* ]] || module=${test%%::*}
+            part=$program:$module
+            [ -n "${tests[$part]:-}" ] || parts+=("$part")
+            directories[$part]=$directory
+            tests[$part]+="$test "
+        done < <(cd "$directory" && "$program" --list --format terse "$@" </dev/null | sed -n 's/: test$//p')
+    done < <(programs)
+}
+
+# What people call it: the program's name without cargo's hash, and the module.
+title() {
+    local program=${1%:*} module=${1##*:}
+    program=$(basename "$program")
+    printf '%s' "${program%-*}${module:+-$module}"
+}
+
 # One busy loop for each core, until this shell ends.
 load=()
 make_load() {
@@ -34,19 +61,21 @@ make_load() {
 }
 
 declare -A seconds runs failures
-# run DIRECTORY PROGRAM ARGUMENT...
+# run PART ARGUMENT...
 run() {
-    local directory=$1 program=$2 name start=$SECONDS
-    shift 2
-    name=$(basename "$program")
-    name=${name%-*}
-    runs[$program]=$((${runs[$program]:-0} + 1))
-    if ! (cd "$directory" && exec "$program" "$@") >"$place/now" 2>&1; then
-        failures[$program]=$((${failures[$program]:-0} + 1))
-        cp "$place/now" "$place/$name-${runs[$program]}.log"
-        say "$name failed in its run ${runs[$program]}: $(failed_tests "$place/now")"
+    local part=$1 exact=(--exact) names title start=$SECONDS
+    shift
+    # It may be given once only.
+    [[ " $* " != *" --exact "* ]] || exact=()
+    read -ra names <<<"${tests[$part]}"
+    title=$(title "$part")
+    runs[$part]=$((${runs[$part]:-0} + 1))
+    if ! (cd "${directories[$part]}" && exec "${part%:*}" "${exact[@]}" "${names[@]}" "$@") >"$place/now" 2>&1; then
+        failures[$part]=$((${failures[$part]:-0} + 1))
+        cp "$place/now" "$place/$title-${runs[$part]}.log"
+        say "$title failed in its run ${runs[$part]}: $(failed_tests "$place/now")"
     fi
-    seconds[$program]=$((SECONDS - start))
+    seconds[$part]=$((SECONDS - start))
 }
 
 failed_tests() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | paste -sd' '; }
@@ -54,24 +83,24 @@ failed_tests() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | paste -sd' '
 is_due() { ((${seconds[$1]:-0} < quick_seconds || $2 % 10 == 0)); }
 
 sum_up() {
-    local program count=0
-    for program in "${!failures[@]}"; do
-        printf '  %s failed in %s of %s runs\n' "$(basename "$program")" "${failures[$program]}" "${runs[$program]}" >&2
-        count=$((count + failures[$program]))
+    local part count=0
+    for part in "${!failures[@]}"; do
+        printf '  %s failed in %s of %s runs\n' "$(title "$part")" "${failures[$part]}" "${runs[$part]}" >&2
+        count=$((count + failures[$part]))
     done
     say "$round rounds in $((SECONDS / 60)) minutes: $count failures${failures[*]:+, their output is in $place}"
     ((count == 0))
 }
 
-mapfile -t all < <(programs)
-((${#all[@]} > 0)) || { say "no test programs were found"; exit 1; }
+find_parts "$@"
+((${#parts[@]} > 0)) || { say "no tests were found"; exit 1; }
 make_load
 end=$((SECONDS + minutes * 60)) round=0
 while ((SECONDS < end)); do
-    for entry in "${all[@]}"; do
+    for part in "${parts[@]}"; do
         ((SECONDS < end)) || break
-        if is_due "${entry#* }" "$round"; then
-            run "${entry%% *}" "${entry#* }" "$@"
+        if is_due "$part" "$round"; then
+            run "$part" "$@"
         fi
     done
     round=$((round + 1))

@@ -32,6 +32,8 @@ use weft_proto::v1::{
     agent_service_server::{AgentService, AgentServiceServer},
 };
 
+use crate::lab::{pod_links, pod_routes};
+
 /// The host's own addresses inside the overlay: the first of its pod CIDRs.
 pub(crate) const VTEP_V4: &str = "10.244.1.0";
 pub(crate) const VTEP_V6: &str = "fd87:0:0:1::";
@@ -98,7 +100,7 @@ impl HostSide for Host {
 
     async fn check(&self, link: LinkName) -> Vec<String> {
         match self.index(link).await {
-            Some(_) if super::lab::pod_routes(link.as_str()) == 2 => Vec::new(),
+            Some(_) if pod_routes(link.as_str()) == 2 => Vec::new(),
             _ => vec![format!("no host route leads to {link}")],
         }
     }
@@ -177,6 +179,12 @@ pub(crate) struct Agent {
 /// The socket in a state directory.
 pub(crate) fn socket(directory: &Path) -> PathBuf {
     directory.join("agent.sock")
+}
+
+/// No pod has left anything on the host or the disk.
+#[track_caller]
+pub(crate) fn nothing_left(agent: &Agent) {
+    assert_eq!((pod_links(), agent.held(), pod_routes("wpod")), (Vec::new(), Vec::new(), 0));
 }
 
 /// A node with IPv4 and IPv6.

@@ -221,6 +221,14 @@ pub(crate) fn pod_routes(prefix: &str) -> usize {
     lines.lines().filter(|line| line.contains(prefix) && !line.starts_with("ff00")).count()
 }
 
+/// The addresses of a result.
+pub(crate) fn addresses(result: &Value) -> Vec<IpAddr> {
+    let ips = result["ips"].as_array().expect("ips");
+    ips.iter()
+        .map(|ip| ip["address"].as_str().expect("text").split('/').next().expect("one").parse().expect("an address"))
+        .collect()
+}
+
 /// A directory that goes with the test.
 pub(crate) struct Directory(pub(crate) PathBuf);
 

@@ -1,7 +1,11 @@
-//! Weft on plain hosts: `deploy/hosts`, and what README.md says about it.
+//! Weft on plain hosts: `deploy/hosts`, and what README.md says about it; and beside what else manages a host's network.
+//!
+//! What needs real firewalls, and root, is part of `./dev managers`, which runs all that is ignored here; the rest is part of
+//! `./dev test`.
 
 mod docker;
 mod install;
+mod managers;
 mod newcomer;
 mod options;
 mod readme;

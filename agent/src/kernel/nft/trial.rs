@@ -133,7 +133,7 @@ fn some_settings() -> Settings {
 }
 
 #[cfg(test)]
-#[path = "../../../tests/support/netns.rs"]
+#[path = "../../../tests/kernel/netns.rs"]
 mod netns;
 
 #[cfg(test)]
