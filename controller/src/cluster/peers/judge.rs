@@ -127,6 +127,8 @@ impl<'a> Evidence<'a> {
         }
         for accusers in evidence.accused.values_mut() {
             accusers.sort_unstable_by_key(|(accuser, _)| *accuser);
+            // However often one says it, it is one.
+            accusers.dedup_by_key(|(accuser, _)| *accuser);
         }
         evidence
     }
@@ -142,7 +144,8 @@ impl<'a> Evidence<'a> {
             let message = format!("none of {count} peers answers its probes: check the underlay of this node");
             return Judgement::new(PeerState::Unreachable, PROBE_LOST, message);
         }
-        if let Some(accusers) = self.accused.get(name.as_str()).filter(|accusers| !self.is_of_a_pair(name, accusers)) {
+        let accusers = self.accused.get(name.as_str());
+        if let Some(accusers) = accusers.filter(|accusers| !self.is_of_a_pair(name, &live.health, accusers)) {
             return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
         }
         Self::progress(live, sessions, now)
@@ -180,11 +183,12 @@ impl<'a> Evidence<'a> {
         Judgement::new(PeerState::Disconnected, "AgentDisconnected", message)
     }
 
-    /// One member's word alone makes no other unreachable while somebody else's probes arrive where they should: it is a
-    /// problem between the two, which the accuser's row tells.
-    fn is_of_a_pair(&self, accused: &NodeName, accusers: &[(&NodeName, &PeerProblem)]) -> bool {
+    /// One member's word alone makes no other unreachable: it is a problem between the two unless the accused loses probes
+    /// itself, and nobody else's arrive where they should.
+    fn is_of_a_pair(&self, name: &NodeName, accused: &Health, accusers: &[(&NodeName, &PeerProblem)]) -> bool {
         let [(accuser, _)] = accusers else { return false };
-        self.witnesses.iter().any(|witness| *witness != accused && witness != accuser)
+        let says_so = accused.healthy_count == 0 && lost_probes(accused) > 0;
+        !says_so || self.witnesses.iter().any(|witness| *witness != name && witness != accuser)
     }
 
     fn progress(live: &Live, sessions: &Sessions, now: Instant) -> Judgement {
