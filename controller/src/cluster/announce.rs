@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fanout::Changes,
-    store::{StoreError, Stored, Write},
+    store::{NodeRecord, StoreError, Stored, Write},
 };
 
 /// What a publication costs for each stream, the agent's acknowledgement included: a wake-up and a frame each way. Windows
@@ -35,6 +35,7 @@ impl Actor {
                 self.released.retain(|cidr, _| !freed.contains(cidr));
                 self.announce(touched);
                 for (name, cidrs) in departed {
+                    self.forget_proof(&name);
                     let revision = self.fanout.revision();
                     for cidr in cidrs {
                         if self.registry.released(cidr, &name, revision) {
@@ -57,6 +58,14 @@ impl Actor {
         }
         self.publish_soon();
         Ok(())
+    }
+
+    /// A life that has ended proves nothing for the next one. Not before the store knows of the end: without that it goes on,
+    /// and so do its streams.
+    fn forget_proof(&mut self, name: &NodeName) {
+        if !self.registry.nodes.get(name).is_some_and(NodeRecord::has_reported) {
+            self.registry.underlays.forget(name);
+        }
     }
 
     fn announce(&mut self, touched: BTreeSet<NodeName>) {

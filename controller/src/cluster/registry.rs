@@ -235,7 +235,6 @@ impl Registry {
         for underlay in member.underlay.iter() {
             self.addresses.remove(&underlay.address());
         }
-        self.underlays.forget(name);
         let void: Vec<TokenId> =
             self.tokens.values().filter(|token| token.node == *name).map(|token| token.id).collect();
         for id in void {

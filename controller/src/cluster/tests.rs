@@ -140,6 +140,23 @@ async fn a_deletion_without_a_confirmation_ends_the_stream_and_keeps_the_quarant
 }
 
 #[tokio::test]
+async fn a_deletion_that_the_store_refuses_leaves_a_node_what_it_proved() {
+    let store = MemoryStore::new();
+    let (cluster, _task) = cluster(&store).await;
+    for node in ["n1", "n2"] {
+        cluster.join(token(&cluster, node).await).await.expect("a good token");
+    }
+    let _session = cluster.connect(connect("n1", 1, 1)).await.expect("a member");
+    store.fail_next_with(Failure::Refused, |write| matches!(write, Write::RemoveNode(_)));
+    cluster.delete_node(name("n1")).await.expect_err("the disk is full");
+    let refused = cluster.connect(connect("n2", 1, 1)).await.expect_err("it speaks from another's address");
+    assert!(matches!(refused, Refusal::AddressTaken { .. }), "{refused}");
+    // Once the store knows of the end, nothing is left of it.
+    cluster.delete_node(name("n1")).await.expect("the disk is well again");
+    cluster.connect(connect("n2", 1, 1)).await.expect("nobody has it");
+}
+
+#[tokio::test]
 async fn a_store_that_is_gone_ends_the_term() {
     for failure in [Failure::CrashBefore, Failure::CrashAfter] {
         let store = MemoryStore::new();
