@@ -11,7 +11,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use weft_core::types::{NodeName, UnderlayAddress};
+use weft_core::types::{Family, NodeName, UnderlayAddress};
 use weft_proto::convert::Facts;
 
 use super::{Admission, Refusal, facts::node_addresses, registry::Registry};
@@ -38,7 +38,10 @@ impl Underlays {
     /// A member reported facts, which were accepted, on a stream from `source`.
     pub(super) fn note(&mut self, name: &NodeName, facts: &Facts, source: IpAddr) {
         let claimed: BTreeSet<IpAddr> = node_addresses(&facts.underlay).collect();
-        self.proven.retain(|address, of| of != name || claimed.contains(address));
+        // A stream from elsewhere takes back what an earlier one proved: whoever spoke from a neighbour's address for a while does
+        // not keep the neighbour from it. Nothing is said of the other family, which no stream could come from at the same time.
+        let is_elsewhere = |address: &IpAddr| Family::of(*address) == Family::of(source) && *address != source;
+        self.proven.retain(|address, of| of != name || (claimed.contains(address) && !is_elsewhere(address)));
         for address in &claimed {
             // Whoever had it before, and proved it.
             if self.proven.get(address).is_some_and(|of| of != name) {

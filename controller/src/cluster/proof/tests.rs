@@ -87,3 +87,21 @@ fn the_controllers_own_address_is_for_its_own_host() {
     assert!(told.contains("192.0.2.200") && told.contains("the controller's own"), "{told}");
     assert_eq!(refused(&mut registry, Some("192.0.2.200/24"), None, "192.0.2.200"), None, "it is that host");
 }
+
+#[test]
+fn whoever_speaks_from_elsewhere_proves_an_address_no_longer() {
+    let mut registry = with_routers();
+    let neighbours = Some("192.0.2.7/24");
+    for from in ["192.0.2.7", "2001:db8::9"] {
+        assert_eq!(refused(&mut registry, neighbours, Some("2001:db8::9/64"), from), None);
+        let told = registry.take_facts(&name("old"), &facts(neighbours, None), source("192.0.2.7"), |_| true);
+        assert!(matches!(told, Err(Refusal::AddressTaken { .. })), "its stream of either family is open: {told:?}");
+    }
+    assert_eq!(
+        refused(&mut registry, neighbours, Some("2001:db8::9/64"), "192.0.2.66"),
+        None,
+        "registered is registered"
+    );
+    let its_own = registry.take_facts(&name("old"), &facts(neighbours, None), source("192.0.2.7"), |_| true);
+    assert_eq!(its_own.expect("it proves it").losers, [(name("new"), source("192.0.2.7"))]);
+}
