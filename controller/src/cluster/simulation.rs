@@ -3,10 +3,12 @@
 //! Owns worlds that are made of one number. In each, the real state machine of the controller, its real fan-out, streams
 //! and store records serve agents made of the real view, desired state and diff over kernels of maps. A seeded scheduler
 //! is all there is of time, network and luck: messages are late, streams break half or whole, requests are lost or come
-//! twice, agents are slow, lie about what they hold, restart, lose their disk, come back as who they were long ago or with
-//! another's address, programs are upgraded and rolled back with their disks, the store refuses or fails before or after
-//! the write, controllers stop at any point, and clocks jump. After every step
-//! the [`check`] module looks; in the end everything is healed, and everybody must agree.
+//! twice, agents are slow, restart, lose their disk, come back as who they were long ago or with another's address, programs
+//! are upgraded and rolled back with their disks, the store refuses or fails before or after the write, disks stall on either
+//! side, controllers stop at any point, and clocks jump. In most worlds one member was taken over and lies: about its address,
+//! about its peers, about what it holds, slowly or fifty times a second. After every step the [`check`] module looks, and those
+//! of one question each ([`bystanders`], [`pairs`], [`patience`], [`probes`]); in the end everything is healed, and everybody
+//! must agree.
 //!
 //! It lives inside the crate because the state machine is private to it and is to stay so: nothing here, and no switch
 //! that plants a bug, is in any program.
@@ -17,14 +19,21 @@
 //! Must never read a clock, a random number or an environment variable outside of its tests' front.
 
 mod agent;
+mod answers;
+mod bystanders;
 mod chaos;
 mod check;
 mod client;
+mod counts;
 mod disk;
 mod engine;
 mod heal;
 mod kernel;
+mod lies;
 mod link;
+mod pairs;
+mod patience;
+mod probes;
 mod pump;
 mod random;
 mod server;
@@ -50,6 +59,25 @@ enum Planted {
     EarlyAcknowledgement,
     /// Agents that were upgraded take what version 0.1 kept on disk for all there is at that revision.
     PartForWhole,
+    /// The controller takes every claim of an address as proven, and forgets who proved it before.
+    UnprovenBeatsProven,
+    /// The controller forgets whom nodes call their routers.
+    ForgottenRouters,
+    /// The controller takes a node's facts as often as they change.
+    NoPace,
+    /// The controller forgets facts that came too fast, or that the store did not take.
+    ForgottenFacts,
+    /// One accuser makes a node unreachable.
+    AnyAccuser,
+    /// The time in which the controller waits for its disk is counted as the agents', and what they said in it is not heard
+    /// before they are judged.
+    StallCounts,
+    /// Agents' engines wait for their disk.
+    EngineWaitsForDisk,
+    /// Agents' kernels take every pod CIDR from any member.
+    AnyInnerSource,
+    /// Agents' kernels lack a pair of outer and inner source.
+    MissingInnerSource,
 }
 
 /// What must not be.

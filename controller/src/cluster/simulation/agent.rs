@@ -21,6 +21,7 @@ use super::{
     Checked, Planted,
     client::Client,
     kernel::Kernel,
+    lies::{Lies, ROUTER},
     random::Random,
     versions,
     world::{Event, World},
@@ -45,6 +46,14 @@ pub(super) struct LastGood {
     pub(super) snapshot: Snapshot,
     /// False where version 0.1 wrote it.
     pub(super) is_whole: bool,
+}
+
+/// A disk that does not write.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trouble {
+    pub(super) until: u64,
+    /// It refuses, instead of making the writer wait.
+    pub(super) is_failing: bool,
 }
 
 /// What the client hands to the engine.
@@ -86,12 +95,19 @@ pub(super) struct Agent {
     pub(super) token: Option<JoinToken>,
     pub(super) kernel: Kernel,
     pub(super) address: UnderlayAddress,
+    pub(super) mtu: u32,
+    /// A member that was taken over, and what it says.
+    pub(super) lies: Option<Lies>,
     /// Counts its runs.
     pub(super) run: u64,
     pub(super) process: Option<Run>,
     pub(super) parted_until: u64,
     pub(super) slow_until: u64,
     pub(super) broken_until: u64,
+    /// Its disk takes nothing, or not yet.
+    pub(super) disk: Trouble,
+    /// So long an acknowledgement may be late, and is the agent's own fault.
+    pub(super) excused_until: u64,
     /// Never starts again.
     pub(super) is_retired: bool,
 }
@@ -106,11 +122,15 @@ impl Agent {
             token: None,
             kernel: Kernel::default(),
             address: address(number, random),
+            mtu: 1500,
+            lies: None,
             run: 0,
             process: None,
             parted_until: 0,
             slow_until: 0,
             broken_until: 0,
+            disk: Trouble::default(),
+            excused_until: 0,
             is_retired: false,
         }
     }
@@ -124,13 +144,28 @@ impl Agent {
         twin
     }
 
+    /// What it says of itself.
     pub(super) fn facts(&self) -> Facts {
+        let lies = self.lies.as_ref();
+        let address = lies.and_then(|lies| lies.address).unwrap_or(self.address);
         Facts {
-            underlay: self.underlay(),
-            underlay_mtu: 1500,
-            gateways: Vec::new(),
-            agent_version: String::new(),
+            underlay: PerFamily { v4: Some(address), v6: None },
+            underlay_mtu: lies.and_then(|lies| lies.mtu).unwrap_or(self.mtu),
+            gateways: lies.map_or_else(|| vec![self.router()], |lies| lies.routers.clone()),
+            agent_version: if self.is_old { "0.1.0".to_owned() } else { "0.2.0".to_owned() },
             generation: if self.is_old { 0 } else { GENERATION },
+        }
+    }
+
+    /// Where its streams come from.
+    pub(super) fn source(&self) -> IpAddr {
+        self.lies.as_ref().and_then(|lies| lies.source).unwrap_or(self.address.address())
+    }
+
+    fn router(&self) -> IpAddr {
+        match self.address.address() {
+            IpAddr::V4(own) => [own.octets()[0], own.octets()[1], own.octets()[2], ROUTER].into(),
+            IpAddr::V6(_) => unreachable!("underlays are IPv4 here"),
         }
     }
 
@@ -142,7 +177,7 @@ impl Agent {
             unmasqueraded: Unmasqueraded::default(),
             underlay: Underlay {
                 link: link("eth0"),
-                mtu: 1500,
+                mtu: self.mtu,
                 addresses: self.underlay(),
                 gateways: Default::default(),
                 has_carrier: true,
@@ -221,6 +256,8 @@ impl World {
             format!("{} starts, holding {held:?}{}", agent.name, if agent.is_old { ", as version 0.1" } else { "" })
         });
         self.look(number)?;
+        let run = self.agents[number].run;
+        self.soon(500, 3000, Event::Probe(number, run));
         self.try_again(number, 0, 200);
         Ok(())
     }

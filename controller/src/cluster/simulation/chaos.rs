@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use weft_core::{membership::More, settings::Mode};
+use weft_core::{membership::More, settings::Mode, types::UnderlayAddress};
 
 use super::{
-    agent,
+    agent::{self, Trouble},
+    answers::Owed,
     disk::Fault,
-    server::Owed,
     world::{Event, World, pool_v4, pool_v6},
 };
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
     store::{Failure, TokenRecord},
 };
 
+/// What an agent was hindered from is done so long after at most, in milliseconds: the waits of slow agents and of streams
+/// that nothing comes through.
+const LATE_MS: u64 = 45_000;
+
 impl World {
     /// One thing, and soon the next.
     pub(super) fn chaos(&mut self) {
@@ -25,7 +29,7 @@ impl World {
         }
         self.soon(10, 3000, Event::Chaos);
         let number = self.random.below(self.agents.len());
-        match self.random.between(0, 99) {
+        match self.random.between(0, 109) {
             0..20 => self.make_token(number),
             20..30 => self.delete(number),
             30..37 => self.agent_stop(number),
@@ -42,6 +46,9 @@ impl World {
             86..92 => self.spoil_store(),
             92..95 => self.jump(),
             95..97 => self.clone_machine(number),
+            97..100 => self.change_mtu(number),
+            100..103 => self.stall_store(),
+            103..107 => self.stall_agent(number),
             _ => self.renew(number),
         }
     }
@@ -100,6 +107,7 @@ impl World {
         let until = self.now + [500, 5000, 60_000][self.random.below(3)];
         self.say(|world| format!("{} is cut off until {until} ms", world.agents[number].name));
         self.agents[number].parted_until = until;
+        self.excuse(number, until);
         // Streams outlive a short partition; of a long one each end finds out by itself.
         if self.random.chance(60) {
             let links: Vec<u64> =
@@ -117,30 +125,49 @@ impl World {
         }
     }
 
+    /// What an agent does late after this is its own fault.
+    fn excuse(&mut self, number: usize, until: u64) {
+        let excused = &mut self.agents[number].excused_until;
+        *excused = (*excused).max(until + LATE_MS);
+    }
+
     fn slow(&mut self, number: usize) {
         let until = self.now + self.random.between(1000, 60_000);
         self.say(|world| format!("{} is slow until {until} ms", world.agents[number].name));
         self.agents[number].slow_until = until;
+        self.excuse(number, until);
     }
 
     fn break_kernel(&mut self, number: usize) {
         let until = self.now + self.random.between(1000, 60_000);
         self.say(|world| format!("the kernel of {} takes nothing until {until} ms", world.agents[number].name));
         self.agents[number].broken_until = until;
+        self.excuse(number, until);
     }
 
     /// A node gets another address, maybe one that another node has or had.
     fn move_address(&mut self, number: usize) {
         let other = self.random.between(0, self.agents.len() as u64);
         let address = agent::address(other, &mut self.random);
-        self.agents[number].address = address;
         self.counts.moved += 1;
+        self.set_address(number, address);
+    }
+
+    /// The agent finds its address changed: streams mostly end with the old one.
+    pub(super) fn set_address(&mut self, number: usize, address: UnderlayAddress) {
+        self.agents[number].address = address;
         self.say(|world| format!("{} has address {address} now", world.agents[number].name));
         if self.random.chance(30) {
             return self.tell_facts(number);
         }
         let links: Vec<u64> = self.links.iter().filter(|(_, link)| link.agent == number).map(|(id, _)| *id).collect();
         links.into_iter().for_each(|link| self.cut(link));
+        self.tell_facts(number);
+    }
+
+    fn change_mtu(&mut self, number: usize) {
+        self.agents[number].mtu = [1400, 1500, 9000][self.random.below(3)];
+        self.say(|world| format!("the link of {} has another MTU", world.agents[number].name));
         self.tell_facts(number);
     }
 
@@ -190,6 +217,21 @@ impl World {
         let fault = faults[self.random.below(faults.len())];
         self.say(|_| format!("the next write goes wrong: {fault:?}"));
         self.disk.fail_next(Some(fault));
+    }
+
+    /// The controller's disk takes its time for the next write, maybe more than agents have to acknowledge.
+    fn stall_store(&mut self) {
+        let ms = self.random.between(1000, 90_000);
+        self.say(|_| format!("the next write takes {ms} ms"));
+        self.disk.stall_next(ms);
+    }
+
+    /// An agent's disk takes nothing for a while, or refuses.
+    fn stall_agent(&mut self, number: usize) {
+        let until = self.now + self.random.between(1000, 90_000);
+        let is_failing = self.random.chance(50);
+        self.say(|world| format!("the disk of {} takes nothing until {until} ms", world.agents[number].name));
+        self.agents[number].disk = Trouble { until, is_failing };
     }
 
     /// The controller's wall clock jumps by an hour at most; certificates last longer, tokens do not.

@@ -82,6 +82,7 @@ impl World {
     }
 
     /// Only the present life of a name is connected, and nobody is credited with what its kernel does not hold.
+    /// What a liar says that it holds is believed, and hurts itself.
     fn check_sessions(&self) -> Checked {
         let Some(server) = &self.server else { return Ok(()) };
         let epoch = server.actor.epoch;
@@ -92,7 +93,7 @@ impl World {
                 "life {} of {name} is connected; {life:?} is the present one",
                 live.identity.incarnation
             );
-            let Some((_, process)) = self.at_both_ends(name) else { continue };
+            let Some((_, process)) = self.at_both_ends(name).filter(|_| self.is_honest(name)) else { continue };
             let acknowledged = live.acknowledged.map(|sequence| Revision::new(epoch, sequence));
             hold!(
                 acknowledged.is_none_or(|revision| process.applied >= Some(revision)),
@@ -104,7 +105,7 @@ impl World {
     }
 
     /// The run of the agent whose stream is the one that the cluster counts.
-    fn at_both_ends(&self, name: &NodeName) -> Option<(&Agent, &Run)> {
+    pub(super) fn at_both_ends(&self, name: &NodeName) -> Option<(&Agent, &Run)> {
         let server = self.server.as_ref()?;
         let session = server.actor.sessions.get(name)?.id;
         let is_it = |end: &End| end.node == *name && end.session.as_ref().is_some_and(|s| s.id == session);
@@ -127,7 +128,9 @@ impl World {
                 is_graced || !self.past.inherited.remove(cidr),
                 "{cidr} of {owner} is free again before those who are still reconnecting had their time"
             );
-            for (name, live) in server.actor.sessions.iter().filter(|(_, live)| !live.is_degraded()) {
+            let counting =
+                server.actor.sessions.iter().filter(|(name, live)| !live.is_degraded() && self.is_honest(name));
+            for (name, live) in counting {
                 let holds = self.at_both_ends(name).is_some_and(|(agent, _)| agent.kernel.holds(cidr));
                 hold!(
                     !holds,
@@ -175,6 +178,7 @@ impl World {
     pub(super) fn check_life(&self, number: usize, life: u64) -> Checked {
         let agent = &self.agents[number];
         let me = agent.process.as_ref().and_then(|process| process.view.member(&agent.name));
+        let me = me.filter(|_| self.is_honest(&agent.name));
         let shown = me.map_or(life, |me| me.incarnation);
         hold!(shown >= life, "{} in life {life} is shown life {shown} of itself", agent.name);
         Ok(())
@@ -184,7 +188,7 @@ impl World {
     pub(super) fn check_view(&self, number: usize) -> Checked {
         let agent = &self.agents[number];
         let Some(process) = &agent.process else { return Ok(()) };
-        let Some(held) = process.view.snapshot() else { return Ok(()) };
+        let Some(held) = process.view.snapshot().filter(|_| self.is_honest(&agent.name)) else { return Ok(()) };
         let Some(content) = self.past.at(held.revision) else {
             return Err(Violation(format!("{} holds {}, which never was", agent.name, held.revision)));
         };

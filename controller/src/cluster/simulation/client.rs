@@ -47,7 +47,7 @@ pub(super) struct Client {
     life: u64,
     /// What the Hello of the open stream said.
     hello: (Option<Revision>, Option<Digests>),
-    told: (Option<Revision>, bool),
+    told: (Option<Revision>, v1::Health),
 }
 
 impl Client {
@@ -98,18 +98,26 @@ impl World {
         let run = self.agents[number].run;
         let link = self.open_link(number, run);
         let (facts, is_old) = (self.agents[number].facts(), self.agents[number].is_old);
-        let lies = !self.is_healing && self.random.chance(3);
+        let is_liar = self.agents[number].lies.is_some();
+        let lies = !self.is_healing && self.random.chance(if is_liar { 30 } else { 3 });
+        let false_holding = is_liar.then(|| self.newest()).flatten().filter(|_| lies && self.random.chance(50));
+        let health = self.health(number);
         let Some(process) = &mut self.agents[number].process else { return };
         let client = &mut process.client;
         client.doing = Doing::Watching(link);
         client.is_answered = false;
         client.life = identity.incarnation;
         client.builder = SnapshotBuilder::default();
-        client.hello = process.held;
-        client.told = (process.applied, process.is_degraded);
+        client.hello = false_holding.map_or(process.held, |(newest, digests)| (Some(newest), Some(digests)));
+        client.told = (process.applied, health.clone());
         let digests = if lies { Some(Digests::default()) } else { process.held.1 };
-        let held = (process.held.0, digests.map(|digests| versions::told(digests, is_old)));
-        let first = report(client.told.0, Some(client.told.1));
+        let (revision, digests) = match false_holding {
+            Some((newest, digests)) => (Some(newest), Some(digests)),
+            None => (process.held.0, digests),
+        };
+        let held = (revision, digests.map(|digests| versions::told(digests, is_old)));
+        let first = Report { applied: process.applied, health: Some(health), ..Report::default() };
+        self.counts.false_holdings += u64::from(false_holding.is_some());
         self.send_up(link, Up::Hello { identity, held, facts });
         self.send_up(link, Up::Report(first));
     }
@@ -292,15 +300,15 @@ impl World {
 
     /// Reports what is new about how the node stands.
     pub(super) fn tell(&mut self, number: usize) {
+        let health = self.health(number);
         let Some(process) = &mut self.agents[number].process else { return };
         let Some(link) = process.client.link() else { return };
-        let (now, told) = ((process.applied, process.is_degraded), process.client.told);
-        if now == told {
-            return;
+        let now = (process.applied, health);
+        let told = std::mem::replace(&mut process.client.told, now.clone());
+        if now != told {
+            let (applied, health) = (now.0.filter(|_| now.0 != told.0), Some(now.1).filter(|now| *now != told.1));
+            self.send_up(link, Up::Report(Report { applied, health, ..Report::default() }));
         }
-        process.client.told = now;
-        let report = report(now.0.filter(|_| now.0 != told.0), (now.1 != told.1).then_some(now.1));
-        self.send_up(link, Up::Report(report));
     }
 
     /// Reports facts that changed.
@@ -310,7 +318,7 @@ impl World {
         self.send_up(link, Up::Report(Report { facts, ..Report::default() }));
     }
 
-    fn link_of(&self, number: usize) -> Option<u64> {
+    pub(super) fn link_of(&self, number: usize) -> Option<u64> {
         self.agents[number].process.as_ref().and_then(|process| process.client.link())
     }
 
@@ -318,10 +326,4 @@ impl World {
     const fn agent_unix_seconds(&self) -> i64 {
         1_800_000_000 + (self.now / 1000) as i64
     }
-}
-
-fn report(applied: Option<Revision>, is_degraded: Option<bool>) -> Report {
-    let reason = |degraded| if degraded { "KernelDiffers".to_owned() } else { String::new() };
-    let health = is_degraded.map(|degraded| v1::Health { reason: reason(degraded), ..v1::Health::default() });
-    Report { applied, health, ..Report::default() }
 }

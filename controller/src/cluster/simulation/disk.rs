@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{FutureExt, future::BoxFuture};
 
 pub(super) use self::ledger::Ledger;
-use super::{Checked, Violation};
+use super::{Checked, Planted, Violation, time::SimClock};
 use crate::store::{Failure, MemoryStore, Store, StoreError, Stored, Write};
 
 /// How the next write goes wrong.
@@ -29,25 +29,48 @@ struct Inner {
     /// The planted bug: confirmed, but in no more than memory.
     is_hasty: bool,
     unwritten: Vec<Vec<Write>>,
+    /// How long the next write takes, in milliseconds, and the last one took.
+    stall: u64,
+    stalled_last: Option<u64>,
+    /// All the time that writes took.
+    stalled: u64,
+    /// The planted bug: nobody sees how long a write takes until it is over.
+    is_unseen: bool,
     violation: Option<Violation>,
 }
 
 /// The disk; clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Disk {
     store: MemoryStore,
+    clock: Arc<SimClock>,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Disk {
-    pub(super) fn new(is_hasty: bool) -> Self {
-        let disk = Self::default();
-        disk.lock().is_hasty = is_hasty;
-        disk
+    pub(super) fn new(clock: Arc<SimClock>, planted: Planted) -> Self {
+        let is_hasty = planted == Planted::AnnounceBeforePersist;
+        let inner = Inner { is_hasty, is_unseen: planted == Planted::StallCounts, ..Inner::default() };
+        Self { store: MemoryStore::default(), clock, inner: Arc::new(Mutex::new(inner)) }
     }
 
     pub(super) fn fail_next(&self, fault: Option<Fault>) {
         self.lock().fault = fault;
+    }
+
+    /// The next write takes so long.
+    pub(super) fn stall_next(&self, ms: u64) {
+        self.lock().stall = ms;
+    }
+
+    /// How long the last write took, where it took long and nobody has asked yet.
+    pub(super) fn take_stall(&self) -> Option<u64> {
+        self.lock().stalled_last.take()
+    }
+
+    /// How long all writes took together.
+    pub(super) fn stalled(&self) -> u64 {
+        self.lock().stalled
     }
 
     /// After a crash: what was only in memory is gone, what is on the disk can be read again.
@@ -98,10 +121,14 @@ impl Disk {
     }
 
     fn commit_now(&self, batch: Vec<Write>) -> Result<(), StoreError> {
-        let (is_hasty, fault) = {
+        let (is_hasty, fault, stall) = {
             let mut inner = self.lock();
-            (inner.is_hasty, inner.fault.take())
+            let stall = std::mem::take(&mut inner.stall);
+            inner.stalled += stall;
+            inner.stalled_last = (stall > 0).then_some(stall);
+            (inner.is_hasty, inner.fault.take(), if inner.is_unseen { 0 } else { stall })
         };
+        self.clock.wait(stall);
         if is_hasty {
             self.lock().unwritten.push(batch);
             return Ok(());

@@ -59,7 +59,10 @@ impl World {
         }
         process.is_busy = true;
         let longest = if slow { 40_000 } else { 20 };
-        self.soon(0, longest, Event::Engine(number, run));
+        let waits = self.planted == Planted::EngineWaitsForDisk;
+        let disk = self.agents[number].disk.until.saturating_sub(self.now);
+        let disk = if waits { disk } else { 0 };
+        self.soon(disk, disk + longest, Event::Engine(number, run));
     }
 
     fn membership_changed(&mut self, number: usize, run: u64) {
@@ -88,8 +91,19 @@ impl World {
 
     /// The last good membership goes to disk.
     pub(super) fn tidy(&mut self, number: usize, run: u64) {
+        let (disk, now) = (self.agents[number].disk, self.now);
         let Some(process) = self.agents[number].running(run) else { return };
+        if disk.until > now && !disk.is_failing {
+            // The writer waits, and nobody waits for it; it writes what is the newest then.
+            self.counts.slow_saves += 1;
+            return self.after(disk.until - now, Event::Tidy(number, run));
+        }
         process.tidy_due = false;
+        if disk.until > now {
+            self.counts.failed_saves += 1;
+            return;
+        }
+        let Some(process) = self.agents[number].running(run) else { return };
         let snapshot = process.view.snapshot().filter(|_| process.is_whole);
         let is_whole = !self.agents[number].is_old;
         if let Some(snapshot) = snapshot {
@@ -108,7 +122,7 @@ impl World {
     /// Puts the kernel right, and tells how the node stands.
     pub(super) fn look(&mut self, number: usize) -> Checked {
         self.check_view(number)?;
-        let stays = self.networks_of_peers(number);
+        let (stays, planted) = (self.networks_of_peers(number), self.planted);
         let (is_broken, run) = (self.agents[number].broken_until > self.now, self.agents[number].run);
         let agent = &mut self.agents[number];
         let local = agent.local();
@@ -126,7 +140,8 @@ impl World {
             }
             let peers: Vec<Arc<Member>> = process.view.members().collect();
             let peers = peers.iter().map(AsRef::<Member>::as_ref);
-            let desired = desired::all(&settings, &me, &local, peers, &[], &mut process.ids);
+            let mut desired = desired::all(&settings, &me, &local, peers, &[], &mut process.ids);
+            Self::spoil_pairs(planted, &mut desired);
             let before = std::mem::replace(&mut process.desired, desired);
             let name = &agent.name;
             let converged = agent.kernel.converge(&before, &process.desired, local.device, |to| stays.contains(to));
@@ -134,6 +149,9 @@ impl World {
                 super::Violation(format!("{name} at {}: {what}", process.view.revision()))
             })?;
             process.applied = Some(process.view.revision());
+            if self.is_honest(&self.agents[number].name) {
+                self.check_pairs(number)?;
+            }
         } else {
             self.soon(500, 5000, Event::Look(number, run));
         }
@@ -146,7 +164,9 @@ impl World {
     fn networks_of_peers(&self, number: usize) -> BTreeSet<IpNetwork> {
         let agent = &self.agents[number];
         let Some(process) = &agent.process else { return BTreeSet::new() };
-        let Some(content) = self.past.at(process.view.revision()) else { return BTreeSet::new() };
+        // What a liar makes of its own kernel is its own affair.
+        let content = self.past.at(process.view.revision()).filter(|_| self.is_honest(&agent.name));
+        let Some(content) = content else { return BTreeSet::new() };
         let Some(me) = content.members.iter().find(|member| member.name == agent.name) else { return BTreeSet::new() };
         let mut networks = BTreeSet::new();
         for peer in content.members.iter().filter(|peer| peer.name != agent.name) {
@@ -173,7 +193,7 @@ impl World {
     fn check_own(&self, number: usize) -> Checked {
         let agent = &self.agents[number];
         let Some(process) = &agent.process else { return Ok(()) };
-        let Some(me) = process.view.member(&agent.name) else { return Ok(()) };
+        let Some(me) = process.view.member(&agent.name).filter(|_| self.is_honest(&agent.name)) else { return Ok(()) };
         let Some(durable) = self.disk.ledger(|ledger| ledger.nodes.get(&agent.name).map(|node| node.member.clone()))
         else {
             return Ok(());

@@ -2,38 +2,42 @@
 //!
 //! Owns what an operator does once everything works again, and what must be true when all have settled.
 
+use weft_core::{membership::Snapshot, types::UnderlayAddress};
+
 use super::world::{Event, World};
 
 impl World {
-    /// No more faults.
+    /// No more faults. Whatever stopped starts again as it does anyhow, and nobody is told anything twice.
     pub(super) fn heal(&mut self) {
         self.say(|_| "everything is healed".to_owned());
         self.is_healing = true;
         self.disk.fail_next(None);
+        self.disk.stall_next(0);
         let now = self.now;
-        // What was told before and did not change is for the controller to remember.
-        let mut moved = Vec::new();
-        for (number, agent) in self.agents.iter_mut().enumerate() {
+        for agent in &mut self.agents {
             agent.parted_until = agent.parted_until.min(now);
             agent.slow_until = agent.slow_until.min(now);
             agent.broken_until = agent.broken_until.min(now);
-            let last = u8::try_from(number + 1).expect("few nodes");
-            let own = weft_core::types::UnderlayAddress::new([192, 0, 2, last].into(), 24).expect("usable");
-            if std::mem::replace(&mut agent.address, own) != own {
-                moved.push(number);
-            }
+            agent.disk.until = agent.disk.until.min(now);
         }
         for twin in self.nodes..self.agents.len() {
             self.retire(twin, false);
         }
-        for number in 0..self.nodes {
-            if moved.contains(&number) {
-                self.tell_facts(number);
-            }
-            self.soon(0, 1000, Event::AgentStart(number));
-        }
-        self.soon(0, 1000, Event::ServerStart);
+        self.part_addresses();
+        self.stop_lies();
         self.soon(1000, 2000, Event::Operator);
+    }
+
+    /// Of two machines with one address the operator gives one another.
+    fn part_addresses(&mut self) {
+        for number in 1..self.nodes {
+            let own = self.agents[number].address.address();
+            if self.agents[..number].iter().any(|other| other.address.address() == own) {
+                let last = u8::try_from(number + 101).expect("few nodes");
+                let address = UnderlayAddress::new([192, 0, 2, last].into(), 24).expect("usable");
+                self.set_address(number, address);
+            }
+        }
     }
 
     /// Those for whom there is no room are deleted, those who are not members get a token.
@@ -97,31 +101,50 @@ impl World {
                 differences.push("what is announced is not what is written".to_owned());
             }
         });
-        let expected: Vec<_> = self.agents.iter().take(self.room().min(self.nodes)).collect();
-        if !expected.iter().map(|agent| &agent.name).eq(content.members.iter().map(|member| &member.name)) {
+        let expected: Vec<usize> = (0..self.room().min(self.nodes)).filter(|number| !self.is_liar(*number)).collect();
+        let honest = content.members.iter().map(|member| &member.name).filter(|name| self.is_honest(name));
+        if !expected.iter().map(|number| &self.agents[*number].name).eq(honest) {
             let names: Vec<_> = content.members.iter().map(|member| member.name.as_str()).collect();
             differences.push(format!("members are {names:?}"));
         }
-        for agent in expected {
-            let Some(process) = &agent.process else {
-                differences.push(format!("{} does not run", agent.name));
-                continue;
-            };
-            let acknowledged = server.actor.sessions.get(&agent.name).and_then(|live| live.acknowledged);
-            let is_current = process.view.revision() == content.revision
-                && process.applied == Some(content.revision)
-                && acknowledged == Some(content.revision.sequence)
-                && !process.is_degraded;
-            if !is_current {
-                differences.push(format!(
-                    "{} holds {}, applied {:?}, acknowledged {acknowledged:?} of {}",
-                    agent.name,
-                    process.view.revision(),
-                    process.applied,
-                    content.revision
-                ));
-            }
+        for number in expected {
+            differences.extend(self.difference(number, &content));
+            differences.extend(self.difference_of_facts(number, &content));
         }
         differences.join("; ")
+    }
+
+    /// What an agent has not got of what the leader holds.
+    fn difference(&self, number: usize, content: &Snapshot) -> Option<String> {
+        let agent = &self.agents[number];
+        let Some(process) = &agent.process else { return Some(format!("{} does not run", agent.name)) };
+        let sessions = self.server.as_ref().map(|server| &server.actor.sessions);
+        let acknowledged = sessions.and_then(|sessions| sessions.get(&agent.name)).and_then(|live| live.acknowledged);
+        let is_current = process.view.revision() == content.revision
+            && process.applied == Some(content.revision)
+            && acknowledged == Some(content.revision.sequence)
+            && !process.is_degraded;
+        (!is_current).then(|| {
+            let (held, applied) = (process.view.revision(), process.applied);
+            let newest = content.revision;
+            format!("{} holds {held}, applied {applied:?}, acknowledged {acknowledged:?} of {newest}", agent.name)
+        })
+    }
+
+    /// What is announced of an agent's node and is not what it would report now, and whose address its kernel lacks.
+    fn difference_of_facts(&self, number: usize, content: &Snapshot) -> Option<String> {
+        let agent = &self.agents[number];
+        let facts = agent.facts();
+        let member = content.members.iter().find(|member| member.name == agent.name)?;
+        if member.underlay != facts.underlay || member.underlay_mtu != facts.underlay_mtu {
+            return Some(format!("{} says {facts:?}, and is announced as {member:?}", agent.name));
+        }
+        let written = self.disk.ledger(|ledger| ledger.nodes.get(&agent.name).cloned())?;
+        if written.agent_version != facts.agent_version {
+            return Some(format!("{} is version {:?}, and {written:?} is written", agent.name, facts.agent_version));
+        }
+        let others = content.members.iter().filter(|other| other.name != agent.name && self.is_honest(&other.name));
+        let mut lacking = others.filter(|other| self.lacks_address(number, &other.name));
+        lacking.next().map(|other| format!("the kernel of {} lacks the address of {}", agent.name, other.name))
     }
 }

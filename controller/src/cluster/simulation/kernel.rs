@@ -2,7 +2,7 @@
 //!
 //! Owns what agents programmed; it outlives them. It takes every operation of the real diff, in its order.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use weft_core::{
@@ -11,7 +11,7 @@ use weft_core::{
     types::{LinkName, PodCidr},
 };
 
-use super::{Checked, hold};
+use super::{Checked, hold, pairs};
 
 /// The kernel.
 #[derive(Debug, Default)]
@@ -39,6 +39,11 @@ impl Kernel {
             .filter(|(to, metric)| *metric == UNREACHABLE_METRIC && !pools.contains(to))
             .map(|(to, _)| to)
             .collect()
+    }
+
+    /// Pairs of outer and inner source that it takes.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (IpAddr, IpNetwork)> {
+        pairs::bound(&self.observed.ours)
     }
 
     fn routes(&self) -> impl Iterator<Item = (IpNetwork, u32)> {

@@ -49,7 +49,7 @@ impl World {
         let link = Link {
             agent,
             run,
-            source: self.agents[agent].address.address(),
+            source: self.agents[agent].source(),
             up: VecDeque::new(),
             down: VecDeque::new(),
             up_at: self.now,

@@ -9,41 +9,27 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::sync::{
-    oneshot::{self, error::TryRecvError},
-    watch,
-};
-use weft_core::{membership::More, types::Revision};
+use tokio::sync::{oneshot, watch};
+use weft_core::membership::{Member, More};
+use weft_proto::convert::Facts;
 
 use super::{
     Checked, Planted, Violation,
+    answers::Owed,
+    bystanders::Acted,
     client::Question,
-    hold,
     link::Up,
+    patience::{Late, Patience},
     pump::End,
     world::{Event, World},
 };
 use crate::{
-    clock::Clock,
-    cluster::{Command, ConnectAsk, JoinAsk, NodeIdentity, Refusal, Session, actor::Actor},
-    pki::JoinToken,
+    cluster::{Command, ConnectAsk, JoinAsk, NodeIdentity, actor::Actor, pace::Pace},
     store::StoreError,
 };
 
 /// The controller's own address.
-const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
-/// How long certificates are good for, in seconds.
-const LIFETIME: i64 = 86_400;
-
-/// An answer that the cluster owes somebody.
-#[derive(Debug)]
-pub(super) enum Owed {
-    Join(u64, NodeIdentity, oneshot::Receiver<Result<u64, Refusal>>),
-    Renew(u64, NodeIdentity, oneshot::Receiver<Result<(), Refusal>>),
-    Connect(u64, oneshot::Receiver<Result<Session, Refusal>>),
-    Token(usize, JoinToken, oneshot::Receiver<Result<(), Refusal>>),
-    Delete(oneshot::Receiver<Result<Revision, Refusal>>),
-}
+pub(super) const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
 /// The process.
 pub(super) struct Server {
@@ -53,8 +39,8 @@ pub(super) struct Server {
     pub(super) is_old: bool,
     pub(super) ends: BTreeMap<u64, End>,
     pub(super) next_session: u64,
-    queue: VecDeque<Command>,
-    owed: Vec<Owed>,
+    pub(super) queue: VecDeque<Command>,
+    pub(super) owed: Vec<Owed>,
     is_busy: bool,
     publish_due: Option<u64>,
     published: u64,
@@ -88,6 +74,8 @@ impl World {
         let run = self.server_runs;
         self.say(|_| format!("the controller starts term {}", actor.epoch));
         self.past.term_begins(actor.epoch, self.now)?;
+        self.forget_bystanders();
+        self.patience = Patience::default();
         self.server = Some(Server {
             run,
             actor,
@@ -101,7 +89,7 @@ impl World {
             published: 0,
         });
         self.after(0, Event::ServerTick(run));
-        self.server_stepped(Ok(()))
+        self.server_stepped(Ok(()), &Acted::default())
     }
 
     /// Ends the controller without a word.
@@ -118,7 +106,13 @@ impl World {
             self.orphan(link);
         }
         self.disk.fail_next(None);
-        self.soon(0, 15_000, Event::ServerStart);
+        let stalled = self.stalled_for();
+        self.soon(stalled, stalled + 15_000, Event::ServerStart);
+    }
+
+    /// How long it will still wait for its disk.
+    pub(super) fn stalled_for(&self) -> u64 {
+        self.clock.elapsed().saturating_sub(self.now)
     }
 
     pub(super) fn command(&mut self, command: Command) {
@@ -135,11 +129,18 @@ impl World {
             return Ok(());
         }
         let count = self.random.below(server.queue.len()) + 1;
-        let commands: Vec<Command> = server.queue.drain(..count).collect();
-        let outcome = server.actor.carry_out(commands.into_iter()).now_or_never().expect("the store answers at once");
-        self.server_stepped(outcome)?;
+        self.carry_out(count)?;
         self.wake_server();
         Ok(())
+    }
+
+    fn carry_out(&mut self, count: usize) -> Checked {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let mut commands: Vec<Command> = server.queue.drain(..count).collect();
+        let acted = Acted::by(&commands);
+        plant(self.planted, &mut server.actor, &mut commands);
+        let outcome = server.actor.carry_out(commands.into_iter()).now_or_never().expect("the store answers at once");
+        self.server_stepped(outcome, &acted)
     }
 
     fn wake_server(&mut self) {
@@ -155,23 +156,36 @@ impl World {
             return Ok(());
         }
         server.actor.publish();
-        self.server_stepped(Ok(()))
+        self.server_stepped(Ok(()), &Acted::default())
     }
 
+    /// What agents have said by now counts before anybody is judged by it, as in the real task.
     pub(super) fn server_tick(&mut self, run: u64) -> Checked {
-        let Some(server) = self.server.as_mut().filter(|server| server.run == run) else { return Ok(()) };
-        let connected = server.actor.sessions.len();
+        let is_it = |server: &Server| server.run == run;
+        let waiting = self.server.as_ref().filter(|server| is_it(server)).map_or(0, |server| server.queue.len());
+        if waiting > 0 && self.planted != Planted::StallCounts {
+            self.carry_out(waiting)?;
+        }
+        let late = self.late();
+        let Some(server) = self.server.as_mut().filter(|server| is_it(server)) else { return Ok(()) };
+        let untaken = server.actor.sessions.iter().filter(|(_, live)| live.untaken.is_some());
+        let acted = Acted { spoke: untaken.map(|(name, _)| name.clone()).collect(), late: Late::names(&late) };
+        self.counts.paced += acted.spoke.len() as u64;
+        self.counts.overdue += late.len() as u64;
+        self.check_late(&late)?;
+        let Some(server) = &mut self.server else { return Ok(()) };
         let outcome = server.actor.tick().now_or_never().expect("the store answers at once");
-        self.counts.overdue += (connected - server.actor.sessions.len()) as u64;
-        self.server_stepped(outcome)?;
+        self.server_stepped(outcome, &acted)?;
+        self.check_standings()?;
         self.tidy_links();
         self.soon(250, 1000, Event::ServerTick(run));
         self.look_for_agreement();
         Ok(())
     }
 
-    /// After each step: look whether all is well, then let answers and announcements go their way.
-    fn server_stepped(&mut self, outcome: Result<(), StoreError>) -> Checked {
+    /// After each step: look whether all is well, then let answers and announcements go their way, at once or once the disk
+    /// has answered.
+    fn server_stepped(&mut self, outcome: Result<(), StoreError>, acted: &Acted) -> Checked {
         self.disk.checked()?;
         if let Err(error) = outcome {
             self.say(|_| format!("the controller fails: {error}"));
@@ -181,6 +195,20 @@ impl World {
             return Ok(());
         }
         self.check_server()?;
+        self.check_bystanders(acted)?;
+        self.note_times();
+        self.note_stall();
+        match self.stalled_for() {
+            0 => self.server_goes_on(),
+            wait => {
+                self.after(wait, Event::ServerGoesOn);
+                Ok(())
+            }
+        }
+    }
+
+    /// The disk has answered.
+    pub(super) fn server_goes_on(&mut self) -> Checked {
         self.answer()?;
         self.close_ends();
         let Some(server) = &mut self.server else { return Ok(()) };
@@ -198,73 +226,6 @@ impl World {
             self.server.as_mut().expect("it was there just now").publish_due = due.map(|due| due + 1);
         }
         Ok(())
-    }
-
-    /// Hands on what the cluster has answered.
-    fn answer(&mut self) -> Checked {
-        let Some(server) = &mut self.server else { return Ok(()) };
-        let mut waiting = Vec::new();
-        for owed in std::mem::take(&mut server.owed) {
-            waiting.extend(self.settle(owed)?);
-        }
-        if let Some(server) = &mut self.server {
-            server.owed.extend(waiting);
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, owed: Owed) -> Checked<Option<Owed>> {
-        match owed {
-            Owed::Join(request, identity, mut reply) => match answered(&mut reply) {
-                None => return Ok(Some(Owed::Join(request, identity, reply))),
-                Some(answer) => {
-                    if let Ok(life) = &answer {
-                        // Where the planted bug does just that, it is left to the streams to show it.
-                        let is_written = self.planted == Planted::AnnounceBeforePersist
-                            || self.disk.ledger(|ledger| ledger.ever_lived(&identity.name, *life));
-                        hold!(is_written, "{} was given life {life} before that was written", identity.name);
-                        self.counts.joins += 1;
-                    }
-                    self.counts.exhausted += u64::from(matches!(answer, Err(Refusal::PoolsExhausted { .. })));
-                    let ends_unix = self.clock.unix_seconds() + LIFETIME;
-                    let identity = answer.map(|incarnation| NodeIdentity { incarnation, ends_unix, ..identity });
-                    self.send_answer(request, identity);
-                }
-            },
-            Owed::Renew(request, identity, mut reply) => match answered(&mut reply) {
-                None => return Ok(Some(Owed::Renew(request, identity, reply))),
-                Some(answer) => {
-                    let ends_unix = self.clock.unix_seconds() + LIFETIME;
-                    if answer.is_ok() {
-                        self.command(Command::Renewed(identity.name.clone(), identity.incarnation, ends_unix));
-                    }
-                    self.send_answer(request, answer.map(|()| NodeIdentity { ends_unix, ..identity }));
-                }
-            },
-            Owed::Connect(link, mut reply) => match answered(&mut reply) {
-                None => return Ok(Some(Owed::Connect(link, reply))),
-                Some(answer) => self.connected(link, answer)?,
-            },
-            Owed::Token(agent, token, mut reply) => match answered(&mut reply) {
-                None => return Ok(Some(Owed::Token(agent, token, reply))),
-                Some(Ok(())) => self.agents[agent].token = Some(token),
-                Some(Err(_)) => {}
-            },
-            Owed::Delete(mut reply) => match answered(&mut reply) {
-                None => return Ok(Some(Owed::Delete(reply))),
-                Some(answer) => self.counts.deletions += u64::from(answer.is_ok()),
-            },
-        }
-        Ok(None)
-    }
-
-    fn send_answer(&mut self, number: u64, answer: Result<NodeIdentity, Refusal>) {
-        let Some(request) = self.requests.get_mut(&number) else { return };
-        request.answer = Some(answer);
-        // One in ten gets lost.
-        if self.is_healing || self.random.chance(90) {
-            self.soon(0, 50, Event::Answer(number));
-        }
     }
 
     /// A request without a stream has arrived.
@@ -313,24 +274,42 @@ impl World {
         }
     }
 
-    pub(super) fn owe(&mut self, owed: Owed) {
-        if let Some(server) = &mut self.server {
-            server.owed.push(owed);
-        }
-    }
-
     /// True while nothing waits to be carried out.
     pub(super) fn server_is_idle(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.queue.is_empty() && server.owed.is_empty())
     }
 }
 
-/// The answer, once there is one; a sender that is gone without one is as good as a controller that stops.
-fn answered<T>(reply: &mut oneshot::Receiver<Result<T, Refusal>>) -> Option<Result<T, Refusal>> {
-    match reply.try_recv() {
-        Ok(answer) => Some(answer),
-        Err(TryRecvError::Empty) => None,
-        Err(TryRecvError::Closed) => Some(Err(Refusal::Stopping)),
+/// The planted bugs of the controller: it believes what is claimed as if the stream came from there and nobody else had proved
+/// it, never minds how often a node changes its facts, or forgets what has to wait.
+fn plant(planted: Planted, actor: &mut Actor, commands: &mut [Command]) {
+    match planted {
+        Planted::UnprovenBeatsProven => {
+            let names: Vec<_> = actor.registry.nodes.keys().cloned().collect();
+            names.iter().for_each(|name| actor.registry.underlays.forget(name));
+            for command in commands {
+                let (facts, source) = match command {
+                    Command::Report(_, _, report, source) => (&report.facts, source),
+                    Command::Connect(ask, ..) => (&ask.facts, &mut ask.source),
+                    _ => continue,
+                };
+                let claimed = facts.as_ref().and_then(|facts| facts.underlay.v4);
+                *source = claimed.map_or(*source, |claimed| claimed.address());
+            }
+        }
+        Planted::ForgottenRouters => {
+            for node in actor.registry.nodes.values().filter(|node| node.member.underlay.v4.is_some()) {
+                let Member { name, underlay, underlay_mtu, .. } = &node.member;
+                let source = underlay.v4.map_or(OWN, |underlay| underlay.address());
+                let (gateways, agent_version) = (Vec::new(), String::new());
+                let facts =
+                    Facts { underlay: *underlay, underlay_mtu: *underlay_mtu, gateways, agent_version, generation: 0 };
+                actor.registry.underlays.note(name, &facts, source);
+            }
+        }
+        Planted::NoPace => actor.pace = Pace::default(),
+        Planted::ForgottenFacts => drop(actor.sessions.take_untaken(usize::MAX, |_| true)),
+        _ => {}
     }
 }
 

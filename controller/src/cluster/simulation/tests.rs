@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Planted, Violation,
-    world::{Counts, Outcome, World},
+    counts::Counts,
+    world::{Outcome, World},
 };
 
 /// Histories of an ordinary test run; `WEFT_SIM_HISTORIES` says otherwise.
@@ -91,9 +92,25 @@ fn no_history_violates_an_invariant() {
         counts.deltas,
         counts.currents,
     ];
-    let rare = [counts.exhausted, counts.moved, counts.stale];
-    assert!(all.iter().chain(&rare).all(|count| *count >= histories / 20), "hardly anything happened: {counts:?}");
-    assert!(histories < 500 || counts.overdue > 0, "nobody was ever late: {counts:?}");
+    let rare = [counts.exhausted, counts.moved, counts.stale, counts.stalls, counts.slow_saves, counts.failed_saves];
+    let lies = [
+        counts.claims,
+        counts.spoofs,
+        counts.strange_claims,
+        counts.floods,
+        counts.accusations,
+        counts.false_holdings,
+        counts.turned_away,
+        counts.paced,
+        counts.accused,
+        counts.bystanders,
+        counts.bound,
+    ];
+    assert!(
+        all.iter().chain(&rare).chain(&lies).all(|count| *count >= histories / 20),
+        "hardly anything happened: {counts:?}"
+    );
+    assert!(histories < 500 || counts.overdue > 0 && counts.long_stalls > 0, "nobody was ever late: {counts:?}");
 }
 
 fn fail(seed: u64, violation: &Violation) -> ! {
@@ -107,6 +124,12 @@ fn a_history_depends_on_its_seed_alone() {
         assert_eq!(run(seed, Planted::Nothing), run(seed, Planted::Nothing));
     }
     assert_ne!(run(1, Planted::Nothing), run(2, Planted::Nothing));
+}
+
+/// The first history in which a planted bug is found in these words.
+fn found_as(planted: Planted, words: &str) {
+    let violation = (0..SOON).filter_map(|seed| run(seed, planted).err()).find(|it| it.to_string().contains(words));
+    assert!(violation.is_some(), "{planted:?} was not found in {SOON} histories as {words:?}");
 }
 
 /// What the first history says in which a planted bug is found.
@@ -140,4 +163,48 @@ fn acknowledging_before_the_kernel_holds_it_is_found() {
 fn taking_the_part_that_version_0_1_keeps_for_the_whole_is_found() {
     let violation = found(Planted::PartForWhole);
     assert!(violation.contains("with another content"), "{violation}");
+}
+
+#[test]
+fn believing_an_address_without_proof_is_found() {
+    for words in ["has said nothing", "has the address 192.0.2.254"] {
+        found_as(Planted::UnprovenBeatsProven, words);
+    }
+    found_as(Planted::ForgottenRouters, "which is a router's");
+}
+
+#[test]
+fn taking_facts_as_often_as_they_change_is_found() {
+    let violation = found(Planted::NoPace);
+    assert!(violation.contains("times, and") && violation.contains("are allowed"), "{violation}");
+}
+
+#[test]
+fn counting_a_stall_of_the_disk_against_agents_is_found() {
+    let violation = found(Planted::StallCounts);
+    assert!(violation.contains("in which it could be heard"), "{violation}");
+}
+
+#[test]
+fn an_engine_that_waits_for_its_disk_is_found() {
+    let violation = found(Planted::EngineWaitsForDisk);
+    assert!(violation.contains("nothing was wrong with it"), "{violation}");
+}
+
+#[test]
+fn inner_sources_that_are_not_bound_or_bound_to_anybody_are_found() {
+    for planted in [Planted::AnyInnerSource, Planted::MissingInnerSource] {
+        let violation = found(planted);
+        assert!(violation.contains("takes inner sources"), "{violation}");
+    }
+}
+
+#[test]
+fn facts_that_are_forgotten_are_found() {
+    found_as(Planted::ForgottenFacts, "and is announced as");
+}
+
+#[test]
+fn believing_any_accuser_is_found() {
+    found_as(Planted::AnyAccuser, "on the word of a liar alone");
 }

@@ -30,8 +30,19 @@ impl SimClock {
         Self { zero, elapsed_ms: AtomicU64::new(0), offset_ms: AtomicI64::new(0) }
     }
 
+    /// It is so late at least: while somebody waits for the disk it is later already.
     pub(super) fn set(&self, elapsed_ms: u64) {
-        self.elapsed_ms.store(elapsed_ms, Ordering::Relaxed);
+        self.elapsed_ms.fetch_max(elapsed_ms, Ordering::Relaxed);
+    }
+
+    /// Time goes by in the middle of a step.
+    pub(super) fn wait(&self, ms: u64) {
+        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the beginning.
+    pub(super) fn elapsed(&self) -> u64 {
+        self.elapsed_ms.load(Ordering::Relaxed)
     }
 
     /// Makes the wall clock jump.

@@ -17,8 +17,8 @@ use weft_core::{
 };
 
 use super::{
-    Checked, Planted, agent::Agent, check::Past, client::Request, disk::Disk, hold, link::Link, random::Random,
-    server::Server, time::SimClock,
+    Checked, Planted, agent::Agent, bystanders::Bystanders, check::Past, client::Request, counts::Counts, disk::Disk,
+    hold, link::Link, patience::Patience, random::Random, server::Server, time::SimClock,
 };
 use crate::cluster::{Admission, Rules};
 
@@ -29,6 +29,10 @@ pub(super) enum Event {
     Chaos,
     /// No more faults, and those there are end.
     Heal,
+    /// The next lie.
+    Lie,
+    /// A liar's next change of facts, and how many are left.
+    Flood(usize, u64),
     /// While healing: the operator does what is left to do.
     Operator,
     /// The disk writes what it confirmed too early.
@@ -36,6 +40,8 @@ pub(super) enum Event {
     ServerStart,
     ServerWork,
     ServerPublish,
+    /// Its disk has answered.
+    ServerGoesOn,
     /// Of the controller's run of this number.
     ServerTick(u64),
     Pump(u64),
@@ -53,9 +59,15 @@ pub(super) enum Event {
     Engine(usize, u64),
     Tidy(usize, u64),
     Look(usize, u64),
+    Probe(usize, u64),
 }
 
 impl Event {
+    /// The controller does it, unless it waits for its disk.
+    const fn is_of_server(self) -> bool {
+        matches!(self, Self::ServerWork | Self::ServerPublish | Self::ServerTick(_) | Self::Pump(_))
+    }
+
     /// Its kind and what it is about, as numbers.
     const fn parts(self) -> (u64, u64) {
         match self {
@@ -80,6 +92,10 @@ impl Event {
             Self::Engine(_, run) => (18, run),
             Self::Tidy(_, run) => (19, run),
             Self::Look(_, run) => (20, run),
+            Self::Probe(_, run) => (21, run),
+            Self::Lie => (22, 0),
+            Self::Flood(_, left) => (23, left),
+            Self::ServerGoesOn => (24, 0),
         }
     }
 }
@@ -92,23 +108,6 @@ pub(super) struct Outcome {
     pub(super) events: u64,
     pub(super) ended_ms: u64,
     pub(super) counts: Counts,
-}
-
-/// How often what came about: a simulation in which nothing happens proves nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) terms: u64,
-    pub(super) joins: u64,
-    pub(super) deletions: u64,
-    pub(super) released: u64,
-    pub(super) snapshots: u64,
-    pub(super) deltas: u64,
-    pub(super) currents: u64,
-    pub(super) overdue: u64,
-    pub(super) resyncs: u64,
-    pub(super) exhausted: u64,
-    pub(super) moved: u64,
-    pub(super) stale: u64,
 }
 
 /// The world.
@@ -128,6 +127,8 @@ pub(super) struct World {
     pub(super) links: BTreeMap<u64, Link>,
     pub(super) requests: BTreeMap<u64, Request>,
     pub(super) past: Past,
+    pub(super) bystanders: Bystanders,
+    pub(super) patience: Patience,
     pub(super) is_healing: bool,
     pub(super) is_over: bool,
     /// What happened, where somebody wants to read it.
@@ -150,12 +151,13 @@ impl World {
         let rules = first_rules(&mut random);
         let count = random.between(2, 5);
         let agents: Vec<Agent> = (0..count).map(|number| Agent::new(number, &mut random)).collect();
+        let clock = Arc::new(SimClock::new());
         let mut world = Self {
             random,
             now: 0,
             planted,
-            clock: Arc::new(SimClock::new()),
-            disk: Disk::new(planted == Planted::AnnounceBeforePersist),
+            disk: Disk::new(Arc::clone(&clock), planted),
+            clock,
             rules,
             server: None,
             server_runs: 0,
@@ -164,6 +166,8 @@ impl World {
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
             past: Past::default(),
+            bystanders: Bystanders::default(),
+            patience: Patience::default(),
             is_healing: false,
             is_over: false,
             story: is_told.then(Vec::new),
@@ -179,6 +183,7 @@ impl World {
             world.soon(0, 2000, Event::AgentStart(number));
             world.soon(1, 4000, Event::Token(number));
         }
+        world.choose_liar();
         let length = world.random.between(5_000, CHAOS_MS);
         world.after(length, Event::Heal);
         world
@@ -204,14 +209,22 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) -> Checked {
+        let stalled = self.stalled_for();
+        if stalled > 0 && event.is_of_server() {
+            self.after(stalled, event);
+            return Ok(());
+        }
         match event {
             Event::Chaos => self.chaos(),
             Event::Heal => self.heal(),
+            Event::Lie => self.lie(),
+            Event::Flood(agent, left) => self.flood(agent, left),
             Event::Operator => self.operate(),
             Event::Flush => return self.disk.flush(),
             Event::ServerStart => return self.server_start(),
             Event::ServerWork => return self.server_work(),
             Event::ServerPublish => return self.server_publish(),
+            Event::ServerGoesOn => return self.server_goes_on(),
             Event::ServerTick(run) => return self.server_tick(run),
             Event::Pump(link) => return self.pump(link),
             Event::ToServer(link) => self.deliver_up(link),
@@ -226,6 +239,7 @@ impl World {
             Event::Engine(agent, run) => return self.engine(agent, run),
             Event::Tidy(agent, run) => self.tidy(agent, run),
             Event::Look(agent, run) => return self.look_again(agent, run),
+            Event::Probe(agent, run) => self.probe(agent, run),
         }
         Ok(())
     }
@@ -307,21 +321,4 @@ fn networks(pools: &[Pool]) -> Vec<PodCidr> {
     let mut networks: Vec<PodCidr> = pools.iter().map(Pool::cidr).collect();
     networks.sort_unstable();
     networks
-}
-
-impl Counts {
-    pub(super) const fn add(&mut self, other: &Self) {
-        self.terms += other.terms;
-        self.joins += other.joins;
-        self.deletions += other.deletions;
-        self.released += other.released;
-        self.snapshots += other.snapshots;
-        self.deltas += other.deltas;
-        self.currents += other.currents;
-        self.overdue += other.overdue;
-        self.resyncs += other.resyncs;
-        self.exhausted += other.exhausted;
-        self.moved += other.moved;
-        self.stale += other.stale;
-    }
 }

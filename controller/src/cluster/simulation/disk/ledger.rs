@@ -21,6 +21,8 @@ pub(in super::super) struct Ledger {
     pub(in super::super) quarantine: BTreeMap<PodCidr, NodeName>,
     /// Rises with every batch.
     pub(in super::super) version: u64,
+    /// How often each node's facts were written that it told itself.
+    pub(in super::super) told: BTreeMap<NodeName, u64>,
     /// Every value that any member ever had.
     ever: HashSet<Member>,
     /// How often each name ended.
@@ -104,6 +106,9 @@ impl Ledger {
             let held = quarantine.keys().find(|held| held.overlaps(cidr));
             hold!(held.is_none(), "{name} was given {cidr}, which is in quarantine");
         }
+        if is_told(self.nodes.get(name), node) {
+            *self.told.entry(name.clone()).or_insert(0) += 1;
+        }
         let highest = self.lives.entry(name.clone()).or_insert(0);
         let fell = if old.is_some() { life < *highest } else { life <= *highest };
         hold!(!fell, "a life of {name} repeats: {life} after {highest}");
@@ -134,4 +139,10 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// True where what a node says of itself changed. An address that it lost it did not say.
+fn is_told(old: Option<&NodeRecord>, new: &NodeRecord) -> bool {
+    let told = |node: &NodeRecord| (node.member.underlay, node.member.underlay_mtu, node.agent_version.clone());
+    new.has_reported() && !new.member.underlay.is_empty() && old.map(told) != Some(told(new))
 }
