@@ -16,7 +16,7 @@ pub use peer::{keys as peer_keys, peer};
 pub use tunnel::pod_mtu;
 
 use crate::{
-    kernel::{Key, Objects},
+    kernel::{Key, Objects, Value},
     masquerade::Unmasqueraded,
     membership::{Member, Prefixes},
     settings::Settings,
@@ -82,17 +82,19 @@ pub fn all<'a>(
     pods: &[Pod],
     ids: &mut NexthopIds,
 ) -> Objects {
-    let mut objects = Objects::new();
+    // Made into a map at once: nodes of a tree that grows by single insertions are half empty, and here are all peers' objects.
+    let mut all: Vec<(Key, Value)> = Vec::new();
     for attached in pods {
-        objects.extend(pod(settings, me, local, attached));
+        all.extend(pod(settings, me, local, attached));
     }
     let mut prefixes = Prefixes::of([me]);
     for member in peers.into_iter().filter(|member| member.name != me.name) {
         prefixes.add(member);
-        objects.extend(peer(settings, me, local, member, ids));
+        all.extend(peer(settings, me, local, member, ids));
     }
-    // What is the node's own stays the node's, whoever claimed the same.
-    objects.extend(node(settings, me, local, &prefixes));
+    // What is the node's own stays the node's, whoever claimed the same: of two with one key the last counts.
+    all.extend(node(settings, me, local, &prefixes));
+    let objects = Objects::from_iter(all);
     ids.keep_used(&objects);
     objects
 }
