@@ -27,6 +27,7 @@ restore_sysctls() {
 }
 
 # Says in docker_was_down whether no dockerd ran.
+# shellcheck disable=SC2034  # Whoever sourced this reads it.
 start_docker() {
     docker_was_down=false
     docker_answers && return

@@ -131,7 +131,7 @@ impl Agent {
     /// Where it does not run, or does not end in time.
     pub async fn ended(&self) -> Result<()> {
         let ended = async { anyhow::Ok(self.take().await?.wait().await?) };
-        tokio::time::timeout(wait::PATIENCE, ended).await.context("the agent did not end")??;
+        tokio::time::timeout(wait::limit(wait::PATIENCE), ended).await.context("the agent did not end")??;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use weft_core::types::Family;
 use super::{Outcome, Repair, Screen};
 use crate::{
     cluster::{Cluster, Pod},
-    lab::Wire,
+    lab::{Wire, wait::limit},
 };
 
 /// The bar is one second; the demo waits longer to tell late from never.
@@ -55,7 +55,7 @@ pub(super) async fn show(screen: &Screen, cluster: &Cluster, pods: &[Pod], outco
 async fn watch<'a>(object: String, there: impl Fn() -> LocalBoxFuture<'a, Result<bool>>) -> Result<Repair> {
     let start = Instant::now();
     let mut repaired = there().await?;
-    while !repaired && start.elapsed() < PATIENCE {
+    while !repaired && start.elapsed() < limit(PATIENCE) {
         tokio::time::sleep(Duration::from_millis(1)).await;
         repaired = there().await?;
     }

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Namespace, any};
+use super::{Namespace, any, wait::limit};
 
 /// Patience for one exchange.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -96,9 +96,10 @@ pub async fn exchange(
             Transport::Udp => ask_udp(namespace, to, message).await,
         }
     };
-    match timeout(PATIENCE, asked).await {
+    let patience = limit(PATIENCE);
+    match timeout(patience, asked).await {
         Ok(answer) => answer.with_context(what),
-        Err(_) => bail!("{} was not answered within {PATIENCE:?}", what()),
+        Err(_) => bail!("{} was not answered within {patience:?}", what()),
     }
 }
 

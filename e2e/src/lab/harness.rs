@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{print_logs, sandbox};
+use super::{print_logs, sandbox, wait::limit};
 
 /// No test may take longer; a busy machine of two cores needs a fraction of it.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -77,8 +77,9 @@ fn outside(name: &str) -> Result<()> {
 fn inside(name: &str, body: impl AsyncFnOnce() -> Result<()>) {
     let (done, wait) = mpsc::channel::<()>();
     thread::spawn(move || {
-        if wait.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("the test did not end within {LONGEST:?}");
+        let longest = limit(LONGEST);
+        if wait.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("the test did not end within {longest:?}");
             print_logs();
             std::process::exit(124);
         }

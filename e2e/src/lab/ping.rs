@@ -16,7 +16,7 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout},
 };
 
-use super::{Namespace, frame::echo_request};
+use super::{Namespace, frame::echo_request, wait::limit};
 
 /// Patience for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,11 +60,12 @@ impl Answer {
     }
 }
 
-/// Sends one echo request from `namespace` and waits for what comes back.
+/// Sends one echo request from `namespace` and waits for what comes back, for [`limit`] of `patience`.
 ///
 /// # Errors
 /// Where no raw socket can be opened.
 pub async fn ping(namespace: &Namespace, to: IpAddr, patience: Duration) -> Result<Answer> {
+    let patience = limit(patience);
     let socket = namespace.enter(move || open(to)).with_context(|| format!("{}: cannot ping", namespace.name()))?;
     // Unique in the lab's process, and so is every socket's answer.
     let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{namespace::Namespace, sandbox::STATE};
+use super::{namespace::Namespace, sandbox::STATE, wait::limit};
 
 /// How long a child may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(20);
@@ -103,8 +103,9 @@ impl Process {
     /// Where it does not end in time, or not with success.
     pub async fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        let Ok(status) = timeout(GRACE, self.child.wait()).await else {
-            bail!("{} did not end within {GRACE:?} of SIGTERM", self.name);
+        let grace = limit(GRACE);
+        let Ok(status) = timeout(grace, self.child.wait()).await else {
+            bail!("{} did not end within {grace:?} of SIGTERM", self.name);
         };
         let status = status?;
         if !status.success() {
@@ -127,7 +128,7 @@ impl Process {
 /// Runs a command in `namespace` to its end, with `input` on its standard input.
 ///
 /// # Errors
-/// Where it cannot be started or does not end within a minute. Its exit status is the caller's to judge.
+/// Where it cannot be started or does not end within a minute, or [`limit`] of it. Its exit status is the caller's to judge.
 pub(super) async fn output(namespace: &Namespace, mut command: Command, input: &[u8]) -> Result<Output> {
     let name = command.as_std().get_program().to_owned();
     let name = Path::new(&name).file_name().unwrap_or(OsStr::new("?")).to_string_lossy().into_owned();
@@ -137,7 +138,7 @@ pub(super) async fn output(namespace: &Namespace, mut command: Command, input: &
     // A child that does not read its input may close it early.
     let _ = stdin.write_all(input).await;
     drop(stdin);
-    let minute = Duration::from_secs(60);
+    let minute = limit(Duration::from_secs(60));
     let ended = timeout(minute, child.wait_with_output()).await;
     ended
         .with_context(|| format!("{name} did not end within {minute:?}"))?

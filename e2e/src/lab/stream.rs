@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
-use super::{Namespace, any};
+use super::{Namespace, any, wait::limit};
 
 /// How long the receiver waits for stragglers after the last packet was sent.
 const STRAGGLERS: Duration = Duration::from_secs(2);
@@ -192,7 +192,9 @@ fn receive(
         if settled.load(Ordering::Acquire) {
             let all = account.seen.iter().filter(|seen| **seen).count();
             let quiet = *quiet_since.get_or_insert_with(Instant::now);
-            if u64::try_from(all).expect("a count") >= sent.load(Ordering::Acquire) || quiet.elapsed() > STRAGGLERS {
+            if u64::try_from(all).expect("a count") >= sent.load(Ordering::Acquire)
+                || quiet.elapsed() > limit(STRAGGLERS)
+            {
                 return account;
             }
         }

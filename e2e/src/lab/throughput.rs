@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::Namespace;
+use super::{Namespace, wait::limit};
 
 const CHUNK: usize = 128 * 1024;
 
@@ -22,14 +22,14 @@ pub async fn throughput(from: &Namespace, to: &Namespace, address: IpAddr, perio
     let listener = to.tcp_listener(SocketAddr::new(address, 0))?;
     let target = listener.local_addr()?;
     let receiver = tokio::task::spawn_blocking(move || receive(&listener.accept()?.0));
-    let sender = from.enter(move || TcpStream::connect_timeout(&target, Duration::from_secs(3)));
+    let sender = from.enter(move || TcpStream::connect_timeout(&target, limit(Duration::from_secs(3))));
     let sender = sender.with_context(|| format!("{} cannot connect to {target}", from.name()))?;
     tokio::task::spawn_blocking(move || send(&sender, period)).await??;
     receiver.await?
 }
 
 fn send(mut stream: &TcpStream, period: Duration) -> Result<()> {
-    stream.set_write_timeout(Some(period + Duration::from_secs(5)))?;
+    stream.set_write_timeout(Some(period + limit(Duration::from_secs(5))))?;
     let (chunk, start) = (vec![0; CHUNK], Instant::now());
     while start.elapsed() < period {
         stream.write_all(&chunk).context("the transfer stalled")?;
@@ -38,7 +38,7 @@ fn send(mut stream: &TcpStream, period: Duration) -> Result<()> {
 }
 
 fn receive(mut stream: &TcpStream) -> Result<f64> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(limit(Duration::from_secs(10))))?;
     let (mut buffer, mut total, start) = (vec![0; CHUNK], 0_u64, Instant::now());
     loop {
         match stream.read(&mut buffer)? {

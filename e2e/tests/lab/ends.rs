@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use weft_e2e::lab::{Lab, LabSpec, harness, sandbox};
+use weft_e2e::lab::{Lab, LabSpec, harness, sandbox, wait::limit};
 
 /// Names the lab of one test in the environment of everything in it.
 const MARK: &str = "WEFT_LAB_TEST_MARK";
@@ -95,7 +95,7 @@ impl Held {
                 return Ok(());
             }
             ensure!(
-                start.elapsed() < Duration::from_secs(30),
+                start.elapsed() < limit(Duration::from_secs(30)),
                 "{count} processes are wanted, these are there: {found:?}"
             );
             thread::sleep(Duration::from_millis(10));

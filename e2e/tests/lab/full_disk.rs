@@ -94,6 +94,6 @@ lab_test!(a_full_state_disk_costs_neither_stream_nor_membership, async || {
     later.reaches(pods[1].address(Family::V4)).await?;
     // What it holds is on disk: an agent that starts anew needs nothing but that.
     agent.kill().await?;
-    tokio::time::timeout(Duration::from_secs(60), async { agent.start().await }).await??;
+    tokio::time::timeout(wait::limit(Duration::from_secs(60)), async { agent.start().await }).await??;
     agent.ready().await
 });

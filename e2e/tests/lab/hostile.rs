@@ -30,7 +30,7 @@ impl Target {
         let node = pod.host().name().to_owned();
         let vtep: Mac = cluster.controller().weft().peer(&node).await?.mac.parse()?;
         let socket = pod.net().udp(SocketAddr::new(pod.address(family), 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.set_read_timeout(Some(wait::limit(Duration::from_secs(5))))?;
         let inner = frame::udp((neighbour.address(family), 40_000), (pod.address(family), port(&socket)?), SECRET);
         let forged = frame::vxlan(VNI, &frame::ethernet(vtep.octets(), [0x02, 0, 0, 0, 0, 1], &inner));
         Ok(Self { node, socket, forged })

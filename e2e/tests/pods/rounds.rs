@@ -178,7 +178,7 @@ impl Runtime {
         if let Some(Death::At(step)) = death {
             command.env("WEFT_FAULT", step);
         }
-        let limit = if let Some(Death::After(limit)) = death { limit } else { Duration::from_secs(60) };
+        let limit = if let Some(Death::After(limit)) = death { limit } else { wait::limit(Duration::from_secs(60)) };
         self.run(command, &config, limit).await
     }
 

@@ -58,7 +58,8 @@ async fn transfer(from: &Pod, to: &Pod, family: Family) -> Result<()> {
         Ok(stream.shutdown().await?)
     };
     let both = async { tokio::try_join!(receive, send) };
-    let (received, ()) = tokio::time::timeout(wait::PATIENCE, both).await.context("large packets are lost")??;
+    let (received, ()) =
+        tokio::time::timeout(wait::limit(wait::PATIENCE), both).await.context("large packets are lost")??;
     ensure!(received == 1 << 20, "{received} bytes came");
     Ok(())
 }
@@ -104,7 +105,7 @@ async fn send_as(
 }
 
 fn next(socket: &UdpSocket) -> Result<Vec<u8>> {
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.set_read_timeout(Some(wait::limit(Duration::from_secs(20))))?;
     let mut buffer = [0; 64];
     let (length, _) = socket.recv_from(&mut buffer)?;
     Ok(buffer[..length].to_vec())

@@ -190,7 +190,7 @@ impl Scene {
             let found = node.look().and_then(|now| wanted.expect(&now));
             match found {
                 Ok(()) => return Ok(start.elapsed()),
-                Err(error) if start.elapsed() > PATIENCE => {
+                Err(error) if start.elapsed() > wait::limit(PATIENCE) => {
                     let status = node.agent.weft().status().await?;
                     return Err(error.context(format!("{what}: {name} is not put right; its agent says {status:?}")));
                 }

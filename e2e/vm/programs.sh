@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Puts programs into a disk for the machine: programs.sh OUT [TEST...] with what was built, and the test programs by their paths.
+#
+# Owns OUT. Test programs lie in deps below the programs, as cargo has them, because that is how they find those.
+set -euo pipefail
+# shellcheck source=e2e/vm/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+out=$1
+shift
+built=${CARGO_TARGET_DIR:-$root/target}/debug
+stage=$out.stage
+mkdir -p "$stage/opt/weft/deps"
+for program in weft weft-controller weft-agent weft-cni weft-lab; do
+    strip -o "$stage/opt/weft/$program" "$built/$program"
+done
+for program; do
+    name=$(basename "$program")
+    strip -o "$stage/opt/weft/deps/${name%-*}" "$program"
+done
+cp -r "$root/deploy/hosts" "$stage/opt/weft/hosts"
+mksquashfs "$stage" "$out" -quiet -no-progress -comp lz4 -all-root
+rm -r "$stage"

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# A machine with one of Debian's kernels, for one command: ./dev vm. `./dev` has built the programs.
+#
+# Owns the order of the steps and the choice of the accelerator. Must leave nothing behind but what $place keeps for the next time.
+set -euo pipefail
+# shellcheck source=e2e/vm/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=e2e/vm/machine.sh
+. "$here/machine.sh"
+
+# Whether a machine comes up under KVM: a device is no proof. Asked once for each kernel, here and there.
+kvm_works() {
+    local verdict
+    [ -w /dev/kvm ] || return 1
+    verdict=$place/kvm-$(uname -r)-$(basename "$kernel")
+    if [ ! -f "$verdict" ]; then
+        step "Trying KVM"
+        order piped true >"$run/order"
+        make_initrd
+        limit=30 boot kvm /dev/null >/dev/null 2>&1
+        if [ "$(exit_code)" = 0 ]; then echo yes; else echo no; fi >"$verdict"
+    fi
+    [ "$(<"$verdict")" = yes ]
+}
+
+# The paths of the test programs in the list, built where that is needed.
+test_programs() {
+    local package program wanted=()
+    while read -r package program _; do
+        [[ $package = '#'* ]] || wanted+=(--package "$package" --test "$program")
+    done <"$here/tests"
+    cargo test --quiet --locked --no-run --message-format=json "${wanted[@]}" |
+        sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p'
+}
+
+# Before anything is installed: what can be said without it.
+check() {
+    local distribution
+    read -r distribution _ < <(release)
+    case $distribution in
+        debian | ubuntu) ;;
+        *) die "needs Debian or Ubuntu, whose packages it puts into the machine, and this is $distribution: ./dev test and ./dev demo run here" ;;
+    esac
+    [ "$(uname -m)" = x86_64 ] || die "knows Debian's kernels for x86_64 only, and this is $(uname -m)"
+}
+
+if [ "$1" = --check ]; then
+    check
+    exit
+fi
+kernel=$1
+shift
+line=piped input=/dev/null limit='' tests=() systemd=false
+[ ! -t 1 ] || line=watched
+if [ "${1:-}" = systemd ]; then
+    systemd=true
+    shift
+    [ $# != 0 ] || set -- /opt/vm/hosts
+fi
+case ${1:-shell} in
+    shell)
+        if [ "$line" != watched ] || [ ! -t 0 ]; then
+            die "a shell needs a terminal: name a command, see ./dev vm --help"
+        fi
+        line=typed input=/dev/stdin terminal=$(stty -g)
+        set -- bash --login -i
+        ;;
+    demo) set -- weft-lab "$@" ;;
+    test)
+        shift
+        set -- /opt/vm/test "$@"
+        step "Building the tests"
+        mapfile -t tests < <(test_programs)
+        [ ${#tests[@]} != 0 ] || die "the tests were not built"
+        ;;
+esac
+kernel=$("$here/kernel.sh" "$kernel")
+rootfs=$("$here/rootfs.sh")
+make_run
+"$here/programs.sh" "$run/programs.sqfs" "${tests[@]}"
+accelerator=tcg
+if kvm_works; then
+    accelerator=kvm
+else
+    # Limits of waiting are for a real machine.
+    export WEFT_TEST_PATIENCE=${WEFT_TEST_PATIENCE:-10}
+fi
+order "$line" "$@" >"$run/order"
+! "$systemd" || make_disk
+make_initrd
+step "Starting Linux $(basename "$kernel" | sed 's/^kernel-//') ($accelerator)"
+boot "$accelerator" "$input"
+while wants_again; do
+    step "Starting it again"
+    boot "$accelerator" "$input"
+done
+code=$(exit_code) || die "the machine ended before the command did: $(tail -n 40 "$run/said")"
+step "The command ended with exit code $code"
+exit "$code"
