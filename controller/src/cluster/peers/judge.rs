@@ -145,7 +145,7 @@ impl<'a> Evidence<'a> {
             return Judgement::new(PeerState::Unreachable, PROBE_LOST, message);
         }
         let accusers = self.accused.get(name.as_str());
-        if let Some(accusers) = accusers.filter(|accusers| !self.is_of_a_pair(name, &live.health, accusers)) {
+        if let Some(accusers) = accusers.filter(|accusers| !self.is_of_a_pair(name, accusers)) {
             return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
         }
         Self::progress(live, sessions, now)
@@ -183,12 +183,11 @@ impl<'a> Evidence<'a> {
         Judgement::new(PeerState::Disconnected, "AgentDisconnected", message)
     }
 
-    /// One member's word alone makes no other unreachable: it is a problem between the two unless the accused loses probes
-    /// itself, and nobody else's arrive where they should.
-    fn is_of_a_pair(&self, name: &NodeName, accused: &Health, accusers: &[(&NodeName, &PeerProblem)]) -> bool {
+    /// One member's word alone makes no other unreachable while somebody else's probes arrive where they should: it is a
+    /// problem between the two. The only witness is believed: a node of two that is cut off cannot say so itself.
+    fn is_of_a_pair(&self, accused: &NodeName, accusers: &[(&NodeName, &PeerProblem)]) -> bool {
         let [(accuser, _)] = accusers else { return false };
-        let says_so = accused.healthy_count == 0 && lost_probes(accused) > 0;
-        !says_so || self.witnesses.iter().any(|witness| *witness != name && witness != accuser)
+        self.witnesses.iter().any(|witness| *witness != accused && witness != accuser)
     }
 
     fn progress(live: &Live, sessions: &Sessions, now: Instant) -> Judgement {

@@ -1,6 +1,6 @@
 //! Probes between nodes, and what the controller makes of what it is told of them.
 //!
-//! Owns who answers whom, and the check that nobody is called unreachable on a liar's word alone.
+//! Owns who answers whom, and the check that nobody is called unreachable on a liar's word alone while there are other witnesses.
 
 use weft_core::types::NodeName;
 use weft_proto::v1::{self, PeerState};
@@ -71,8 +71,15 @@ impl World {
             accused += u64::from(!liars.is_empty());
             let is_accused = self.planted == Planted::AnyAccuser && !(honest.is_empty() && liars.is_empty());
             let says_so = standing.health.as_ref().is_some_and(|own| own.healthy_count == 0 && own.problem_count > 0);
+            // The only witness is believed.
+            let is_third = |node: &NodeName| *node != standing.name && liars.iter().all(|(liar, _)| *liar != node);
+            let mut sessions = server.actor.sessions.iter();
+            let has_witness = sessions.any(|(node, live)| is_third(node) && live.health.healthy_count > 0);
             hold!(
-                !(standing.state == PeerState::Unreachable || is_accused) || says_so || !honest.is_empty(),
+                !(standing.state == PeerState::Unreachable || is_accused)
+                    || says_so
+                    || !honest.is_empty()
+                    || !has_witness,
                 "{} is called unreachable on the word of a liar alone: {}",
                 standing.name,
                 standing.message
