@@ -3,7 +3,7 @@
 //!
 //! Owns the moment. Must never wait for the controller, nor for long: a node that cannot be programmed boots all the same.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
@@ -23,15 +23,11 @@ pub(crate) async fn when_ready(status: watch::Receiver<Status>) {
     }
 }
 
-/// What the last membership asks for is programmed, or there is none on the disk.
-fn due(mut status: watch::Receiver<Status>) -> impl Future<Output = ()> {
-    let is_due = |status: &Status| {
-        let has_nothing = |reason| reason == "NoMembership";
-        status.ready || status.problem.as_ref().is_some_and(|problem| has_nothing(problem.reason))
-    };
-    async move {
-        let _late_or_ending = tokio::time::timeout(PATIENCE, status.wait_for(is_due)).await;
-    }
+/// Until what the last membership asks for is programmed, or there turns out to be none on the disk.
+async fn due(mut status: watch::Receiver<Status>) {
+    let has_none = |status: &Status| status.problem.as_ref().is_some_and(|problem| problem.reason == "NoMembership");
+    let is_due = |status: &Status| status.ready || has_none(status);
+    let _late_or_ending = tokio::time::timeout(PATIENCE, status.wait_for(is_due)).await;
 }
 
 #[cfg(test)]

@@ -122,11 +122,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(installer) = installer {
         tokio::spawn(installer.run(status.clone()));
     }
-    let of_service = status.clone();
+    tokio::spawn(notify::when_ready(status.clone()));
     let sources = metrics::Sources { engine, status, connection, deadlines, findings: probes, pods: store };
     serve_metrics(&config, sources, metrics_trouble);
     let serving = tokio::spawn(api.serve(listener, until_stopped(stopped)));
-    tokio::spawn(notify::when_ready(of_service));
     info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), "started");
 
     let result = tokio::select! {

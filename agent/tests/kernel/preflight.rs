@@ -119,16 +119,22 @@ fn another_vxlan_device_in_the_way_is_named() {
     });
 }
 
+/// The device as the agent makes it, and its index.
+async fn our_device(handle: &rtnetlink::Handle) -> u32 {
+    handle.link().add(LinkVxlan::new("weft0", 87).port(4789).build()).execute().await.expect("a device");
+    let index = netns::index(handle, "weft0").await;
+    let alias = rtnetlink::packet_route::link::LinkAttribute::IfAlias("weft".to_owned());
+    let message = LinkUnspec::new_with_index(index).append_extra_attribute(alias).up().build();
+    handle.link().set(message).execute().await.expect("its alias");
+    index
+}
+
 #[test]
 fn our_own_device_is_not_in_its_own_way() {
     inside("preflight::our_own_device_is_not_in_its_own_way", || async {
         host().await;
         let handle = routes();
-        handle.link().add(LinkVxlan::new("weft0", 87).port(4789).build()).execute().await.expect("a device");
-        let index = netns::index(&handle, "weft0").await;
-        let alias = rtnetlink::packet_route::link::LinkAttribute::IfAlias("weft".to_owned());
-        let message = LinkUnspec::new_with_index(index).append_extra_attribute(alias).up().build();
-        handle.link().set(message).execute().await.expect("its alias");
+        our_device(&handle).await;
         address(&handle, "weft0", "10.244.1.0/32").await;
         route("10.244.2.0/24", 87).await;
         assert_eq!(find().await, []);
@@ -140,11 +146,7 @@ fn others_routes_into_the_tunnel_are_named() {
     inside("preflight::others_routes_into_the_tunnel_are_named", || async {
         host().await;
         let handle = routes();
-        handle.link().add(LinkVxlan::new("weft0", 87).port(4789).build()).execute().await.expect("a device");
-        let index = netns::index(&handle, "weft0").await;
-        let alias = rtnetlink::packet_route::link::LinkAttribute::IfAlias("weft".to_owned());
-        let message = LinkUnspec::new_with_index(index).append_extra_attribute(alias).up().build();
-        handle.link().set(message).execute().await.expect("its alias");
+        let index = our_device(&handle).await;
         let route = |to: &str, table: u32| {
             let (to, prefix) = to.split_once('/').expect("address/prefix");
             RouteMessageBuilder::<std::net::Ipv4Addr>::new()

@@ -232,18 +232,7 @@ impl Actor {
 
     /// Has the peer list and whoever listens tell of a refusal that a hand must mend.
     pub(super) fn complain(&mut self, node: &NodeName, refusal: &Refusal) {
-        let is_about_addresses = matches!(
-            refusal,
-            Refusal::AddressNotOfNode { .. }
-                | Refusal::AddressInPool { .. }
-                | Refusal::AddressOfNoHost { .. }
-                | Refusal::AddressTaken { .. }
-                | Refusal::AddressHeld { .. }
-                | Refusal::AddressOfController { .. }
-                | Refusal::AddressOfGateway { .. }
-                | Refusal::AddressUnproven { .. }
-        );
-        if is_about_addresses {
+        if refusal.is_about_addresses() {
             self.peers.refuse(node, refusal);
             let _nobody_listens = self.complaints.send((node.clone(), refusal.clone()));
         }

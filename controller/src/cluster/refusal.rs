@@ -315,6 +315,21 @@ impl Refusal {
         }
     }
 
+    /// True where an agent is turned away for an address that it reports, which a hand must mend.
+    pub(super) const fn is_about_addresses(&self) -> bool {
+        matches!(
+            self,
+            Self::AddressNotOfNode { .. }
+                | Self::AddressInPool { .. }
+                | Self::AddressOfNoHost { .. }
+                | Self::AddressTaken { .. }
+                | Self::AddressHeld { .. }
+                | Self::AddressOfController { .. }
+                | Self::AddressOfGateway { .. }
+                | Self::AddressUnproven { .. }
+        )
+    }
+
     /// One CamelCase word for events and conditions.
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -327,8 +342,10 @@ impl Refusal {
             Self::AddressNotOfNode { .. } => "AddressNotOfNode",
             Self::AddressInPool { .. } => "AddressInPool",
             Self::AddressOfNoHost { .. } => "AddressOfNoHost",
-            Self::AddressTaken { .. } | Self::AddressHeld { .. } => "AddressConflict",
-            Self::AddressOfController { .. } | Self::AddressOfGateway { .. } => "AddressConflict",
+            Self::AddressTaken { .. }
+            | Self::AddressHeld { .. }
+            | Self::AddressOfController { .. }
+            | Self::AddressOfGateway { .. } => "AddressConflict",
             Self::AddressUnproven { .. } => "AddressUnproven",
             Self::Store(_) => "StoreFailed",
             _ => "Refused",

@@ -95,7 +95,7 @@ impl World {
             Err(refusal) => {
                 self.counts.stale += u64::from(matches!(refusal, Refusal::StaleIdentity { .. }));
                 let end = server.ends.remove(&link);
-                let is_claim = end.is_some_and(|end| is_claim(&refusal) && !self.is_honest(&end.node));
+                let is_claim = end.is_some_and(|end| refusal.is_about_addresses() && !self.is_honest(&end.node));
                 self.counts.turned_away += u64::from(is_claim);
                 self.end_of_stream(link, Status::from(refusal).code());
             }
@@ -121,7 +121,7 @@ impl World {
         for (link, end) in &mut server.ends {
             let Some(session) = &mut end.session else { continue };
             let Ok(refusal) = session.closed.try_recv() else { continue };
-            if is_claim(&refusal) && liar.as_ref() == Some(&end.node) {
+            if refusal.is_about_addresses() && liar.as_ref() == Some(&end.node) {
                 self.counts.turned_away += 1;
             }
             closed.push((*link, Command::Disconnect(end.node.clone(), session.id)));
@@ -220,20 +220,6 @@ impl World {
         link.server_open = false;
         self.send_down(number, Down::End(code));
     }
-}
-
-/// A refusal of an address.
-const fn is_claim(refusal: &Refusal) -> bool {
-    matches!(
-        refusal,
-        Refusal::AddressInPool { .. }
-            | Refusal::AddressOfNoHost { .. }
-            | Refusal::AddressTaken { .. }
-            | Refusal::AddressHeld { .. }
-            | Refusal::AddressOfController { .. }
-            | Refusal::AddressOfGateway { .. }
-            | Refusal::AddressUnproven { .. }
-    )
 }
 
 /// The first whole message of what has come: five octets of gRPC's framing, then as many as they say.
