@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs of the cluster from their Go modules, each set once: binaries.sh SET...
 #
+# SET is a directory below go/; or conformance, which is Kubernetes' own suite of tests, from the modules of kubernetes.
 # Owns $cache/go/SET-KEY, where KEY changes with all that the outcome depends on, and the links in $cache/bin.
 # Must never fetch a program ready-made, nor write below the repository.
 set -euo pipefail
@@ -9,7 +10,7 @@ set -euo pipefail
 version_flags() {
     local version='k8s.io/component-base/version' chart='helm.sh/helm/v3/pkg/chartutil'
     case $1 in
-        kubernetes) printf '%s' "-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=34" ;;
+        kubernetes | conformance) printf '%s' "-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=34" ;;
         helm)
             printf '%s' "-X helm.sh/helm/v3/internal/version.version=$(module_version helm) "
             printf '%s' "-X $chart.k8sVersionMajor=1 -X $chart.k8sVersionMinor=34"
@@ -22,8 +23,21 @@ module_version() {
     awk -v set="$1" '$1 == "require" { sub("require ", "") } $1 ~ "/" set "(/v[0-9]+)?$" { print $2; exit }' "$here/go/$1/go.mod"
 }
 
+# Where the set's modules are listed.
+modules() { printf '%s' "$here/go/${1/#conformance/kubernetes}"; }
+
 key() {
-    { cat "$here/go/$1"/*; go env GOVERSION GOARCH; version_flags "$1"; } | sha256sum | cut -c1-16
+    { cat "$(modules "$1")"/*; go env GOVERSION GOARCH; version_flags "$1"; } | sha256sum | cut -c1-16
+}
+
+# compile SET DIRECTORY: in the directory of its modules.
+compile() {
+    local flags
+    flags="-s -w $(version_flags "$1")"
+    case $1 in
+        conformance) nice go test -c -vet=off -p "$(nproc)" -trimpath -buildvcs=false -ldflags "$flags" -o "$2/e2e.test" k8s.io/kubernetes/test/e2e ;;
+        *) nice go build -p "$(nproc)" -trimpath -buildvcs=false -ldflags "$flags" -o "$2/" tool ;;
+    esac
 }
 
 # build SET
@@ -35,9 +49,9 @@ build() {
         partial=$place.partial
         mkdir -p "$partial"
         (
-            cd "$here/go/$set"
-            CGO_ENABLED=0 GOFLAGS='' nice go build -p "$(nproc)" -trimpath -buildvcs=false \
-                -ldflags "-s -w $(version_flags "$set")" -o "$partial/" tool
+            cd "$(modules "$set")"
+            export CGO_ENABLED=0 GOFLAGS=''
+            compile "$set" "$partial"
         )
         mv -T "$partial" "$place"
     fi

@@ -5,17 +5,27 @@
 # that was there before, nor install Weft: the tests do that, as the README says.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+command_name=e2e
 
 image=weft:dev
 # What CI runs on every change: the journey of a request, who may speak for a node, when a node takes pods, what an outage
 # costs, what people do to the release, its objects, Nodes and pools, and that nothing is left behind.
 usual=(journey:: identity:: readiness:: outage:: hooks:: life:: local_dns:: nodes:: pools:: rendered:: replaced:: uninstall::)
 
-all=false
-if [ "${1:-}" = --all ]; then
-    all=true
+# What a cluster of both families is brought up with.
+dual='--ip-family dual --proxy-mode nftables'
+# The kinds of Kubernetes' own tests, and the cluster of each.
+declare -A conformed=([ipv4]=weft [nftables]=weft-nftables [dual]=weft-dual)
+
+all=false conformance=false
+while :; do
+    case ${1:-} in
+        --all) all=true ;;
+        --conformance) conformance=true ;;
+        *) break ;;
+    esac
     shift
-fi
+done
 
 need_docker() {
     docker version >/dev/null 2>&1 && return
@@ -48,43 +58,91 @@ load() {
 run() {
     local name=$1
     shift
-    load "$name"
+    load "$name" || return
     step "Testing on $name"
     WEFT_KIND=$name "$tests" --ignored --nocapture --test-threads=1 "$@"
 }
 
-# other NAME OPTIONS TEST...: brings a cluster of its own up for some tests, and takes it away.
+# Kubernetes' own tests, against a cluster: conform NAME
+conform() {
+    load "$1" && "$here/conformance.sh" "$1"
+}
+
+# other NAME OPTIONS RUN ARGUMENT...: brings a cluster of its own up for what RUN does on it, and takes it away.
 other() {
-    local name=$1 options=$2 failed=0
-    shift 2
+    local name=$1 options=$2 what=$3 failed=0
+    shift 3
     # shellcheck disable=SC2086  # Several options.
     cluster "$name" $options
-    run "$name" "$@" || failed=1
+    "$what" "$name" "$@" || failed=1
     [ "$failed" = 0 ] || die "tests failed on $name, which is still up: ./dev cluster status --name $name"
     "$here/down.sh" --name "$name"
 }
 
+# What needs no cluster that is up.
+build_tests() {
+    step "Building the tests"
+    tests=$(cargo test --quiet --locked --package weft-e2e --test kind --no-run --message-format=json |
+        jq -r 'select(.reason == "compiler-artifact" and .target.name == "kind" and .executable) | .executable')
+}
+
+test_without_nodes() {
+    step "Testing the chart"
+    cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
+    step "Testing the controller against an API server of its own"
+    cargo test --quiet --locked --package weft-controller --test kubernetes -- --ignored --test-threads=1
+}
+
+test_all() {
+    run weft --skip dual_stack:: --skip moved::
+    other weft-dual "$dual" run dual_stack:: journey:: services:: ports:: mtu:: same_subnet:: allocators:: listing:: firewall:: uninstall::
+    other weft-theirs '--allocate-node-cidrs' run allocators:: moved:: journey:: readiness:: uninstall::
+}
+
+# conform_all [KIND...]
+conform_all() {
+    local kind
+    [ $# != 0 ] || set -- ipv4 nftables dual
+    for kind; do
+        case $kind in
+            ipv4) conform weft || die "tests failed on weft, which is still up" ;;
+            nftables) other weft-nftables '--proxy-mode nftables' conform ;;
+            dual) other weft-dual "$dual" conform ;;
+        esac
+    done
+    step "Kubernetes' own tests:"
+    printf '| Kubernetes | family | kube-proxy | passed | left out | took | on |\n| --- | --- | --- | --- | --- | --- | --- |\n'
+    for kind; do
+        cat "$descriptions/conformance/${conformed[$kind]}/row"
+    done
+}
+
+if "$conformance"; then
+    ! "$all" || [ $# = 0 ] || die "--all --conformance takes no arguments: see ./dev e2e --help"
+    for kind; do
+        [ -n "${conformed[$kind]:-}" ] || die "--conformance $kind: ipv4, nftables or dual"
+    done
+fi
 need_root
 need_docker
 cluster weft
 step "Building the image $image"
 "$root/dev" image
-step "Building the tests"
-tests=$(cargo test --quiet --locked --package weft-e2e --test kind --no-run --message-format=json |
-    jq -r 'select(.reason == "compiler-artifact" and .target.name == "kind" and .executable) | .executable')
-if [ $# = 0 ]; then
-    step "Testing the chart"
-    cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
-    step "Testing the controller against an API server of its own"
-    cargo test --quiet --locked --package weft-controller --test kubernetes -- --ignored --test-threads=1
+if "$all" || ! "$conformance"; then
+    build_tests
+    if [ $# = 0 ]; then
+        test_without_nodes
+    fi
 fi
-if [ $# != 0 ]; then
+if "$all"; then
+    test_all
+elif ! "$conformance"; then
+    if [ $# = 0 ]; then
+        set -- "${usual[@]}"
+    fi
     run weft "$@"
-elif [ "$all" = false ]; then
-    run weft "${usual[@]}"
-else
-    run weft --skip dual_stack:: --skip moved::
-    other weft-dual '--ip-family dual --proxy-mode nftables' dual_stack:: journey:: services:: ports:: mtu:: same_subnet:: allocators:: listing:: firewall:: uninstall::
-    other weft-theirs '--allocate-node-cidrs' allocators:: moved:: journey:: readiness:: uninstall::
+fi
+if "$conformance"; then
+    conform_all "$@"
 fi
 step "All tests passed; the cluster weft is still up: ./dev cluster down takes it away"

@@ -59,9 +59,27 @@ cluster_images() {
     done
 }
 
-# agnhost with a shell and the programs that tests call in it.
+# Adds a certificate for localhost and its key, which some of its servers show: self_signed ARCHIVE
+self_signed() {
+    local place
+    place=$(mktemp --directory --tmpdir="${tree:?}/tmp")
+    chroot "$tree" openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -subj /O=weft-kind \
+        -addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1 \
+        -keyout "/tmp/${place##*/}/localhost.key" -out "/tmp/${place##*/}/localhost.crt" 2>"$work/openssl.log" ||
+        die "agnhost gets no certificate: $(<"$work/openssl.log")"
+    # Not every server that shows it runs as root.
+    chmod a+r "$place"/*
+    tar --append --file "$1" --directory "$place" localhost.crt localhost.key
+    rm -r "$place"
+}
+
+# agnhost with a shell, the programs that tests call in it, and what Kubernetes' own suite wants of it.
 agnhost_image() {
-    package_tree "$work/agnhost.tar" "dash coreutils curl netcat-openbsd iproute2 iputils-ping"
+    # Two of these programs go by names that Debian gives them at their installation.
+    package_tree "$work/agnhost.tar" \
+        "dash bash coreutils grep sed hostname mawk libc-bin curl netcat-openbsd bind9-dnsutils iproute2 iputils-ping" \
+        {etc/alternatives,usr/bin}/{awk,nc}
+    self_signed "$work/agnhost.tar"
     program_image "$agnhost" "$work/agnhost.tar" "$programs/kubernetes/agnhost" agnhost 'ENTRYPOINT ["/agnhost"]' 'CMD ["pause"]'
 }
 

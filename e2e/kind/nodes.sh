@@ -6,14 +6,18 @@
 control_plane() { printf '%s-control-plane' "$name"; }
 kubectl() { "$bin/kubectl" --kubeconfig "$kubeconfig" "$@"; }
 
-# The nodes of the second subnet: all workers but the first.
-second_subnet() { containers "$name" | grep -v -e control-plane -e '-worker$'; }
+# The nodes of the second subnet: all workers but the first, if there are any.
+second_subnet() { containers "$name" | grep -v -e control-plane -e '-worker$' || true; }
 
-# addresses CONTAINER: what kubelet is to announce, IPv4 first.
+# addresses CONTAINER: what kubelet is to announce, the cluster's main family first.
 addresses() {
-    local wanted='{{range .NetworkSettings.Networks}}{{println .IPAddress}}'
-    [ "$family" != dual ] || wanted+='{{println .GlobalIPv6Address}}'
-    docker inspect --format "$wanted{{end}}" "$1" | grep .
+    local v4='{{println .IPAddress}}' v6='{{println .GlobalIPv6Address}}' wanted
+    case $family in
+        ipv4) wanted=$v4 ;;
+        dual) wanted=$v4$v6 ;;
+        dual-ipv6) wanted=$v6$v4 ;;
+    esac
+    docker inspect --format "{{range .NetworkSettings.Networks}}$wanted{{end}}" "$1" | grep .
 }
 
 # Tells a node where the API server is, whichever network it is in, and who it is itself.
@@ -50,6 +54,14 @@ add_plugins() {
     "$here/binaries.sh" plugins
     for node in $(containers "$name"); do
         docker cp --follow-link "$cache/go/plugins/." "$node:/opt/cni/bin/"
+    done
+}
+
+# Gives an image that every node has one more name: name_image IMAGE NAME
+name_image() {
+    local node
+    for node in $(containers "$name"); do
+        docker exec "$node" ctr --namespace k8s.io images tag --force "docker.io/library/$1" "$2" >/dev/null
     done
 }
 

@@ -38,7 +38,7 @@ describe() {
            nodes: map(.NetworkSettings.Networks as $networks
                | {name: .Name[1:], container: .Name[1:], pid: .State.Pid, role: .Config.Labels["io.x-k8s.kind.role"],
                   subnet: (if $networks[$a_name] then "a" else "b" end),
-                  addresses: [$networks[] | .IPAddress, (if $o.ipFamily == "dual" then .GlobalIPv6Address else empty end)]}),
+                  addresses: [$networks[] | .IPAddress, (if $o.ipFamily != "ipv4" then .GlobalIPv6Address else empty end)]}),
            subnets: [$a, $b], images: {agnhost: $agnhost, base: $base}}'
 }
 

@@ -50,7 +50,28 @@ rules() {
 }
 
 # Every rule is asked for anew: dockerd puts its own first when a network or container comes.
-open_router() {
+open_router() { apply_rules < <(rules); }
+
+# What keeps nodes from anything but each other and this machine: a rule a subnet, in the form of `rules`.
+walls() {
+    local network
+    for network in "$network_a" "$network_b"; do
+        while read -r subnet; do
+            echo "$subnet filter DOCKER-USER --in-interface $(bridge "$network") ! --out-interface $(bridge "$network") --jump REJECT"
+        done < <(cidrs "$network")
+    done
+}
+
+# No way out for the nodes of any cluster, until open_outside or the end of the underlay.
+close_outside() {
+    apply_rules < <(walls)
+    # These go before.
+    open_router
+}
+
+open_outside() { withdraw_rules < <(walls); }
+
+apply_rules() {
     local subnet table chain words
     while read -r subnet table chain words; do
         # dockerd may not manage ip6tables.
@@ -61,7 +82,17 @@ open_router() {
             rule "$subnet" -t "$table" --delete "$chain" -m comment --comment "$mark" $words 2>/dev/null || true
             rule "$subnet" -t "$table" --insert "$chain" -m comment --comment "$mark" $words
         }
-    done < <(rules)
+    done
+}
+
+withdraw_rules() {
+    local subnet table chain words
+    while read -r subnet table chain words; do
+        for chain in "$chain" FORWARD; do
+            # shellcheck disable=SC2086  # Words are words.
+            rule "$subnet" -t "$table" --delete "$chain" -m comment --comment "$mark" $words 2>/dev/null || true
+        done
+    done
 }
 
 close_router() {

@@ -26,23 +26,29 @@ while [ $# != 0 ]; do
     shift 2
 done
 check_name "$name"
-case $family in ipv4 | dual) ;; *) die "--ip-family $family: ipv4 or dual" ;; esac
+case $family in ipv4 | dual | dual-ipv6) ;; *) die "--ip-family $family: ipv4, dual or dual-ipv6" ;; esac
 case $proxy in iptables | nftables) ;; *) die "--proxy-mode $proxy: iptables or nftables" ;; esac
-[[ $workers =~ ^[1-9]$ ]] || die "--workers $workers: 1 to 9"
+[[ $workers =~ ^[0-9]$ ]] || die "--workers $workers: 0 to 9"
 [[ $mtu =~ ^[0-9]{4,5}$ ]] || die "--underlay-mtu $mtu: 1280 to 65535"
 need_root
 
 # kind's own description of the cluster.
 configuration() {
-    local pods=10.244.0.0/16 services=10.96.0.0/16 worker
-    if [ "$family" = dual ]; then
-        pods+=,fd00:10:244::/56 services+=,fd00:10:96::/112
-    fi
+    local pods=10.244.0.0/16 services=10.96.0.0/16 kinds=$family own='' worker
+    case $family in
+        dual) pods+=,fd00:10:244::/56 services+=,fd00:10:96::/112 ;;
+        dual-ipv6)
+            # kind knows both families with IPv4 first only; kubeadm is told what is more.
+            own="{podSubnet: \"fd00:10:244::/56,$pods\", serviceSubnet: \"fd00:10:96::/112,$services\"}"
+            pods=fd00:10:244::/56 services=fd00:10:96::/112 kinds=ipv6
+            ;;
+    esac
     cat <<YAML
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 networking:
-  ipFamily: $family
+  ipFamily: $kinds
+  apiServerAddress: 127.0.0.1
   podSubnet: "$pods"
   serviceSubnet: "$services"
   kubeProxyMode: $proxy
@@ -54,7 +60,8 @@ kubeadmConfigPatches:
     controllerManager:
       extraArgs:
         allocate-node-cidrs: "$allocate"
-nodes:
+${own:+    networking: $own
+}nodes:
   - role: control-plane
 YAML
     for ((worker = 0; worker < workers; worker++)); do
