@@ -28,6 +28,7 @@ use weft_core::{
 };
 
 use self::{
+    events::Subscription,
     plan::Wanted,
     socket::{Fault, Netfilter},
     step::COUNTER,
@@ -41,6 +42,8 @@ use super::{Event, Failure, KernelError};
 const ATTEMPTS: usize = 8;
 /// Up to so many elements are asked for one by one; beyond, their sets are dumped.
 const FEW: usize = 64;
+/// Above so many elements at once nobody listens to what others do meanwhile, and one more look follows.
+const MANY: usize = 1_024;
 /// `NFTA_OBJ_NAME`, `NFTA_OBJ_TYPE`, `NFTA_OBJ_DATA` and `NFTA_COUNTER_PACKETS`.
 const OBJECT_NAME: u16 = 2;
 const OBJECT_TYPE: u16 = 3;
@@ -51,6 +54,8 @@ const COUNTER_PACKETS: u16 = 2;
 #[derive(Debug)]
 pub struct Nft {
     socket: Netfilter,
+    /// Where somebody wants to know what others do.
+    subscription: Option<Subscription>,
 }
 
 impl Nft {
@@ -58,7 +63,7 @@ impl Nft {
     /// there: nfnetlink checks it on every message.
     pub fn open() -> Result<Self, KernelError> {
         let failed = |source| KernelError::Io { object: "netfilter netlink socket".to_owned(), source };
-        Netfilter::open().map(|socket| Self { socket }).map_err(failed)
+        Netfilter::open().map(|socket| Self { socket, subscription: None }).map_err(failed)
     }
 
     /// Reads the table whole: [`Key::Ruleset`] and every [`Key::Element`]; nothing where there is no table.
@@ -102,6 +107,10 @@ impl Nft {
     /// not raise it) is cut: members are let in first, then chains change at once, members are shut out last.
     pub async fn apply(&mut self, ops: &[&Op]) -> Vec<Failure> {
         let keys = ops.iter().map(|op| *op.key()).filter(Key::is_of_table);
+        let _paused = match &self.subscription {
+            Some(subscription) if keys.clone().nth(MANY).is_some() => subscription.pause().await,
+            _ => None,
+        };
         match self.carry_out(&Wanted::new(ops)) {
             Ok(()) => Vec::new(),
             Err(refused) => refused.failures(keys),
@@ -134,10 +143,12 @@ impl Nft {
     }
 
     /// Reports from now on into `sender`, on the current tokio runtime: [`Event::Look`] for what anybody else does to
-    /// the table, [`Event::Overflow`] for events lost. Ends when the receiver is gone.
-    pub fn events(&self, sender: mpsc::Sender<Event>) -> Result<(), KernelError> {
+    /// the table, and after a transaction of thousands of elements, during which nobody listens; [`Event::Overflow`] for
+    /// events lost. Ends when the receiver is gone.
+    pub fn events(&mut self, sender: mpsc::Sender<Event>) -> Result<(), KernelError> {
         let failed = |source| KernelError::Io { object: "netlink group of nftables events".to_owned(), source };
-        events::subscribe(self.socket.port(), sender).map_err(failed)
+        self.subscription = Some(events::subscribe(self.socket.port(), sender).map_err(failed)?);
+        Ok(())
     }
 
     fn table(&mut self) -> Result<Table, Fault> {

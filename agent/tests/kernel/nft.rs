@@ -330,6 +330,23 @@ fn events_tell_what_others_do_and_nothing_else() {
 }
 
 #[test]
+fn what_others_do_is_looked_at_after_thousands_of_own_changes_and_told_again_later() {
+    inside("nft::what_others_do_is_looked_at_after_thousands_of_own_changes_and_told_again_later", || async {
+        let mut nft = programmed().await;
+        let (sender, mut events) = mpsc::channel(64);
+        nft.events(sender).expect("a subscription");
+        let member =
+            |index: u32| IpNetwork::new(std::net::Ipv4Addr::from(0x0b00_0000 + index).into(), 32).expect("a host");
+        let members = (0..5_000).map(|index| put(Key::Element(PEERS4, member(index)), Value::Present));
+        apply(&mut nft, &members.collect::<Vec<_>>()).await;
+        assert_eq!(events.recv().await, Some(Event::Look), "nobody listened meanwhile");
+        Foreign::open().edit(&[Edit::new(foreign::DELETE_TABLE, &[text(1, "weft")])]);
+        assert_eq!(events.recv().await, Some(Event::Look));
+        assert!(events.try_recv().is_err(), "own changes are no events");
+    });
+}
+
+#[test]
 fn counters_and_members_survive_a_repair() {
     inside("nft::counters_and_members_survive_a_repair", || async {
         let mut nft = programmed().await;
