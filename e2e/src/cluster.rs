@@ -103,9 +103,28 @@ impl Cluster {
     /// # Errors
     /// As [`Self::join`], and where there is no such build.
     pub async fn join_of(&self, node: &str, build: Build) -> Result<Arc<Agent>> {
-        let token = self.controller.token(node).await?;
-        let agent = Arc::new(Agent::install(self.lab.host(node), self.controller.address(), &token)?);
+        let agent = self.install(node).await?;
         agent.set_build(build);
+        self.begin(node, agent).await
+    }
+
+    /// The same with more flags of the agent.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub async fn join_with(&self, node: &str, options: &[&str]) -> Result<Arc<Agent>> {
+        let agent = self.install(node).await?;
+        agent.set_options(options);
+        self.begin(node, agent).await
+    }
+
+    async fn install(&self, node: &str) -> Result<Agent> {
+        let token = self.controller.token(node).await?;
+        Agent::install(self.lab.host(node), self.controller.address(), &token)
+    }
+
+    async fn begin(&self, node: &str, agent: Agent) -> Result<Arc<Agent>> {
+        let agent = Arc::new(agent);
         agent.start().await?;
         self.agents.lock().expect("nobody panics while holding it").insert(node.to_owned(), Arc::clone(&agent));
         Ok(agent)

@@ -17,4 +17,5 @@ mod outside;
 mod peers;
 mod reach;
 mod rogue;
+mod two_nics;
 mod weekend;
