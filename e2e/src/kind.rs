@@ -123,7 +123,11 @@ impl Kind {
 
     /// The families that pods and services have, the main one first.
     pub fn families(&self) -> Vec<Family> {
-        if self.description.ip_family == "dual" { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
+        match self.description.ip_family.as_str() {
+            "dual" => vec![Family::V4, Family::V6],
+            "dual-ipv6" => vec![Family::V6, Family::V4],
+            _ => vec![Family::V4],
+        }
     }
 
     /// The router's own address in a subnet: for pods an address outside of the cluster.

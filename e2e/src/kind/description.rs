@@ -25,7 +25,7 @@ pub struct Description {
     pub kubeconfig: PathBuf,
     /// Directory with kubectl and helm.
     pub bin: PathBuf,
-    /// `ipv4` or `dual`.
+    /// `ipv4`, `dual`, or `dual-ipv6` where IPv6 is the main one of both.
     pub ip_family: String,
     /// How kube-proxy works: `iptables` or `nftables`.
     pub proxy_mode: String,
@@ -59,6 +59,8 @@ pub struct NodeDescription {
 pub struct SubnetDescription {
     /// `a` or `b`.
     pub name: String,
+    /// Docker's name of it.
+    pub network: String,
     /// The link of this machine that leads into it.
     pub bridge: String,
     /// Its networks, at most one a family.

@@ -116,7 +116,7 @@ impl Kind {
     /// The values for this cluster, after which those given count.
     pub fn values(&self, more: &Value) -> Value {
         let mut pools = vec![json!({ "cidr": "10.244.0.0/16", "nodePrefix": 24 })];
-        if self.description().ip_family == "dual" {
+        if self.families().len() == 2 {
             pools.push(json!({ "cidr": "fd00:10:244::/56", "nodePrefix": 64 }));
         }
         let mut values = json!({ "image": { "repository": "weft", "tag": "dev" }, "pools": pools });

@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1;
 use kube::Api;
 use rustls::{ClientConnection, RootCertStore, StreamOwned, pki_types::CertificateDer, pki_types::pem::PemObject};
 use serde_json::json;
-use weft_core::types::Family;
 use weft_e2e::{
     kind::{
         Kind, Scene, Service,
@@ -157,7 +156,7 @@ kind_test!(a_pod_reaches_itself_through_its_own_service, async |kind: &Kind| {
 kind_test!(a_pod_on_every_node_reaches_the_api_server, async |kind: &Kind| {
     let scene = Scene::set(kind, "api").await?;
     let services: Api<v1::Service> = Api::namespaced(kind.client(), "default");
-    let address = cluster_ip(&services.get("kubernetes").await?, Family::V4, 443)?;
+    let address = cluster_ip(&services.get("kubernetes").await?, kind.families()[0], 443)?;
     let maps: Api<v1::ConfigMap> = Api::namespaced(kind.client(), scene.name());
     let authority = watch::object(&maps, "kube-root-ca.crt", "the authority", wait::PATIENCE, |map| {
         map.and_then(|map| map.data.as_ref()?.get("ca.crt").cloned()).context("there is none")

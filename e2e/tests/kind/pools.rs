@@ -23,7 +23,8 @@ const RATE: u32 = 1000;
 /// Packets that a stream sends at least.
 const LEAST: u64 = 500;
 
-fn old(kind: &Kind) -> Vec<Value> {
+/// The pools that the cluster has otherwise.
+pub(crate) fn old(kind: &Kind) -> Vec<Value> {
     let all =
         [json!({ "cidr": "10.244.0.0/16", "nodePrefix": 24 }), json!({ "cidr": "fd00:10:244::/56", "nodePrefix": 64 })];
     all.into_iter().take(kind.families().len()).collect()
@@ -72,7 +73,7 @@ async fn said(kind: &Kind, outside: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 /// Has a node get pod CIDRs anew, as the documents say.
-async fn moved(kind: &Kind, node: &Node) -> Result<()> {
+pub(crate) async fn moved(kind: &Kind, node: &Node) -> Result<()> {
     let name = node.name();
     kind.kubectl(&["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=50s"]).await?;
     registered_again(kind, node).await?;
