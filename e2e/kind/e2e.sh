@@ -8,9 +8,10 @@ set -euo pipefail
 command_name=e2e
 
 image=weft:dev
-# What CI runs on every change: the journey of a request, who may speak for a node, when a node takes pods, what an outage
-# costs, what people do to the release, its objects, Nodes and pools, and that nothing is left behind.
-usual=(journey:: identity:: readiness:: outage:: hooks:: life:: local_dns:: nodes:: pools:: rendered:: replaced:: uninstall::)
+# What needs a cluster of another form, and which runs there by --all only.
+elsewhere=(--skip dual_stack:: --skip moved:: --skip one_node::)
+# What takes more than two minutes each, and CI leaves out.
+slow=(--skip interrupted::a_failed_uninstallation)
 
 # What a cluster of both families is brought up with.
 dual='--ip-family dual --proxy-mode nftables'
@@ -82,6 +83,8 @@ other() {
 # What needs no cluster that is up.
 build_tests() {
     step "Building the tests"
+    # What a person has in the PATH.
+    cargo build --quiet --locked --package weft-cli --bins
     tests=$(cargo test --quiet --locked --package weft-e2e --test kind --no-run --message-format=json |
         jq -r 'select(.reason == "compiler-artifact" and .target.name == "kind" and .executable) | .executable')
 }
@@ -91,10 +94,34 @@ test_without_nodes() {
     cargo test --quiet --locked --package weft-e2e --test chart -- --ignored
     step "Testing the controller against an API server of its own"
     cargo test --quiet --locked --package weft-controller --test kubernetes -- --ignored --test-threads=1
+    step "The chart and the controller are tested"
+}
+
+# Begins what needs no nodes, which goes on beside what mostly waits for nodes.
+begin_without_nodes() {
+    cargo test --quiet --locked --package weft-e2e --test chart --no-run
+    cargo test --quiet --locked --package weft-controller --test kubernetes --no-run
+    # A group of its own, so that its end takes all of it.
+    set -m
+    test_without_nodes >"$descriptions/without-nodes.log" 2>&1 &
+    beside=$!
+    set +m
+    trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
+}
+
+end_without_nodes() {
+    local code=0
+    step "Waiting for the tests that need no nodes"
+    wait "$beside" || code=$?
+    trap - EXIT
+    cat "$descriptions/without-nodes.log"
+    [ "$code" = 0 ] || die "tests that need no nodes failed, the above"
 }
 
 test_all() {
-    run weft --skip dual_stack:: --skip moved::
+    run weft "${elsewhere[@]}"
+    other weft-one '--workers 0' run one_node:: plugin::
+    other weft-ipv6 '--ip-family dual-ipv6' run dual_stack:: journey:: services::
     other weft-dual "$dual" run dual_stack:: journey:: services:: ports:: mtu:: same_subnet:: allocators:: listing:: firewall:: uninstall::
     other weft-theirs '--allocate-node-cidrs' run allocators:: moved:: journey:: readiness:: uninstall::
 }
@@ -130,17 +157,17 @@ step "Building the image $image"
 "$root/dev" image
 if "$all" || ! "$conformance"; then
     build_tests
-    if [ $# = 0 ]; then
-        test_without_nodes
+    if [ $# != 0 ]; then
+        run weft "$@"
+    else
+        begin_without_nodes
+        if "$all"; then
+            test_all
+        else
+            run weft "${elsewhere[@]}" "${slow[@]}"
+        fi
+        end_without_nodes
     fi
-fi
-if "$all"; then
-    test_all
-elif ! "$conformance"; then
-    if [ $# = 0 ]; then
-        set -- "${usual[@]}"
-    fi
-    run weft "$@"
 fi
 if "$conformance"; then
     conform_all "$@"
