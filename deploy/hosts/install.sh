@@ -1,20 +1,14 @@
 #!/usr/bin/env bash
 # Installs, upgrades and removes Weft on a plain Linux host. `install.sh --help` says how.
 set -euo pipefail
-umask 022
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root='' from='' purge=0 changed=0
+# shellcheck source=deploy/hosts/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+from='' purge=0
 bin=/usr/local/bin
 man=/usr/local/share/man/man1
 completions=/usr/local/share/bash-completion/completions
 units=/etc/systemd/system
-config=/etc/weft
-data=/var/lib/weft-controller
-
-say() { printf '%s\n' "$*"; }
-die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
-has() { command -v "$1" >/dev/null 2>&1; }
 
 usage() {
     cat <<'TEXT'
@@ -92,148 +86,37 @@ put_programs() {
     say "  bash completion is in $root$completions, manual pages are in $root$man"
 }
 
-# --- services -------------------------------------------------------------------------------------------------------
+# --- the two roles ----------------------------------------------------------------------------------------------------
 
-systemd_runs() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
-
-# start UNIT COMMAND...: starts the service, or says how to start it without systemd.
-start() {
-    local unit=$1
-    shift
-    if systemd_runs; then
-        systemctl daemon-reload
-        systemctl --quiet enable "$unit"
-        if [ "$changed" = 1 ]; then systemctl restart "$unit"; else systemctl start "$unit"; fi
-        say "Started $unit; its log: journalctl --unit $unit"
-    elif [ -n "$root" ]; then
-        say "Installed below $root; there, start it with: systemctl enable --now $unit"
-    else
-        say "systemd does not run here. Start it by hand, or by this system's own means, with:"
-        say "  $*"
-    fi
-}
-
-# Tells what manages links on this host, now and at each boot.
-reload_network_managers() {
-    systemd_runs || return 0
-    if systemctl --quiet is-active NetworkManager; then nmcli general reload conf; fi
-    if systemctl --quiet is-active systemd-networkd; then networkctl reload; fi
-    if has udevadm; then udevadm control --reload; fi
-}
-
-# --- the controller ---------------------------------------------------------------------------------------------------
-
-# In a user namespace that maps one user, files can have no other owner, and the controller runs as who starts it.
-has_users() { [ "$(awk '{ ids += $3 } END { print (ids > 1) }' /proc/self/uid_map)" = 1 ]; }
-
-make_user() {
-    [ -z "$root" ] || return 0
-    if has_users && ! getent passwd weft >/dev/null; then
-        useradd --system --user-group --home-dir "$data" --no-create-home --shell /usr/sbin/nologin weft
-        say "  made system user weft"
-    fi
-}
-
-# A new cluster, made in one place and then given to whom it belongs: the key to the service, the operator to root.
-make_cluster() {
-    local dir=$root$data file=$root$config/controller.yaml
-    if [ -e "$file" ]; then
-        [ $# = 0 ] || say "  kept $file: the options given here change nothing, edit the file"
-        return
-    fi
-    if [ -e "$dir/ca.key" ]; then
-        [ -e "$dir/config.yaml" ] || die "$dir has a cluster's key and $file is missing: restore that file, or, for a new cluster, remove $dir"
-    else
-        "$from/weft-controller" init --data-dir "$dir" "$@" >/dev/null
-    fi
-    mkdir -p "$root$config"
-    [ ! -e "$dir/operator" ] || mv "$dir/operator" "$root$config/operator"
-    sed "s|'$root/|'/|g" "$dir/config.yaml" >"$file.new"
-    chmod 644 "$file.new"
-    mv "$file.new" "$file"
-    rm "$dir/config.yaml"
-    changed=1
-    say "  made a new cluster: $dir, $file, $root$config/operator"
+# What packages own stays theirs.
+not_packaged() {
+    local package
+    [ -z "$root" ] && has dpkg-query || return 0
+    for package; do
+        ! dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            die "$package is installed here by a package: upgrade, configure (weft-setup) and remove it as such"
+    done
 }
 
 install_controller() {
+    not_packaged weft-controller
     say "Installing Weft's controller"
     put_programs weft-controller weft
     put 644 "$here/weft-controller.service" "$units/weft-controller.service"
-    make_user
-    make_cluster "$@"
-    local by_hand="$bin/weft-controller run --config $config/controller.yaml"
-    if [ -z "$root" ] && has_users; then
-        chown -R weft:weft "$data"
-        by_hand="runuser -u weft -- $by_hand"
-    fi
-    start weft-controller.service "$by_hand"
-}
-
-# --- the agent --------------------------------------------------------------------------------------------------------
-
-# put_agent_config NODE CONTROLLERS: the file is the operator's once it is there.
-put_agent_config() {
-    local node=$1 controllers=$2 file=$root$config/agent.yaml
-    if [ -e "$file" ]; then
-        [ -z "$node$controllers" ] || say "  kept $file: --node and --controller change nothing, edit the file"
-        return
-    fi
-    [ -n "$node" ] || die "--node is missing: give the name that the join token was made for"
-    [ -n "$controllers" ] || die "--controller is missing: give the controller's address as HOST:PORT"
-    mkdir -p "$root$config"
-    sed "s|@NODE@|'$node'|; s|@CONTROLLERS@|$controllers|" "$here/agent.yaml" >"$file.new"
-    mv "$file.new" "$file"
-    changed=1
-    say "  wrote $file"
-}
-
-put_token() {
-    local token=$1 file=$root$config/token
-    [ -n "$token" ] || return 0
-    [ -r "$token" ] || die "token file $token: cannot be read; make one on the controller's host with: weft token create NODE"
-    ! cmp -s "$token" "$file" || return 0
-    (umask 077 && cat "$token" >"$file.new")
-    mv "$file.new" "$file"
-    changed=1
-    say "  put the join token to $file; $token is not needed any more"
+    setup_controller "$@"
 }
 
 install_agent() {
-    local node='' controllers='' token='' opens=0 firewall=()
-    while [ $# != 0 ]; do
-        if [ "$1" = --open-firewall ]; then
-            opens=1
-            shift
-            continue
-        fi
-        [ $# -ge 2 ] || die "$1 takes a value; see install.sh --help"
-        case $1 in
-            --node) node=$2 ;;
-            --controller) controllers+="${controllers:+, }'$2'" ;;
-            --token-file) token=$2 ;;
-            --pool | --port | --link) firewall+=("$1" "$2") ;;
-            *) die "option $1 is not known for agent: set what agent.yaml has there, after the installation" ;;
-        esac
-        shift 2
-    done
-    [[ "$node" =~ ^[a-z0-9.-]*$ ]] || die "--node $node: a node's name has lower-case letters, digits, '-' and '.' only"
-    [[ "$controllers" =~ ^[][a-zA-Z0-9.:\',\ -]*$ ]] || die "--controller $controllers: give HOST:PORT"
-    [ "$opens" = 1 ] || [ ${#firewall[@]} = 0 ] || die "${firewall[0]} goes with --open-firewall only: the agent learns it from the controller"
+    not_packaged weft-agent
+    read_agent_options "$@"
     say "Installing Weft's agent"
     put_programs weft-agent weft-cni weft
     put 644 "$here/weft-agent.service" "$units/weft-agent.service"
     put 644 "$here/networkmanager.conf" /etc/NetworkManager/conf.d/90-weft.conf
     put 644 "$here/networkd.network" /etc/systemd/network/05-weft.network
     put 644 "$here/networkd.link" /etc/systemd/network/05-weft.link
-    put_agent_config "$node" "$controllers"
-    put_token "$token"
-    # The unit may write into these two, once they are there.
-    mkdir -p "$root/opt/cni/bin" "$root/etc/cni/net.d"
     reload_network_managers
-    # Below another root no firewall runs.
-    if [ "$opens" = 1 ] && [ -z "$root" ]; then "$here/firewall.sh" open ${firewall[@]+"${firewall[@]}"}; fi
-    start weft-agent.service "$bin/weft-agent run --config $config/agent.yaml"
+    setup_agent
 }
 
 # --- the way out ------------------------------------------------------------------------------------------------------
@@ -248,6 +131,7 @@ stop_services() {
 
 uninstall() {
     [ $# = 0 ] || die "uninstall takes --purge and --root only, not $1"
+    not_packaged weft-agent weft-controller
     say "Removing Weft"
     stop_services
     if [ -z "$root" ] && [ -x "$bin/weft-agent" ] && [ -e "$config/agent.yaml" ]; then

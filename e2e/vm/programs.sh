@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts programs into a disk for the machine: programs.sh OUT [TEST...] with what was built, and the test programs by their paths.
+# Puts programs into a disk for the machine: programs.sh OUT [TEST...] with what was built, and the test programs by their paths;
+# and a directory of packages, if $packages is set.
 #
 # Owns OUT. Test programs lie in deps below the programs, as cargo has them, because that is how they find those.
 set -euo pipefail
@@ -19,5 +20,8 @@ for program; do
     strip -o "$stage/opt/weft/deps/${name%-*}" "$program"
 done
 cp -r "$root/deploy/hosts" "$stage/opt/weft/hosts"
+if [ -n "${packages:-}" ]; then
+    cp -r "$packages" "$stage/opt/weft/packages"
+fi
 mksquashfs "$stage" "$out" -quiet -no-progress -comp lz4 -all-root
 rm -r "$stage"

@@ -16,6 +16,16 @@ packages=(
     busybox-static
 )
 
+# register PACKAGE TREE: tells the tree's dpkg that it is installed, with which files.
+register() {
+    local known=$2/var/lib/dpkg control name
+    control=$(dpkg-deb --field "$1")
+    name=$(awk '/^[A-Z]/ { f[$1] = $2 } END { print f["Package:"] (f["Multi-Arch:"] == "same" ? ":" f["Architecture:"] : "") }' <<<"$control")
+    mkdir -p "$known/info" "$known/updates"
+    printf '%s\nStatus: install ok installed\n\n' "$control" >>"$known/status"
+    dpkg-deb --fsys-tarfile "$1" | tar --list | sed 's,^\./$,/.,; s,^\./\(.*[^/]\)/*$,/\1,' >"$known/info/$name.list"
+}
+
 # What the packages' scripts would have done.
 finish() {
     local tree=$1 command
@@ -38,7 +48,7 @@ finish() {
 }
 
 read -r distribution suite < <(release)
-key=$({ printf '%s\n' "$distribution" "$suite" "${packages[@]}"; declare -f finish; } | sha256sum | cut -c1-16)
+key=$({ printf '%s\n' "$distribution" "$suite" "${packages[@]}"; declare -f register finish; } | sha256sum | cut -c1-16)
 made=$place/rootfs-$key
 alone vm-rootfs
 if [ ! -d "$made" ]; then
@@ -57,6 +67,7 @@ if [ ! -d "$made" ]; then
     done
     for package in "$archives"/*.deb; do
         unpack "$package" "$partial/tree"
+        register "$package" "$partial/tree"
         rm "$package"
     done
     finish "$partial/tree"

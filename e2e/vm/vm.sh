@@ -33,6 +33,9 @@ test_programs() {
         sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p'
 }
 
+# A version that comes after that of the packages in a directory.
+version_after() { printf '%s+next' "$(dpkg-deb --field "$1"/weft_*.deb Version)"; }
+
 # Before anything is installed: what can be said without it.
 check() {
     local distribution
@@ -50,13 +53,16 @@ if [ "$1" = --check ]; then
 fi
 kernel=$1
 shift
-line=piped input=/dev/null limit='' tests=() systemd=false
+line=piped input=/dev/null limit='' tests=() systemd=false packages=''
 [ ! -t 1 ] || line=watched
-if [ "${1:-}" = systemd ]; then
-    systemd=true
-    shift
-    [ $# != 0 ] || set -- /opt/vm/hosts
-fi
+case ${1:-} in
+    systemd)
+        systemd=true
+        shift
+        [ $# != 0 ] || set -- /opt/vm/hosts
+        ;;
+    packages) systemd=true ;;
+esac
 case ${1:-shell} in
     shell)
         if [ "$line" != watched ] || [ ! -t 0 ]; then
@@ -66,6 +72,11 @@ case ${1:-shell} in
         set -- bash --login -i
         ;;
     demo) set -- weft-lab "$@" ;;
+    packages)
+        [ $# = 1 ] || die "packages takes nothing more, not $2"
+        set -- /opt/vm/packages
+        packages=yes
+        ;;
     test)
         shift
         set -- /opt/vm/test "$@"
@@ -77,7 +88,12 @@ esac
 kernel=$("$here/kernel.sh" "$kernel")
 rootfs=$("$here/rootfs.sh")
 make_run
-"$here/programs.sh" "$run/programs.sqfs" "${tests[@]}"
+if [ -n "$packages" ]; then
+    packages=$run/packages
+    "$root/deploy/packages/build.sh" --debug --out "$packages/old"
+    "$root/deploy/packages/build.sh" --debug --out "$packages/new" --version "$(version_after "$packages/old")"
+fi
+packages=$packages "$here/programs.sh" "$run/programs.sqfs" "${tests[@]}"
 accelerator=tcg
 if kvm_works; then
     accelerator=kvm

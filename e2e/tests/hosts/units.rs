@@ -112,8 +112,9 @@ fn units_start_programs_that_are_installed_with_files_that_are_there() -> Result
         ensure!(one(&read, "Install", "WantedBy")? == "multi-user.target");
         let command: Vec<&str> = one(&read, "Service", "ExecStart")?.split(' ').collect();
         let [program, "run", "--config", config] = command[..] else { anyhow::bail!("{unit} starts {command:?}") };
-        for path in [program, config] {
-            ensure!(root.path(path.trim_start_matches('/')).is_file(), "{unit} needs {path}");
+        // By its name alone: packages have it elsewhere.
+        for path in [&format!("usr/local/bin/{program}"), config.trim_start_matches('/')] {
+            ensure!(root.path(path).is_file(), "{unit} needs {path}");
         }
     }
     Ok(())
