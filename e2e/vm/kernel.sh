@@ -15,8 +15,8 @@ newest() {
     awk -v name="$1" '$0 == name || (index($0, name) == 1 && substr($0, length(name) + 1, 1) ~ /[.+-]/)' | sort --version-sort | tail -n 1
 }
 
-known() { find "$place" -maxdepth 1 -name 'kernel-*-amd64' -printf '%f\n' | sed 's/^kernel-//'; }
-offered() { apt-cache --names-only search '^linux-image-[0-9].*-cloud-amd64$' | sed 's/^linux-image-//; s/ .*//' | grep -v '^[0-9.]*-cloud'; }
+known() { find "$place" -maxdepth 1 -name "kernel-*-$arch" -printf '%f\n' | sed 's/^kernel-//'; }
+offered() { apt-cache --names-only search "^linux-image-[0-9].*-cloud-$arch\$" | sed 's/^linux-image-//; s/ .*//' | grep -v '^[0-9.]*-cloud'; }
 
 # fetch VERSION DIRECTORY
 fetch() {
@@ -51,12 +51,12 @@ mkdir -p "$place"
 alone vm-kernel
 version=$(known | newest "$name")
 if [ -z "$version" ]; then
-    use_packages debian "$kernels"
+    use_packages debian "$kernels" "$arch"
     version=$(offered | newest "$name")
-    if [ -z "$version" ] && [[ $name = *-amd64 ]]; then
+    if [ -z "$version" ] && [[ $name = *-$arch ]]; then
         version=$name
     fi
-    [ -n "$version" ] || die "Debian has no kernel $name: it has $(offered | sort --version-sort | sed 's/-cloud-amd64$//' | paste -sd' ')"
+    [ -n "$version" ] || die "Debian has no kernel $name: it has $(offered | sort --version-sort | sed 's/-cloud-[a-z0-9]*$//' | paste -sd' ')"
     step "Fetching the kernel $version"
     rm -rf "$place/kernel-$version.partial"
     fetch "$version" "$place/kernel-$version.partial"

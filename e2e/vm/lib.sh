@@ -7,6 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 command_name=vm
 . "$root/e2e/steps.sh"
+# shellcheck source=deploy/arch.sh
+. "$root/deploy/arch.sh"
 place=$cache/vm
 # Debian's release whose kernels there are: 6.1 is its own, 6.12 came as an update.
 kernels=bookworm
@@ -14,16 +16,17 @@ kernels=bookworm
 # shellcheck disable=SC1091
 release() { (. /etc/os-release && printf '%s %s\n' "$ID" "${VERSION_CODENAME:-}"); }
 
-# use_packages DISTRIBUTION SUITE: apt-get and apt-cache know that release's packages from here on, and nothing installed. This
-# machine's own come from where it has its packages itself.
+# use_packages DISTRIBUTION SUITE ARCH...: apt-get and apt-cache know that release's packages for these processors from here on, and
+# nothing installed. This machine's own come from where it has its packages itself.
 use_packages() {
-    local own=$place/apt/$2 list=/etc/apt/sources.list parts=/etc/apt/sources.list.d
+    local distribution=$1 suite=$2 archs=("${@:3}")
+    local own=$place/apt/$suite-${archs[0]} list=/etc/apt/sources.list parts=/etc/apt/sources.list.d
     mkdir -p "$own/lists/partial" "$own/archives/partial"
     : >"$own/status"
-    if [ "$(release)" != "$*" ]; then
-        [ -n "${WEFT_DEBIAN_MIRROR:-}" ] || die "this machine has the packages of $(release), and the kernels are of $*: set WEFT_DEBIAN_MIRROR to a mirror of it"
+    if [ "$(release)" != "$distribution $suite" ]; then
+        [ -n "${WEFT_DEBIAN_MIRROR:-}" ] || die "this machine has the packages of $(release), and what is wanted is of $distribution $suite: set WEFT_DEBIAN_MIRROR to a mirror of it"
         list=$own/sources.list parts=/dev/null
-        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$WEFT_DEBIAN_MIRROR" "$2" >"$list"
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$WEFT_DEBIAN_MIRROR" "$suite" >"$list"
     fi
     cat >"$own/apt.conf" <<CONF
 Dir::State "$own";
@@ -33,13 +36,13 @@ Dir::Etc::sourcelist "$list";
 Dir::Etc::sourceparts "$parts";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-APT::Architecture "amd64";
-APT::Architectures "amd64";
+APT::Architecture "${archs[0]}";
+APT::Architectures { $(printf '"%s"; ' "${archs[@]}") };
 APT::Sandbox::User "";
 Acquire::Languages "none";
 CONF
     export APT_CONFIG=$own/apt.conf
-    apt-get update -qq >"$own/log" 2>&1 || die "packages of $* cannot be listed: see $own/log"
+    apt-get update -qq >"$own/log" 2>&1 || die "packages of $distribution $suite cannot be listed: see $own/log"
 }
 
 # unpack PACKAGE TREE: its files, through links of merged directories, as files of whoever runs this.

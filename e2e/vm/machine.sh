@@ -5,6 +5,12 @@
 
 memory=${WEFT_VM_MEMORY:-3072}
 qemu='' terminal='' disk=''
+# The machine of each processor, and what its second serial line is called in there.
+case $arch in
+    amd64) board=(qemu-system-x86_64 -serial chardev:command -serial chardev:said) said=ttyS1 emulated=max ;;
+    # Its board has one serial line: the other is a card.
+    arm64) board=(qemu-system-aarch64 -machine virt -serial chardev:said -device "pci-serial,chardev=command") said=ttyAMA0 emulated=cortex-a72 ;;
+esac
 
 # A directory for this machine, and the end of those whose scripts were killed.
 make_run() {
@@ -32,7 +38,7 @@ end_run() {
 # order typed|watched|piped COMMAND [ARGUMENT...]: what the machine is to do, as its first programs read it.
 order() {
     local name
-    printf 'line=%s size=%q\n' "$1" "$(stty size 2>/dev/null <&2 | awk '{ print "rows", $1, "columns", $2 }' || true)"
+    printf 'line=%s said=%s size=%q\n' "$1" "$said" "$(stty size 2>/dev/null <&2 | awk '{ print "rows", $1, "columns", $2 }' || true)"
     printf 'export TERM=%q\n' "${TERM:-dumb}"
     # Settings of tests.
     for name in $(compgen -e WEFT_) RUST_BACKTRACE; do
@@ -61,11 +67,11 @@ make_initrd() {
 
 # boot ACCELERATOR INPUT: runs qemu to its end, or for $limit seconds. What kernel and init say is in $run/said.
 boot() {
-    local cpu=max signals=on accelerator=$1 input=$2
+    local cpu=$emulated signals=on accelerator=$1 input=$2
     [ "$accelerator" = tcg ] || cpu=host
     [ "$input" = /dev/null ] || signals=off
     [ "$accelerator" != tcg ] || accelerator=tcg,thread=multi
-    local append="console=ttyS1 panic=1 quiet loglevel=1" drives=() drive
+    local append="console=$said panic=1 quiet loglevel=1" drives=() drive
     for drive in "$rootfs/tree.sqfs" "$kernel/modules.sqfs" "$run/programs.sqfs"; do
         drives+=(-drive "file=$drive,format=raw,if=virtio,readonly=on")
     done
@@ -76,11 +82,10 @@ boot() {
     fi
     : >"$run/said"
     # The kernel sends the signal when this shell goes, however it goes.
-    ${limit:+timeout --foreground "$limit"} nice setpriv --pdeathsig KILL qemu-system-x86_64 \
+    ${limit:+timeout --foreground "$limit"} nice setpriv --pdeathsig KILL "${board[@]}" \
         -nodefaults -no-user-config -display none -monitor none -no-reboot \
         -accel "$accelerator" -cpu "$cpu" -m "$memory" -smp 2 \
-        -chardev "stdio,id=command,signal=$signals" -serial chardev:command \
-        -chardev "file,id=said,path=$run/said" -serial chardev:said \
+        -chardev "stdio,id=command,signal=$signals" -chardev "file,id=said,path=$run/said" \
         "${drives[@]}" -kernel "$kernel/vmlinuz" -initrd "$run/initrd" -append "$append" <"$input" &
     qemu=$!
     wait "$qemu" || true

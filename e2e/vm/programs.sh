@@ -9,15 +9,15 @@ set -euo pipefail
 
 out=$1
 shift
-built=${CARGO_TARGET_DIR:-$root/target}/debug
+built=$(built debug)
 stage=$out.stage
 mkdir -p "$stage/opt/weft/deps"
 for program in weft weft-controller weft-agent weft-cni weft-lab; do
-    strip -o "$stage/opt/weft/$program" "$built/$program"
+    "${tools}strip" -o "$stage/opt/weft/$program" "$built/$program"
 done
 for program; do
     name=$(basename "$program")
-    strip -o "$stage/opt/weft/deps/${name%-*}" "$program"
+    "${tools}strip" -o "$stage/opt/weft/deps/${name%-*}" "$program"
 done
 cp -r "$root/deploy/hosts" "$stage/opt/weft/hosts"
 if [ -n "${packages:-}" ]; then

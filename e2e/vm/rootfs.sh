@@ -48,15 +48,15 @@ finish() {
 }
 
 read -r distribution suite < <(release)
-key=$({ printf '%s\n' "$distribution" "$suite" "${packages[@]}"; declare -f register finish; } | sha256sum | cut -c1-16)
+key=$({ printf '%s\n' "$distribution" "$suite" "$arch" "${packages[@]}"; declare -f register finish; } | sha256sum | cut -c1-16)
 made=$place/rootfs-$key
 alone vm-rootfs
 if [ ! -d "$made" ]; then
-    step "Making the machine's tree of packages ($distribution $suite)"
+    step "Making the machine's tree of packages ($distribution $suite $arch)"
     partial=$made.partial
     rm -rf "$partial"
     mkdir -p "$partial/tree/usr"
-    use_packages "$distribution" "$suite"
+    use_packages "$distribution" "$suite" "$arch"
     archives=$(dirname "$APT_CONFIG")/archives
     rm -f "$archives"/*.deb
     apt-get install --yes --download-only --no-install-recommends '?essential' "${packages[@]}" >"$place/rootfs.log" 2>&1 ||
