@@ -20,7 +20,7 @@ profile=release out=$target/packages version=() haste=()
 
 while [ $# != 0 ]; do
     case $1 in
-        --debug) profile=debug haste=(--fast --compress-type gz) ;;
+        --debug) profile=debug haste=(--fast --compress-type gz --compress-system) ;;
         --version | --out)
             [ -n "${2:-}" ] || die "$1 needs a value"
             if [ "$1" = --out ]; then out=$(realpath -m "$2"); else version=(--deb-version "$2"); fi
