@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 
 # A part that takes longer runs in every tenth round only.
 quick_seconds=15
+# How many parts run at once.
+at_once=$((2 * $(nproc)))
 minutes=$1
 shift
 place=${CARGO_TARGET_DIR:-$PWD/target}/soak
@@ -61,21 +63,47 @@ make_load() {
 }
 
 declare -A seconds runs failures
-# run PART ARGUMENT...
+# run PART ARGUMENT...: leaves how long it took, and its output where it failed, for `account`.
 run() {
-    local part=$1 exact=(--exact) names title start=$SECONDS
+    local part=$1 exact=(--exact) names title start=$SECONDS status=0
     shift
     # It may be given once only.
     [[ " $* " != *" --exact "* ]] || exact=()
     read -ra names <<<"${tests[$part]}"
     title=$(title "$part")
+    (cd "${directories[$part]}" && exec "${part%:*}" "${exact[@]}" "${names[@]}" "$@") >"$place/$title.now" 2>&1 || status=$?
+    ((status != 0)) || rm "$place/$title.now"
+    echo $((SECONDS - start)) >"$place/$title.seconds"
+}
+
+account() {
+    local part=$1 title
+    title=$(title "$part")
     runs[$part]=$((${runs[$part]:-0} + 1))
-    if ! (cd "${directories[$part]}" && exec "${part%:*}" "${exact[@]}" "${names[@]}" "$@") >"$place/now" 2>&1; then
+    seconds[$part]=$(<"$place/$title.seconds")
+    if [ -e "$place/$title.now" ]; then
         failures[$part]=$((${failures[$part]:-0} + 1))
-        cp "$place/now" "$place/$title-${runs[$part]}.log"
-        say "$title failed in its run ${runs[$part]}: $(failed_tests "$place/now")"
+        mv "$place/$title.now" "$place/$title-${runs[$part]}.log"
+        say "$title failed in its run ${runs[$part]}: $(failed_tests "$place/$title-${runs[$part]}.log")"
     fi
-    seconds[$part]=$((SECONDS - start))
+}
+
+# Most of what tests do is wait, so a few parts run at once, and are a load for each other.
+run_round() {
+    local part due=() begun=()
+    for part in "${parts[@]}"; do
+        ! is_due "$part" "$round" || due+=("$part")
+    done
+    for part in "${due[@]}"; do
+        ((SECONDS < end)) || break
+        while (($(jobs -rp | wc -l) >= at_once + ${#load[@]})); do wait -n || true; done
+        run "$part" "$@" &
+        begun+=("$part:$!")
+    done
+    for part in "${begun[@]}"; do
+        wait "${part##*:}" || true
+        account "${part%:*}"
+    done
 }
 
 failed_tests() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | paste -sd' '; }
@@ -89,6 +117,9 @@ sum_up() {
         count=$((count + failures[$part]))
     done
     say "$round rounds in $((SECONDS / 60)) minutes: $count failures${failures[*]:+, their output is in $place}"
+    for part in "${parts[@]}"; do
+        printf '%4s runs of %s, the last in %s s\n' "${runs[$part]:-0}" "$(title "$part")" "${seconds[$part]:-0}"
+    done | sort -rn >"$place/summary"
     ((count == 0))
 }
 
@@ -97,12 +128,7 @@ find_parts "$@"
 make_load
 end=$((SECONDS + minutes * 60)) round=0
 while ((SECONDS < end)); do
-    for part in "${parts[@]}"; do
-        ((SECONDS < end)) || break
-        if is_due "$part" "$round"; then
-            run "$part" "$@"
-        fi
-    done
+    run_round "$@"
     round=$((round + 1))
     say "round $round ended after $((SECONDS / 60)) minutes"
 done
