@@ -123,7 +123,7 @@ pub async fn preflight(input: &Input) -> Vec<Finding> {
             findings.extend(features::check_nftables(&mut nft).await);
             findings.extend(firewall::check(&mut nft, input).await);
         }
-        Err(error) => findings.push(features::no_netlink(&error)),
+        Err(error) => findings.push(features::no_netfilter(&error)),
     }
     findings.extend(features::check_ipv6(input));
     findings.extend(sysctls::check(&input.sysctl_dir));

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use others::{Dropper, Packet, Path};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
+pub(crate) use trial::{Missing, Module};
 use weft_core::{
     diff::Op,
     kernel::{Key, Objects, Value},
@@ -127,14 +128,10 @@ impl Nft {
         packets().map_err(|fault| error(object(), &fault.into()))
     }
 
-    /// Asks the kernel whether it could take our table, and changes nothing. Refused where it could not; the object is
-    /// the part that it lacks, or lacks the right to.
-    pub async fn trial(&mut self) -> Result<(), KernelError> {
-        match trial::run(&mut self.socket) {
-            Ok(None) => Ok(()),
-            Ok(Some(missing)) => Err(error(missing.part, &missing.fault)),
-            Err(fault) => Err(error("nftables".to_owned(), &fault)),
-        }
+    /// Asks the kernel whether it could take our table, and changes nothing. The error's object is the part that it lacks, or
+    /// that this process lacks the right to.
+    pub(crate) async fn trial(&mut self) -> Result<(), Missing> {
+        trial::run(&mut self.socket)
     }
 
     /// Chains of other tables that drop a packet.

@@ -143,6 +143,16 @@ impl Connection {
         Ok(Self { socket, port, sequence: 1, received: Vec::with_capacity(DATAGRAM) })
     }
 
+    /// A connection to whoever holds the other end of a socket that keeps datagrams apart.
+    #[cfg(test)]
+    pub(crate) fn over(socket: std::os::fd::OwnedFd) -> Self {
+        use std::os::fd::{FromRawFd, IntoRawFd};
+        // SAFETY: the descriptor is open and nobody else's.
+        #[allow(unsafe_code)]
+        let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
+        Self { socket, port: Arc::default(), sequence: 1, received: Vec::with_capacity(DATAGRAM) }
+    }
+
     /// The port id that the kernel puts on notifications of what this connection caused; follows a reopening.
     pub(super) fn port(&self) -> Arc<AtomicU32> {
         self.port.clone()

@@ -101,7 +101,7 @@ impl Refusal {
 }
 
 /// What the C library would say to an error number, without the number.
-fn meaning(errno: i32) -> String {
+pub(crate) fn meaning(errno: i32) -> String {
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

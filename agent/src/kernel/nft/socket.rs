@@ -16,6 +16,7 @@ use super::wire::{
     ACK, ACK_TLVS, Attributes, CAPPED, DONE, DUMP, DUMP_INTERRUPTED, ERROR, FAMILY_HEADER, HEADER, Head, Malformed,
     Message, Parsed, Received, SUBSYSTEM, UNSPEC, messages,
 };
+use crate::kernel::netlink::wire::meaning;
 
 /// Room for transactions; 16 bytes an IPv4 and 28 an IPv6 element.
 const SEND_BUFFER: usize = 16 << 20;
@@ -278,7 +279,7 @@ fn refusal(message: &Received<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     let errno = code.wrapping_neg();
-    let text = extended(message).unwrap_or_else(|| io::Error::from_raw_os_error(errno).to_string());
+    let text = extended(message).unwrap_or_else(|| meaning(errno));
     Err(Fault::Refused { errno, text })
 }
 

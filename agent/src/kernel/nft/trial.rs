@@ -17,38 +17,55 @@ use weft_core::{
 };
 
 use super::{
+    KernelError,
     plan::{self, Wanted},
     socket::{Fault, Netfilter},
     table::{GET_TABLE, Table, named},
+    transaction::error,
     wire::{INET, Message, Parsed},
 };
 
-/// What the kernel refuses, and why.
+/// A module of the kernel, and the option by which it is built.
+pub(crate) type Module = (&'static str, &'static str);
+/// What everything else stands on.
+const NF_TABLES: Module = ("nf_tables", "CONFIG_NF_TABLES");
+const INET_TABLES: Module = ("nf_tables", "CONFIG_NF_TABLES_INET");
+
+/// What the kernel does not take of our table.
 #[derive(Debug)]
-pub(super) struct Missing {
-    /// The part of our table.
-    pub(super) part: String,
-    /// The kernel's words.
-    pub(super) fault: Fault,
+pub(crate) struct Missing {
+    /// The part and the kernel's words.
+    pub(crate) error: KernelError,
+    /// What to load.
+    pub(crate) module: Module,
 }
+
+/// A part of our table, and what it takes.
+type Part = (String, Module);
 
 /// Tries. Where our table is there already, the kernel has shown that it can.
-pub(super) fn run(socket: &mut Netfilter) -> Result<Option<Missing>, Fault> {
-    if socket.get(GET_TABLE, INET, named())?.is_some() {
-        return Ok(None);
+pub(super) fn run(socket: &mut Netfilter) -> Result<(), Missing> {
+    match socket.get(GET_TABLE, INET, named()) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => propose(socket, some_rules()),
+        // nfnetlink's words for a subsystem that nobody has registered, among others.
+        Err(fault) => Err(missing(("nftables".to_owned(), NF_TABLES), &fault)),
     }
-    propose(socket, some_rules())
 }
 
-fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<Option<Missing>, Fault> {
+fn propose(socket: &mut Netfilter, ruleset: Ruleset) -> Result<(), Missing> {
     let ruleset = Arc::new(ruleset);
     let (batch, refused) = first_refusal(socket, &ruleset);
-    let Some((index, fault)) = refused else { return Ok(None) };
+    let Some((index, fault)) = refused else { return Ok(()) };
     let part = match refused_rule(&batch, index, &ruleset) {
         Some((chain, rule)) => rule_in_words(socket, chain, rule),
         None => part(&batch, index),
     };
-    Ok(Some(Missing { part, fault }))
+    Err(missing(part, &fault))
+}
+
+fn missing((part, module): Part, fault: &Fault) -> Missing {
+    Missing { error: error(part, fault), module }
 }
 
 /// The messages that would make all of it, and the first that the kernel refuses.
@@ -73,8 +90,8 @@ fn refused_rule<'a>(batch: &[Message], index: Option<usize>, ruleset: &'a Rulese
     rules.nth(ordinal)
 }
 
-/// The rule in nft's own words, with the part of it that the kernel lacks and its module.
-fn rule_in_words(socket: &mut Netfilter, chain: &Chain, rule: &Rule) -> String {
+/// The rule in nft's own words, with the part of it that the kernel lacks.
+fn rule_in_words(socket: &mut Netfilter, chain: &Chain, rule: &Rule) -> Part {
     let told = format!("the nftables rule \"{}\" in chain {}", words(rule), chain.name);
     // Each time with one expression more: the last of the first that is refused is what is missing.
     let culprit = (1..=rule.len()).find(|length| {
@@ -83,13 +100,8 @@ fn rule_in_words(socket: &mut Netfilter, chain: &Chain, rule: &Rule) -> String {
         first_refusal(socket, &ruleset).1.is_some()
     });
     match culprit.map(|length| &rule[length - 1]) {
-        None => told,
-        Some(expr) => match module(expr) {
-            Some((module, option)) => {
-                format!("{told}: it lacks \"{expr}\", which is module {module} ({option}): modprobe {module}")
-            }
-            None => format!("{told}: it lacks \"{expr}\""),
-        },
+        None => (told, NF_TABLES),
+        Some(expr) => (format!("{told}, as it lacks \"{expr}\""), module(expr).unwrap_or(NF_TABLES)),
     }
 }
 
@@ -97,20 +109,22 @@ fn is_wanted(index: Option<usize>, fault: &Fault, never: usize) -> bool {
     index == Some(never) && fault.is(Errno::NOENT)
 }
 
-/// What no rule is about, with the module it needs.
-fn part(batch: &[Message], index: Option<usize>) -> String {
-    let Some(message) = index.and_then(|index| batch.get(index)) else { return "nftables transactions".to_owned() };
+/// What no rule is about.
+fn part(batch: &[Message], index: Option<usize>) -> Part {
+    let Some(message) = index.and_then(|index| batch.get(index)) else {
+        return ("nftables transactions".to_owned(), NF_TABLES);
+    };
     let parsed = Parsed::new(message.attributes.as_bytes());
     let of_nat = parsed.is_ok_and(|attributes| attributes.text(plan::CHAIN_TYPE).as_deref() == Some("nat"));
-    let (what, module, option) = match message.kind {
-        plan::NEW_TABLE => ("nftables tables of family inet", "nf_tables", "CONFIG_NF_TABLES_INET"),
-        plan::NEW_SET => ("nftables sets of addresses, pairs and ranges", "nf_tables", "CONFIG_NF_TABLES"),
-        plan::NEW_OBJECT => ("named nftables counters", "nft_counter", "CONFIG_NFT_COUNTER"),
-        plan::NEW_CHAIN if of_nat => ("nftables chains of type nat", "nft_chain_nat", "CONFIG_NFT_NAT"),
-        plan::NEW_CHAIN => ("nftables chains of type filter", "nf_tables", "CONFIG_NF_TABLES_INET"),
-        _ => return "nftables rules".to_owned(),
+    let (what, module) = match message.kind {
+        plan::NEW_TABLE => ("nftables tables of family inet", INET_TABLES),
+        plan::NEW_SET => ("nftables sets of addresses, pairs and ranges", NF_TABLES),
+        plan::NEW_OBJECT => ("named nftables counters", ("nft_counter", "CONFIG_NFT_COUNTER")),
+        plan::NEW_CHAIN if of_nat => ("nftables chains of type nat", ("nft_chain_nat", "CONFIG_NFT_NAT")),
+        plan::NEW_CHAIN => ("nftables chains of type filter", INET_TABLES),
+        _ => ("nftables rules", NF_TABLES),
     };
-    format!("{what}, which is module {module} ({option}): modprobe {module}")
+    (what.to_owned(), module)
 }
 
 /// Rules that use every expression that any rules of ours use.
@@ -148,11 +162,12 @@ mod tests {
     fn what_the_kernel_lacks_is_named_and_nothing_is_left() {
         netns::inside("kernel::nft::trial::tests::what_the_kernel_lacks_is_named_and_nothing_is_left", || async {
             let mut socket = Netfilter::open().expect("a socket");
-            assert!(run(&mut socket).expect("an answer").is_none());
+            run(&mut socket).expect("it can");
             let mut strange = some_rules();
             strange.chains[2].rules[1].push(Expr::Foreign("teleport".to_owned()));
-            let missing = propose(&mut socket, strange).expect("an answer").expect("there is no such expression");
-            assert!(missing.part.ends_with("in chain forward: it lacks \"teleport\""), "{}", missing.part);
+            let missing = propose(&mut socket, strange).expect_err("there is no such expression").error.to_string();
+            assert!(missing.contains("in chain forward, as it lacks \"teleport\": "), "{missing}");
+            assert!(!missing.contains("os error"), "the number is told once: {missing}");
             assert!(socket.get(GET_TABLE, INET, named()).expect("an answer").is_none(), "a table was left behind");
         });
     }
@@ -164,13 +179,13 @@ mod tests {
         let ops = [&put];
         let phases = plan::full(&Table::default(), &Wanted::new(&ops));
         let batch = [phases.grow, phases.change].concat();
-        let told: BTreeSet<String> = (0..batch.len()).map(|index| part(&batch, Some(index))).collect();
-        for words in [
-            "nftables chains of type nat, which is module nft_chain_nat (CONFIG_NFT_NAT): modprobe nft_chain_nat",
-            "named nftables counters, which is module nft_counter (CONFIG_NFT_COUNTER): modprobe nft_counter",
-            "nftables tables of family inet, which is module nf_tables (CONFIG_NF_TABLES_INET): modprobe nf_tables",
+        let told: BTreeSet<Part> = (0..batch.len()).map(|index| part(&batch, Some(index))).collect();
+        for (words, module) in [
+            ("nftables chains of type nat", ("nft_chain_nat", "CONFIG_NFT_NAT")),
+            ("named nftables counters", ("nft_counter", "CONFIG_NFT_COUNTER")),
+            ("nftables tables of family inet", INET_TABLES),
         ] {
-            assert!(told.contains(words), "{words}: {told:?}");
+            assert!(told.contains(&(words.to_owned(), module)), "{words}: {told:?}");
         }
     }
 }
