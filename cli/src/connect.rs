@@ -2,14 +2,12 @@
 //!
 //! Owns the choice. Must never ask another than the one that was named.
 
+mod agent;
 mod controller;
 
 use std::path::{Path, PathBuf};
 
-use tonic::transport::Channel;
-use weft_proto::{connect, v1::agent_service_client::AgentServiceClient};
-
-pub(crate) use self::controller::Controller;
+pub(crate) use self::{agent::Agent, controller::Controller};
 
 use crate::{
     args::Target,
@@ -25,7 +23,7 @@ pub(crate) enum Answerer {
     /// A controller.
     Controller(Controller),
     /// The agent of this node.
-    Agent(AgentServiceClient<Channel>),
+    Agent(Agent),
     /// The Kubernetes API.
     Kubernetes(Cluster),
 }
@@ -41,8 +39,8 @@ pub(crate) async fn any(target: &Target) -> anyhow::Result<Answerer> {
     }
     let hint = "as root, where weft-agent runs, this asks it; give --socket if its socket is elsewhere, --controller and \
                 --identity to ask a controller, or --kubernetes to ask the Kubernetes API";
-    let channel = connect::agent(&socket).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
-    Ok(Answerer::Agent(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
+    let agent = Agent::connect(socket).await.map_err(|error| anyhow::anyhow!("{error}; {hint}"))?;
+    Ok(Answerer::Agent(agent))
 }
 
 /// The controller: for what only a standalone one can do.

@@ -38,11 +38,12 @@ pub(crate) async fn run(target: &Target, args: &PeersArgs) -> anyhow::Result<()>
         }
         (Answerer::Kubernetes(cluster), false) => kubernetes::list(&cluster, args).await,
         (Answerer::Kubernetes(cluster), true) => kubernetes::watch(&cluster, args).await,
-        (Answerer::Agent(mut client), watch) => {
+        (Answerer::Agent(mut agent), watch) => {
             let mut before = Vec::new();
             loop {
-                let answer = client.list_local_peers(v1::ListLocalPeersRequest {}).await;
-                let rows = rows(&answer.map_err(|status| refusal(&status))?.into_inner().peers)?;
+                let answer =
+                    agent.ask(async |mut client| client.list_local_peers(v1::ListLocalPeersRequest {}).await).await?;
+                let rows = rows(&answer.peers)?;
                 if rows != before {
                     print(&rows, args)?;
                 }

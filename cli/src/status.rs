@@ -11,7 +11,7 @@ use weft_proto::v1;
 use self::{agent::Agent, controller::Controller, kubernetes::Kubernetes};
 use crate::{
     args::{Output, Target},
-    connect::{self, Answerer, refusal},
+    connect::{self, Answerer},
     output,
 };
 
@@ -28,9 +28,10 @@ pub(crate) async fn run(target: &Target, form: Output) -> anyhow::Result<()> {
             show(&status, form)?;
             absence.map_or(Ok(()), |absence| Err(anyhow::anyhow!("{absence}: look at the pods of weft-controller")))
         }
-        Answerer::Agent(mut client) => {
-            let answer = client.get_agent_status(v1::GetAgentStatusRequest {}).await;
-            let agent = Agent::new(&answer.map_err(|status| refusal(&status))?.into_inner())?;
+        Answerer::Agent(mut agent) => {
+            let answer =
+                agent.ask(async |mut client| client.get_agent_status(v1::GetAgentStatusRequest {}).await).await?;
+            let agent = Agent::new(&answer)?;
             show(&agent, form)?;
             anyhow::ensure!(agent.ready, "node {} is not ready: {}", agent.node, agent.message);
             Ok(())
