@@ -160,7 +160,8 @@ impl Namespace {
             self.sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "0")?;
             self.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
         }
-        self.sysctl("ipv4/icmp_ratelimit", "0")?;
+        // Not by its rate: each message of rate 0 takes away what errors of routes may be sent, which have a ration of their own.
+        self.sysctl("ipv4/icmp_ratemask", "0")?;
         self.sysctl("ipv6/icmp/ratelimit", "0")
     }
 
