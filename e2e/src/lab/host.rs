@@ -109,6 +109,37 @@ impl Host {
         self.router.wire().set_up(&self.port(), connected).await
     }
 
+    /// Impairs its cable in both directions, as netem does: `loss 30% delay 500ms` (tc-netem(8)).
+    ///
+    /// # Errors
+    /// Where the kernel has no netem, or tc(8) is missing.
+    pub async fn impair(&self, how: &str) -> Result<()> {
+        let netem: Vec<&str> = ["root", "netem"].into_iter().chain(how.split_whitespace()).collect();
+        self.at_both_ends("replace", &netem).await
+    }
+
+    /// Its cable is as good as new.
+    ///
+    /// # Errors
+    /// Where it was not impaired.
+    pub async fn repair(&self) -> Result<()> {
+        self.at_both_ends("delete", &["root"]).await
+    }
+
+    async fn at_both_ends(&self, verb: &str, what: &[&str]) -> Result<()> {
+        let near = (self.net(), UPLINK.to_owned());
+        for (net, link) in [near, (Arc::clone(&self.router), self.port())] {
+            let mut command = Command::new("tc");
+            command.args(["qdisc", verb, "dev", &link]).args(what);
+            let done = output(&net, command, &[]).await?;
+            if !done.status.success() {
+                let stderr = String::from_utf8_lossy(&done.stderr);
+                bail!("{}: tc qdisc {verb} dev {link} {what:?}: {}", self.name, stderr.trim());
+            }
+        }
+        Ok(())
+    }
+
     /// Runs a program on it to its end.
     ///
     /// # Errors

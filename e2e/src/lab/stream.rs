@@ -52,6 +52,8 @@ pub struct Account {
     pub duplicated: u64,
     /// Packets that took more than 200 ms.
     pub late: u64,
+    /// Packets that arrived after a later one.
+    pub overtaken: u64,
 }
 
 impl Account {
@@ -78,6 +80,7 @@ struct Received {
     seen: Vec<bool>,
     duplicated: u64,
     late: u64,
+    overtaken: u64,
 }
 
 impl Stream {
@@ -207,6 +210,8 @@ impl Received {
         let number = usize::try_from(field(0)).expect("64-bit machines");
         if self.seen.len() <= number {
             self.seen.resize(number + 1, false);
+        } else {
+            self.overtaken += u64::from(!self.seen[number]);
         }
         self.duplicated += u64::from(self.seen[number]);
         self.seen[number] = true;
@@ -224,7 +229,8 @@ fn settle(sent: u64, refused: u64, received: &Received) -> Account {
             _ => lost.push((number, number)),
         }
     }
-    Account { sent, refused, lost, duplicated: received.duplicated, late: received.late }
+    let Received { duplicated, late, overtaken, .. } = *received;
+    Account { sent, refused, lost, duplicated, late, overtaken }
 }
 
 #[cfg(test)]
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_account_names_every_gap() {
-        let received = Received { seen: vec![true, false, false, true, false], duplicated: 1, late: 0 };
+        let received = Received { seen: vec![true, false, false, true, false], duplicated: 1, ..Received::default() };
         let account = settle(7, 2, &received);
         assert_eq!(account.lost, [(1, 2), (4, 6)]);
         assert_eq!(account.lost_packets(), 5);

@@ -12,6 +12,7 @@ mod full_disk;
 mod hostile;
 mod leaving;
 mod membership;
+mod netem;
 mod outage;
 mod outside;
 mod peers;
