@@ -1,6 +1,6 @@
 # One machine from its start to its end, by qemu.
 #
-# Sourced by vm.sh, whose $kernel and $rootfs it reads. Owns $run, which goes with the script, and qemu, which never outlives it: not even a script that was killed.
+# Sourced by vm.sh, whose $kernel, $rootfs and $arguments it reads. Owns $run, which goes with the script, and qemu, which never outlives it: not even a script that was killed.
 # shellcheck shell=bash disable=SC2154
 
 memory=${WEFT_VM_MEMORY:-3072}
@@ -71,7 +71,8 @@ boot() {
     [ "$accelerator" = tcg ] || cpu=host
     [ "$input" = /dev/null ] || signals=off
     [ "$accelerator" != tcg ] || accelerator=tcg,thread=multi
-    local append="console=$said panic=1 quiet loglevel=1" drives=() drive
+    # An emulated machine that gets no turn for a while at its start would take its timer for broken.
+    local append="console=$said panic=1 quiet loglevel=1 no_timer_check $arguments" drives=() drive
     for drive in "$rootfs/tree.sqfs" "$kernel/modules.sqfs" "$run/programs.sqfs"; do
         drives+=(-drive "file=$drive,format=raw,if=virtio,readonly=on")
     done

@@ -52,7 +52,7 @@ if [ "$1" = --check ]; then
 fi
 kernel=$1
 shift
-line=piped input=/dev/null limit='' tests=() systemd=false packages=''
+line=piped input=/dev/null limit='' arguments='' tests=() systemd=false packages='' without=()
 [ ! -t 1 ] || line=watched
 case ${1:-} in
     systemd)
@@ -83,6 +83,10 @@ case ${1:-shell} in
         mapfile -t tests < <(test_programs)
         [ ${#tests[@]} != 0 ] || die "the tests were not built"
         ;;
+    refusals)
+        set -- /opt/vm/refusals modules
+        without=(no-ipv6:ipv6.disable=1)
+        ;;
 esac
 kernel=$("$here/kernel.sh" "$kernel")
 rootfs=$("$here/rootfs.sh")
@@ -100,15 +104,26 @@ else
     # Limits of waiting are for a real machine.
     export WEFT_TEST_PATIENCE=${WEFT_TEST_PATIENCE:-10}
 fi
-order "$line" "$@" >"$run/order"
-! "$systemd" || make_disk
-make_initrd
-step "Starting Linux $(basename "$kernel" | sed 's/^kernel-//') ($accelerator)"
-boot "$accelerator" "$input"
-while wants_again; do
-    step "Starting it again"
+# run COMMAND [ARGUMENT...]: has a machine do it, from its start to its end.
+run() {
+    order "$line" "$@" >"$run/order"
+    make_initrd
+    step "Starting Linux $(basename "$kernel" | sed 's/^kernel-//') ($accelerator)${arguments:+ with $arguments}"
     boot "$accelerator" "$input"
+    while wants_again; do
+        step "Starting it again"
+        boot "$accelerator" "$input"
+    done
+    code=$(exit_code) || die "the machine ended before the command did: $(tail -n 40 "$run/said")"
+    step "The command ended with exit code $code"
+}
+
+! "$systemd" || make_disk
+run "$@"
+# Machines of other kernel arguments, one for each.
+for each in ${without[@]+"${without[@]}"}; do
+    [ "$code" = 0 ] || break
+    arguments=${each#*:}
+    run "$1" "${each%%:*}"
 done
-code=$(exit_code) || die "the machine ended before the command did: $(tail -n 40 "$run/said")"
-step "The command ended with exit code $code"
 exit "$code"
