@@ -39,7 +39,7 @@ async fn echoed(from: &Pod, to: &Pod, family: Family, length: usize) -> Result<D
 }
 
 lab_test!(
-    #[ignore = "needs netem: ./dev vm 6.12 test"]
+    #[ignore = "needs netem: ./dev vm 6.12 test --ignored netem::"]
     pods_see_the_underlay_as_it_is_and_nothing_worse,
     async || {
         let cluster = Cluster::start(LabSpec::default().hosts(1)).await?;
@@ -111,7 +111,7 @@ async fn known(cluster: &Cluster, members: &[&str]) -> Result<()> {
 }
 
 lab_test!(
-    #[ignore = "needs netem: ./dev vm 6.12 test"]
+    #[ignore = "needs netem: ./dev vm 6.12 test --ignored netem::"]
     members_join_change_and_return_through_30_percent_loss_and_half_a_second,
     async || {
         let cluster = Cluster::empty(LabSpec::default()).await?;
