@@ -43,6 +43,10 @@ pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 1);
 /// The IPv6 gateway in every pod: "WE" in the interface identifier, otherwise as [`GATEWAY_V4`].
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5745);
 
+/// Links that carry nothing: kube-proxy in IPVS mode and NodeLocal DNSCache put addresses of Services there, the same on every
+/// node, which is no network's and no node's own.
+pub const SERVICE_LINKS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];
+
 /// Identity of one kernel object of ours, in order of dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use weft_core::{
+    kernel::SERVICE_LINKS,
     masquerade::Unmasqueraded,
     nft::CounterName,
     types::{PerFamily, PodCidr},
@@ -76,7 +77,8 @@ impl Answers {
     }
 }
 
-/// The node's own addresses that pods of other nodes cannot reach: all but those that every node is told of.
+/// The node's own addresses that pods of other nodes cannot reach: all but those that every node is told of. Those of Services
+/// are everybody's: every node leads its pods there itself.
 pub(super) fn check(list: &Unmasqueraded, announced: &[IpAddr], host: &Host) -> Vec<Finding> {
     let is_listed = |address: &IpNetwork| list.networks().iter().any(|network| network.contains(address.ip()));
     let is_reachable = |address: &IpNetwork| {
@@ -86,8 +88,10 @@ pub(super) fn check(list: &Unmasqueraded, announced: &[IpAddr], host: &Host) -> 
         };
         address.ip().is_loopback() || link_local || announced.contains(&address.ip())
     };
+    let is_of_service = |link: u32| SERVICE_LINKS.contains(&host.name(link));
     let found = host.addresses.iter().filter(|(_, address)| is_listed(address) && !is_reachable(address));
     found
+        .filter(|(link, _)| !is_of_service(*link))
         .map(|(link, address)| {
             let (link, address) = (host.name(*link), address.ip());
             let text = format!(
@@ -107,6 +111,7 @@ fn shown(list: &Unmasqueraded) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preflight::host::HostLink;
 
     fn counts(began: u64, came: u64) -> Counts {
         Counts { began, came }
@@ -136,8 +141,12 @@ mod tests {
     #[test]
     fn own_addresses_are_named_but_for_those_that_nodes_know() {
         let network = |text: &str| text.parse::<IpNetwork>().expect("a network");
-        let addresses = ["192.0.2.1/24", "172.16.0.9/24", "127.0.0.1/8", "fe80::1/64"].map(|text| (1, network(text)));
-        let host = Host { addresses: addresses.into(), ..Host::default() };
+        let mut addresses: Vec<_> =
+            ["192.0.2.1/24", "172.16.0.9/24", "127.0.0.1/8", "fe80::1/64"].map(|text| (1, network(text))).into();
+        addresses.extend([(2, network("10.96.0.10/32")), (3, network("10.96.0.1/32"))]);
+        let links = [(1, "eth1"), (2, "nodelocaldns"), (3, "kube-ipvs0")];
+        let link = |(index, name): (u32, &str)| HostLink { index, name: name.to_owned(), up: false, vxlan: None };
+        let host = Host { addresses, links: links.map(link).into(), ..Host::default() };
         let announced = ["192.0.2.1".parse().expect("an address")];
         let found = check(&Unmasqueraded::everything(), &announced, &host);
         assert_eq!(found.len(), 1, "{found:?}");

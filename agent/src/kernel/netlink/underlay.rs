@@ -1,6 +1,7 @@
 //! Finding the underlay: the link towards the other nodes, its MTU and its addresses.
 //!
-//! Must never choose the VXLAN device or a pod's link: the tunnel would run through itself.
+//! Must never choose the VXLAN device or a pod's link, since the tunnel would run through itself, or a link that only holds
+//! addresses of Services: one of those may be a node's own, too.
 
 mod advertised;
 
@@ -9,6 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use netlink_packet_route::address::AddressFlags;
 use weft_core::{
     desired::Underlay,
+    kernel::SERVICE_LINKS,
     types::{Family, LinkName, PerFamily, UnderlayAddress},
 };
 
@@ -123,7 +125,8 @@ impl Netlink {
     }
 
     fn can_carry(&self, link: &Link) -> bool {
-        link.name != self.device && link.device().is_none() && !link.is_pod() && !link.loopback
+        let is_of_services = SERVICE_LINKS.contains(&link.name.as_str());
+        link.name != self.device && link.device().is_none() && !link.is_pod() && !link.loopback && !is_of_services
     }
 
     /// The link by the route to the controller, else by the default route.
