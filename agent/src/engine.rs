@@ -307,10 +307,12 @@ impl<K: Kernel> Engine<K> {
         let mut targets = Targets::default();
         targets.sources.v4 = me.pod_cidrs.v4.map(|cidr| cidr.vtep());
         targets.sources.v6 = me.pod_cidrs.v6.map(|cidr| cidr.vtep());
-        let peers = self.view.members().filter(|member| member.name != me.name);
-        targets.peers = peers
-            .flat_map(|peer| peer.pod_cidrs.iter().map(|cidr| (peer.name.clone(), cidr.vtep())).collect::<Vec<_>>())
-            .collect();
+        let mut underlays = Vec::new();
+        for peer in self.view.members().filter(|member| member.name != me.name) {
+            targets.peers.extend(peer.pod_cidrs.iter().map(|cidr| (peer.name.clone(), cidr.vtep())));
+            underlays.extend(peer.underlay.iter().map(|underlay| (peer.name.clone(), underlay.address())));
+        }
+        targets.underlays = underlays.into();
         self.out.targets.send_replace(Arc::new(targets));
     }
 }

@@ -71,6 +71,10 @@ impl HostCheck {
                 snapshot.members.iter().map(AsRef::as_ref).find(|member: &&Member| member.name == config.node);
             let link = crate::kept_underlay::KeptUnderlay::in_dir(&config.state_dir).load().map(|kept| kept.link);
             check.learn(Some(&snapshot.settings), link, me.map(|me| &me.underlay));
+            let others = snapshot.members.iter().filter(|member| member.name != config.node);
+            check.input.nodes = others
+                .flat_map(|other| other.underlay.iter().map(|underlay| (other.name.clone(), underlay.address())))
+                .collect();
             check.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
         }
         check.look().await;
@@ -110,6 +114,7 @@ impl HostCheck {
     /// Takes some of those whose packets must get through.
     fn learn_samples(&mut self, targets: &Targets, store: &PodStore) {
         self.input.vteps = targets.sources;
+        self.input.nodes = Arc::clone(&targets.underlays);
         self.input.peers = targets.peers.iter().take(SAMPLES).map(|(_, address)| *address).collect();
         let records = store.records();
         let pods = records.values().flat_map(|record| record.addresses.iter().map(|address| (record.link, *address)));

@@ -13,15 +13,16 @@ mod ports;
 mod reverse_path;
 mod strays;
 mod sysctls;
+mod taken;
 pub(crate) mod unmasqueraded;
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use rustix::net::{AddressFamily, SocketType};
 use weft_core::{
     masquerade::Unmasqueraded,
     settings::Settings,
-    types::{Family, LinkName, PerFamily},
+    types::{Family, LinkName, NodeName, PerFamily},
 };
 
 use self::host::Host;
@@ -72,6 +73,8 @@ pub struct Input {
     pub pods: Vec<(LinkName, IpAddr)>,
     /// Overlay addresses of peers; a few are enough.
     pub peers: Vec<IpAddr>,
+    /// Underlay addresses of all other nodes.
+    pub nodes: Arc<[(NodeName, IpAddr)]>,
     /// Where sysctls are set.
     pub sysctl_dir: PathBuf,
 }
@@ -88,6 +91,7 @@ impl Default for Input {
             vteps: PerFamily::default(),
             pods: Vec::new(),
             peers: Vec::new(),
+            nodes: Arc::default(),
             sysctl_dir: "/proc/sys".into(),
         }
     }
@@ -134,6 +138,7 @@ pub async fn preflight(input: &Input) -> Vec<Finding> {
 /// What follows from links, addresses and routes.
 fn check_host(input: &Input, host: &Host) -> Vec<Finding> {
     let mut findings = reverse_path::check(input, host);
+    findings.extend(taken::check(&input.nodes, host));
     findings.extend(unmasqueraded::check(&input.unmasqueraded, &input.announced, host));
     if let Some(settings) = &input.settings {
         findings.extend(ports::check(settings, host));

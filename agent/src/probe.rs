@@ -40,6 +40,8 @@ pub struct Targets {
     pub sources: PerFamily<Option<IpAddr>>,
     /// The peers' VTEP addresses.
     pub peers: Vec<(NodeName, IpAddr)>,
+    /// The peers' underlay addresses, which packets to those are sent to.
+    pub underlays: Arc<[(NodeName, IpAddr)]>,
 }
 
 /// What the prober found, for everybody else to read.
