@@ -5,6 +5,7 @@
 
 mod bench;
 mod enter;
+mod services;
 mod supervise;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Show the main job: two subnets, a router, a controller, four nodes, eight pods that reach each other.
     Demo(Demo),
+    /// Ask through Services that kube-proxy's own binary programs on two nodes of Weft's, case by case.
+    Services(services::Arguments),
     /// Measure what Weft costs, beside the floor of the same run.
     Bench(bench::Arguments),
     /// Build the reference plugins that the bench of pods and the tests with containerd need, and say where they are.
@@ -65,7 +68,8 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) if sandbox::is_inside() => Ok(show(&demo)),
         Command::Bench(arguments) if sandbox::is_inside() => bench::run(&arguments),
         Command::Bench(arguments) => bench::prepare(&arguments).and_then(|()| supervise::run()),
-        Command::Demo(_) => supervise::run(),
+        Command::Services(arguments) if sandbox::is_inside() => services::run(&arguments),
+        Command::Demo(_) | Command::Services(_) => supervise::run(),
         Command::ReferencePlugins => reference_plugins(),
         Command::In(arguments) => enter::run(&arguments),
     };

@@ -6,3 +6,4 @@ pub mod command;
 pub mod demo;
 pub mod kind;
 pub mod lab;
+pub mod services;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts programs into a disk for the machine: programs.sh OUT [TEST...] with what was built, and the test programs by their paths;
-# and a directory of packages, if $packages is set.
+# Puts programs into a disk for the machine: programs.sh OUT [TEST | PROGRAM:NAME...] with what was built, and more by their paths:
+# test programs, and others under a name; and a directory of packages, if $packages is set.
 #
 # Owns OUT. Test programs lie in deps below the programs, as cargo has them, because that is how they find those.
 set -euo pipefail
@@ -17,7 +17,10 @@ for program in weft weft-controller weft-agent weft-cni weft-lab; do
 done
 for program; do
     name=$(basename "$program")
-    "${tools}strip" -o "$stage/opt/weft/deps/${name%-*}" "$program"
+    case $program in
+        *:*) cp --dereference "${program%:*}" "$stage/opt/weft/${program##*:}" ;;
+        *) "${tools}strip" -o "$stage/opt/weft/deps/${name%-*}" "$program" ;;
+    esac
 done
 cp -r "$root/deploy/hosts" "$stage/opt/weft/hosts"
 if [ -n "${packages:-}" ]; then

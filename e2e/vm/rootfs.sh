@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(
     # What tests and people look with, and what makes a node of a host.
-    iproute2 nftables iptables procps iputils-ping tcpdump ethtool wireguard-tools ipvsadm kmod less passwd
+    iproute2 nftables iptables procps iputils-ping tcpdump ethtool wireguard-tools ipvsadm ipset kmod less passwd
     # An init that can be asked for, with its bus and its network managers.
     systemd systemd-sysv dbus udev network-manager
     # For the first seconds, before there is a tree.

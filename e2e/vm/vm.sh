@@ -52,7 +52,7 @@ if [ "$1" = --check ]; then
 fi
 kernel=$1
 shift
-line=piped input=/dev/null limit='' arguments='' tests=() systemd=false packages='' without=()
+line=piped input=/dev/null limit='' arguments='' tests=() kubernetes=() systemd=false packages='' without=()
 [ ! -t 1 ] || line=watched
 case ${1:-} in
     systemd)
@@ -76,6 +76,13 @@ case ${1:-shell} in
         set -- /opt/vm/packages
         packages=yes
         ;;
+    ipvs)
+        [ "$arch" = "$native" ] || die "ipvs runs programs that Go builds for this machine: leave --arch out"
+        shift
+        set -- weft-lab services "$@"
+        "$root/e2e/kind/binaries.sh" etcd kubernetes
+        kubernetes=(kubernetes/kube-apiserver:kube-apiserver kubernetes/kube-proxy:kube-proxy etcd/server:etcd)
+        ;;
     test)
         shift
         set -- /opt/vm/test "$@"
@@ -96,7 +103,7 @@ if [ -n "$packages" ]; then
     "$root/deploy/packages/build.sh" --debug --out "$packages/old"
     "$root/deploy/packages/build.sh" --debug --out "$packages/new" --version "$(version_after "$packages/old")"
 fi
-packages=$packages "$here/programs.sh" "$run/programs.sqfs" "${tests[@]}"
+packages=$packages "$here/programs.sh" "$run/programs.sqfs" "${tests[@]}" "${kubernetes[@]/#/$cache/go/}"
 accelerator=tcg
 if kvm_works; then
     accelerator=kvm

@@ -15,7 +15,7 @@ use crate::lab::{Build, Host, Process, wait};
 #[derive(Debug)]
 pub struct Agent {
     host: Arc<Host>,
-    controller: String,
+    controller: std::sync::Mutex<String>,
     directory: PathBuf,
     options: std::sync::Mutex<Vec<String>>,
     confined: std::sync::atomic::AtomicBool,
@@ -40,7 +40,7 @@ impl Agent {
         writeln!(file, "{token}").with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
             host,
-            controller: controller.to_owned(),
+            controller: controller.to_owned().into(),
             directory,
             options: Default::default(),
             confined: Default::default(),
@@ -91,6 +91,11 @@ impl Agent {
     pub fn set_options(&self, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         *self.options.lock().expect("nobody panics while holding it") = options;
+    }
+
+    /// Where it finds the controller, as `HOST:PORT`, from its next start on.
+    pub fn set_controller(&self, address: &str) {
+        address.clone_into(&mut self.controller.lock().expect("nobody panics while holding it"));
     }
 
     /// Without CAP_SYS_ADMIN, as its systemd unit runs it, from its next start on.
@@ -233,7 +238,8 @@ impl Agent {
         let build = *self.build.lock().expect("nobody panics while holding it");
         let program = build.find("weft-agent")?;
         let mut command = self.bounded(&program);
-        command.args(["run", "--node", self.host.name(), "--controller", &self.controller]);
+        let controller = self.controller.lock().expect("nobody panics while holding it").clone();
+        command.args(["run", "--node", self.host.name(), "--controller", &controller]);
         command.arg("--token-file").arg(self.directory.join("token"));
         command.arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
         command.arg("--cni-bin-dir").arg(self.cni_programs()).arg("--cni-conf-dir").arg(self.cni_configuration());

@@ -2,9 +2,9 @@
 //!
 //! Owns its data directory and its process: set up once, then started, stopped, killed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{process::Command, sync::Mutex};
 
 use super::weft::Weft;
@@ -57,6 +57,19 @@ impl Controller {
     /// How many files it may have open, from its next start on.
     pub fn limit_open_files(&self, limit: u32) {
         *self.open_files.lock().expect("nobody panics while holding it") = Some(limit);
+    }
+
+    /// One more name or address that agents may know it by, from its next start on.
+    ///
+    /// # Errors
+    /// Where its configuration cannot be written, or names none yet.
+    pub fn add_server_name(&self, name: &str) -> Result<()> {
+        let path = self.directory.join("config.yaml");
+        let before = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let names = "serverNames: [";
+        ensure!(before.contains(names), "{} names no {names}", path.display());
+        let after = before.replace(names, &format!("{names}\"{name}\", "));
+        fs::write(&path, after).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Where agents and operators reach it, as `HOST:PORT`.

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
-use super::{Namespace, any, wait::limit};
+use super::{Namespace, wait::limit};
 
 /// How long the receiver waits for stragglers after the last packet was sent.
 const STRAGGLERS: Duration = Duration::from_secs(2);
@@ -92,15 +92,35 @@ impl Stream {
     /// # Panics
     /// Where `rate` is zero.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr, rate: u32) -> Result<Self> {
-        let target = to.udp(SocketAddr::new(address, 0))?;
+        Self::between(from, to.udp(SocketAddr::new(address, 0))?, None, rate)
+    }
+
+    /// The same to `listen` in `to` by way of `destination`, from where somebody translates it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn through(
+        from: &Namespace,
+        to: &Namespace,
+        listen: SocketAddr,
+        destination: SocketAddr,
+        rate: u32,
+    ) -> Result<Self> {
+        Self::between(from, to.udp(listen)?, Some(destination), rate)
+    }
+
+    fn between(from: &Namespace, target: UdpSocket, destination: Option<SocketAddr>, rate: u32) -> Result<Self> {
         target.set_read_timeout(Some(Duration::from_millis(50)))?;
         // A receiver that gets no turn for a while on a busy machine must not lose what the network has delivered; only
         // where this process may not exceed the system's limit that limit holds.
         if set_socket_recv_buffer_size_force(&target, QUEUE).is_err() {
             set_socket_recv_buffer_size(&target, QUEUE)?;
         }
-        let destination = target.local_addr()?;
-        let source = from.udp(SocketAddr::new(any(address), 0))?;
+        let destination = destination.map_or_else(|| target.local_addr(), Ok)?;
+        let source = from.udp_towards(destination.ip())?;
         let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (stop, settled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let start = Instant::now();
