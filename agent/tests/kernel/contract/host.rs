@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage};
 use rtnetlink::{
-    LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
     packet_route::{
         RouteNetlinkMessage,
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
@@ -167,8 +167,9 @@ pub(crate) async fn who_cannot_follow_is_told(mut kernel: Netlink) {
 /// By the route to the controller; by the default route where the controller is this very host; by name.
 pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
     let handle = routes();
-    // kube-proxy's, with the addresses of a Service: its own, and one of this node's that it was given as an external address.
-    handle.link().add(LinkDummy::new("kube-ipvs0").build()).execute().await.expect("a dummy link");
+    // Named as kube-proxy's, which is a dummy link, as not every kernel has; with the addresses of a Service: its own, and one of
+    // this node's that it was given as an external address.
+    handle.link().add(LinkBridge::new("kube-ipvs0").build()).execute().await.expect("a link of that name");
     address(&handle, "kube-ipvs0", "10.96.0.1/32").await;
     address(&handle, "kube-ipvs0", "10.7.0.2/32").await;
     handle.link().add(LinkVeth::new("eth1", "wire1").build()).execute().await.expect("a veth pair");
