@@ -308,6 +308,12 @@ fn foreign_tables_stay_as_they_are() {
     });
 }
 
+/// So many more.
+fn members(count: u32) -> impl Iterator<Item = Op> {
+    let member = |index| IpNetwork::new(std::net::Ipv4Addr::from(0x0b00_0000 + index).into(), 32).expect("a host");
+    (0..count).map(move |index| put(Key::Element(PEERS4, member(index)), Value::Present))
+}
+
 #[test]
 fn events_tell_what_others_do_and_nothing_else() {
     inside("nft::events_tell_what_others_do_and_nothing_else", || async {
@@ -315,10 +321,7 @@ fn events_tell_what_others_do_and_nothing_else() {
         let (sender, mut events) = mpsc::channel(64);
         nft.events(sender).expect("a subscription");
         let foreign = Foreign::open();
-        let member =
-            |index: u32| IpNetwork::new(std::net::Ipv4Addr::from(0x0b00_0000 + index).into(), 32).expect("a host");
-        let members = (0..1_000).map(|index| put(Key::Element(PEERS4, member(index)), Value::Present));
-        apply(&mut nft, &members.chain([put_rules(Family::V4)]).collect::<Vec<_>>()).await;
+        apply(&mut nft, &members(1_000).chain([put_rules(Family::V4)]).collect::<Vec<_>>()).await;
         foreign.edit(&[Edit::new(foreign::NEW_TABLE, &[text(1, "other")])]);
         foreign.edit(&[rule("weft", "input", &[verdict(1)])]);
         assert_eq!(events.recv().await, Some(Event::Look));
@@ -335,10 +338,7 @@ fn what_others_do_is_looked_at_after_thousands_of_own_changes_and_told_again_lat
         let mut nft = programmed().await;
         let (sender, mut events) = mpsc::channel(64);
         nft.events(sender).expect("a subscription");
-        let member =
-            |index: u32| IpNetwork::new(std::net::Ipv4Addr::from(0x0b00_0000 + index).into(), 32).expect("a host");
-        let members = (0..5_000).map(|index| put(Key::Element(PEERS4, member(index)), Value::Present));
-        apply(&mut nft, &members.collect::<Vec<_>>()).await;
+        apply(&mut nft, &members(5_000).collect::<Vec<_>>()).await;
         assert_eq!(events.recv().await, Some(Event::Look), "nobody listened meanwhile");
         Foreign::open().edit(&[Edit::new(foreign::DELETE_TABLE, &[text(1, "weft")])]);
         assert_eq!(events.recv().await, Some(Event::Look));
