@@ -11,7 +11,7 @@ image=weft:dev
 # What needs a cluster of another form, and which runs there by --all only.
 elsewhere=(--skip dual_stack:: --skip moved:: --skip one_node::)
 # What takes more than two minutes each, and CI leaves out.
-slow=(--skip interrupted::a_failed_uninstallation)
+slow=(--skip interrupted::a_failed_uninstallation --skip selectors::)
 
 # What a cluster of both families is brought up with.
 dual='--ip-family dual --proxy-mode nftables'
