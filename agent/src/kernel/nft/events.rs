@@ -64,7 +64,7 @@ struct Silence {
 
 impl Subscription {
     /// Leaves the kernel's group. For each element of a transaction the kernel makes a message of its own as long as anybody
-    /// listens (`nf_tables_setelem_notify` in net/netfilter/nf_tables_api.c), which is a third of what the transaction costs.
+    /// listens (`nf_tables_setelem_notify` in net/netfilter/nf_tables_api.c), which is most of what the transaction costs.
     /// What others do meanwhile is not missed: one [`Event::Look`] follows the end.
     pub(super) async fn pause(&self) -> Option<Paused> {
         let (begin, begun) = oneshot::channel();
