@@ -310,7 +310,7 @@ impl<K: Kernel> Engine<K> {
         let mut underlays = Vec::new();
         for peer in self.view.members().filter(|member| member.name != me.name) {
             targets.peers.extend(peer.pod_cidrs.iter().map(|cidr| (peer.name.clone(), cidr.vtep())));
-            underlays.extend(peer.underlay.iter().map(|underlay| (peer.name.clone(), underlay.address())));
+            underlays.extend(peer.named_underlays());
         }
         targets.underlays = underlays.into();
         self.out.targets.send_replace(Arc::new(targets));

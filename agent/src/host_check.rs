@@ -72,9 +72,7 @@ impl HostCheck {
             let link = crate::kept_underlay::KeptUnderlay::in_dir(&config.state_dir).load().map(|kept| kept.link);
             check.learn(Some(&snapshot.settings), link, me.map(|me| &me.underlay));
             let others = snapshot.members.iter().filter(|member| member.name != config.node);
-            check.input.nodes = others
-                .flat_map(|other| other.underlay.iter().map(|underlay| (other.name.clone(), underlay.address())))
-                .collect();
+            check.input.nodes = others.flat_map(|other| other.named_underlays()).collect();
             check.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
         }
         check.look().await;

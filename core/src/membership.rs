@@ -11,7 +11,7 @@ mod more;
 mod prefixes;
 mod view;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 pub use digest::{Digest, DigestError, Digests, Told};
 pub use log::Log;
@@ -64,6 +64,11 @@ impl Member {
         let both_have_outer =
             self.underlay.get(settings.outer).is_some() && other.underlay.get(settings.outer).is_some();
         if settings.mode == Mode::Never || !both_have_outer { Path::None } else { Path::Vxlan }
+    }
+
+    /// Its underlay addresses, each with its name.
+    pub fn named_underlays(&self) -> impl Iterator<Item = (NodeName, IpAddr)> {
+        self.underlay.iter().map(|underlay| (self.name.clone(), underlay.address()))
     }
 
     fn shares_subnet(&self, other: &Self, family: Family) -> bool {

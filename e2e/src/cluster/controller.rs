@@ -64,12 +64,28 @@ impl Controller {
     /// # Errors
     /// Where its configuration cannot be written, or names none yet.
     pub fn add_server_name(&self, name: &str) -> Result<()> {
+        let names = "serverNames: [";
+        self.configure(|before| {
+            ensure!(before.contains(names), "the controller's configuration names no {names}");
+            Ok(before.replace(names, &format!("{names}\"{name}\", ")))
+        })
+    }
+
+    /// Where the addresses of nodes may lie whose agents connect from elsewhere, from its next start on.
+    ///
+    /// # Errors
+    /// Where its configuration cannot be written.
+    pub fn set_underlay_network(&self, network: &str) -> Result<()> {
+        self.configure(|before| {
+            let others = before.lines().filter(|line| !line.starts_with("underlayNetworks"));
+            Ok(others.map(|line| format!("{line}\n")).collect::<String>() + &format!("underlayNetworks: [{network}]\n"))
+        })
+    }
+
+    fn configure(&self, change: impl FnOnce(String) -> Result<String>) -> Result<()> {
         let path = self.directory.join("config.yaml");
         let before = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let names = "serverNames: [";
-        ensure!(before.contains(names), "{} names no {names}", path.display());
-        let after = before.replace(names, &format!("{names}\"{name}\", "));
-        fs::write(&path, after).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, change(before)?).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Where agents and operators reach it, as `HOST:PORT`.

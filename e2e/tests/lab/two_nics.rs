@@ -76,13 +76,7 @@ lab_test!(a_second_nic_that_the_controller_does_not_reach_needs_one_and_the_refu
     }
     let controller = cluster.controller();
     controller.stop().await?;
-    let file = controller.directory().join("config.yaml");
-    let without: String = fs::read_to_string(&file)?
-        .lines()
-        .filter(|line| !line.starts_with("underlayNetworks"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    fs::write(&file, without + "underlayNetworks: [10.88.0.0/16]\n")?;
+    controller.set_underlay_network("10.88.0.0/16")?;
     controller.start().await?;
     works(&cluster).await
 });
