@@ -122,7 +122,7 @@ impl Bench<'_> {
     async fn burst(&mut self) -> Result<()> {
         let changing = BURST.min(self.agents);
         let told = |bench: &Self| bench.crowd.agents().iter().map(|agent| agent.progress.updates()).sum::<u64>();
-        let before = told(self);
+        let (before, used) = (told(self), self.controller.cpu()?);
         for round in 0..STORMS {
             let sequence = self.sequence().await?;
             let began = Instant::now();
@@ -134,8 +134,10 @@ impl Bench<'_> {
             self.run.burst_100_ms = self.run.burst_100_ms.max(crate::bench::round(ms));
         }
         let messages = (told(self) - before) / u64::try_from(self.agents * STORMS)?;
+        let cpu = self.controller.cpu()?.saturating_sub(used).as_millis() / STORMS as u128;
         self.say(&format!(
-            "{changing} changes at once acknowledged by all in {} ms, told in {messages} messages to each",
+            "{changing} changes at once acknowledged by all in {} ms, told in {messages} messages to each; {cpu} ms of the \
+             controller's CPU",
             self.run.burst_100_ms
         ));
         Ok(())
