@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    cni::{self, install},
+    cni::install,
     config::Config,
     controller::{Order, note_of},
     durable,
@@ -24,7 +24,7 @@ use crate::{
     kept_underlay::KeptUnderlay,
     last_good::LastGood,
     pods::{self, DirDisk, PodStore},
-    run,
+    run, veth,
 };
 
 /// Between two attempts.
@@ -136,7 +136,7 @@ pub(crate) fn forget_identity(config: &Config) -> anyhow::Result<()> {
 fn unplug(store: &PodStore, results: &Path) -> anyhow::Result<usize> {
     let mut unplugged = 0;
     for key in store.records().keys() {
-        unplugged += usize::from(cni::unplug(key).with_context(|| format!("the link of {key} cannot be removed"))?);
+        unplugged += usize::from(veth::unplug(key).with_context(|| format!("the link of {key} cannot be removed"))?);
     }
     Ok(unplugged + pods::delete_links(results).context("the links of pods cannot be removed")?)
 }

@@ -1,7 +1,7 @@
 //! The CNI plugin `weft-cni`, and its installation by the agent.
 //!
 //! Owns the edge to container runtimes (environment, standard input, result and error JSON of the CNI specification
-//! 0.3.1 to 1.1.0) and all work inside the pod's network namespace. Must never decide an address, and must never keep
+//! 0.3.1 to 1.1.0) and the order of an attachment's steps; the pair itself is [`veth`](crate::veth)'s. Must never decide an address, and must never keep
 //! state: what an ADD made is found again by names derived from container id and interface, or asked of the agent.
 //!
 //! An ADD: the agent allocates (durably); the veth pair is created with the pod's end directly in the pod's namespace;
@@ -19,26 +19,12 @@ mod env;
 mod error;
 mod gc;
 pub mod install;
-pub(crate) mod netlink;
-pub(crate) mod netns;
 mod plan;
 mod result;
 mod run;
 mod turn;
 mod version;
-pub(crate) mod wire;
 
 pub use error::{CniError, Code};
 pub use run::{Outcome, main, run};
 pub use version::Version;
-
-use crate::pods::AttachmentKey;
-
-/// Takes a pod's link away as its DEL would, for `weft-agent cleanup`. False where it is gone already.
-///
-/// # Errors
-/// Where the kernel refuses, or a link of that name is not Weft's.
-pub fn unplug(key: &AttachmentKey) -> Result<bool, CniError> {
-    let mut host = netlink::Netlink::open().map_err(wire::kernel)?;
-    wire::delete(&mut host, key.link(), key.host_mac())
-}

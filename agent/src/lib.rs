@@ -26,3 +26,4 @@ pub mod preflight;
 pub mod probe;
 pub mod run;
 mod standing;
+pub mod veth;

@@ -1,14 +1,12 @@
 //! Pods of this node: who holds which address, durably, and the pod part of the local API.
 //!
-//! Owns the allocations on disk, the names and MAC addresses derived for each attachment, and the pods' links once their
-//! pods are gone ([`Keeper`]). Must never program the host's side of a pod: that is the reconcile loop's, reached through
+//! Owns the allocations on disk, and the pods' links once their pods are gone ([`Keeper`]). Must never program the host's side of a pod: that is the reconcile loop's, reached through
 //! [`HostSide`]; the pod's own side is the plugin's.
 //!
 //! The way of an ADD: [`PodService::allocate`] asks the [`PodStore`], which answers only once the allocation is on disk;
 //! the plugin wires the pod; [`PodService::attach`] answers only once the host's side was read back from the kernel.
 
 mod allocator;
-mod attachment;
 mod disk;
 mod journal;
 mod keeper;
@@ -16,22 +14,18 @@ mod ledger;
 mod mtu;
 mod outside;
 mod record;
-mod released;
 mod service;
 mod store;
 mod truth;
 mod witness;
 
 pub use allocator::{Exhausted, usable};
-pub(crate) use attachment::is_identifier;
-pub use attachment::{AttachmentKey, KeyError};
 pub use disk::{DirDisk, Disk};
 #[cfg(test)]
 pub use disk::{Fault, MemoryDisk};
 pub use keeper::{Keeper, Round};
 pub(crate) use outside::left_behind;
 pub use record::Record;
-pub use released::Released;
 pub use service::{HostSide, NodeState, PodService};
 pub use store::{Opened, PodStore, StoreError};
 pub use witness::CACHED_RESULTS;

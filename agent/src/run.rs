@@ -26,9 +26,10 @@ use crate::{
     kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics, notify,
-    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore, Released},
+    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore},
     probe::{Prober, Targets},
     standing,
+    veth::Released,
 };
 
 /// Runs the agent until it is told to stop.

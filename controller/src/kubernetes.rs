@@ -30,6 +30,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Client, runtime::reflector::Store as Reflected};
 use tokio::{sync::watch, task::JoinHandle};
+use weft_program::error::with_causes_by;
 
 use self::{
     authority::{AuthorityError, Objects},
@@ -242,17 +243,7 @@ impl Replica {
 
 /// An error with all that caused it, in one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = sentence(error);
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = sentence(error);
-        // Some say their cause's text as their own.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
+    with_causes_by(error, sentence)
 }
 
 /// An error without its causes; of what the API server answers only what it says.

@@ -3,12 +3,10 @@
 
 use std::path::Path;
 
-use super::{
-    CniError, agent::Agent, check, config::Config, netlink::Netlink, netns::Netns, plan::Plan, turn::Turn, wire,
-};
+use super::{CniError, agent::Agent, check, config::Config, plan, turn::Turn};
 use crate::{
     fault,
-    pods::{AttachmentKey, Released},
+    veth::{self, AttachmentKey, Netlink, Netns, Pair, Released},
 };
 
 /// Attaches a pod; returns the result's JSON.
@@ -19,9 +17,9 @@ pub(super) fn add(config: &Config, key: &AttachmentKey, netns: &Path, pod: Strin
     let answer = agent.allocate(key, netns.path(), pod)?;
     fault::point("after-allocate");
     let mut made = Made { agent: &mut agent, config, key, progress: Progress::Allocated };
-    match Plan::read(key, &answer).and_then(|plan| made.complete(&plan, &netns).map(|()| plan)) {
-        Ok(plan) => {
-            let result = plan.result(&netns.path().display().to_string());
+    match plan::read(key, &answer).and_then(|pair| made.complete(&pair, &netns).map(|()| pair)) {
+        Ok(pair) => {
+            let result = plan::result(&pair, &netns.path().display().to_string());
             Ok(config.previous.clone().unwrap_or_default().followed_by(result).to_json(config.version))
         }
         Err(error) => Err(made.take_back(error)),
@@ -48,23 +46,23 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    fn complete(&mut self, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
-        let mut host = Netlink::open().map_err(wire::kernel)?;
-        if check::stands(&mut host, plan, netns)? {
+    fn complete(&mut self, pair: &Pair, netns: &Netns) -> Result<(), CniError> {
+        let mut host = Netlink::open()?;
+        if check::stands(&mut host, pair, netns)? {
             self.progress = Progress::Standing;
         } else {
-            self.wire(&mut host, plan, netns)?;
+            self.wire(&mut host, pair, netns)?;
         }
         self.agent.attach(self.key)?;
         fault::point("after-attach");
         Ok(())
     }
 
-    fn wire(&mut self, host: &mut Netlink, plan: &Plan, netns: &Netns) -> Result<(), CniError> {
+    fn wire(&mut self, host: &mut Netlink, pair: &Pair, netns: &Netns) -> Result<(), CniError> {
         self.progress = Progress::Wired;
-        wire::create(host, plan, netns)?;
+        pair.create(host, netns)?;
         fault::point("after-host");
-        wire::configure_pod(plan, netns)?;
+        pair.configure_pod(netns)?;
         fault::point("after-pod");
         Ok(())
     }
@@ -76,13 +74,10 @@ impl Made<'_> {
             return error;
         }
         fault::point("before-rollback");
-        if self.progress == Progress::Wired {
-            let deleted = Netlink::open()
-                .map_err(wire::kernel)
-                .and_then(|mut host| wire::delete(&mut host, self.key.link(), self.key.host_mac()));
-            if let Err(other) = deleted {
-                error = error.because(format!("rolling back the interface: {other}"));
-            }
+        if self.progress == Progress::Wired
+            && let Err(other) = veth::unplug(self.key).map_err(CniError::from)
+        {
+            error = error.because(format!("rolling back the interface: {other}"));
         }
         if let Err(other) = self.agent.release(self.key) {
             error = error.because(format!("rolling back the allocation: {other}"));

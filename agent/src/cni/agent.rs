@@ -18,12 +18,13 @@ use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
 };
+use weft_program::error::with_causes;
 use weft_proto::v1::{
     self, AllocatePodResponse, CheckPodResponse, GetAgentStatusResponse, agent_service_client::AgentServiceClient,
 };
 
 use super::{CniError, Code};
-use crate::pods::AttachmentKey;
+use crate::veth::AttachmentKey;
 
 /// The agent listens on this machine: it accepts at once or not at all.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -165,20 +166,6 @@ fn wire(key: &AttachmentKey) -> v1::Attachment {
 }
 
 /// Tonic's errors say "transport error" and hide the rest in their causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        // Some errors repeat their cause.
-        let words = next.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = next.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;

@@ -6,14 +6,14 @@ mod pod;
 
 use std::path::Path;
 
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use weft_core::types::Mac;
 use weft_proto::v1::AllocatePodResponse;
 
-use super::{
-    CniError, Code, agent::Agent, config::Config, netlink::Netlink, netns::Netns, plan::Plan, result::CniResult, wire,
+use super::{CniError, Code, agent::Agent, config::Config, plan, result::CniResult};
+use crate::{
+    kernel::netlink::link::Link,
+    veth::{self, AttachmentKey, Netlink, Netns, Pair},
 };
-use crate::pods::AttachmentKey;
 
 /// Differences, as sentences.
 type Problems = Vec<String>;
@@ -26,11 +26,11 @@ pub(super) fn check(config: Config, key: &AttachmentKey, netns: &Path) -> Result
     let netns = Netns::open(netns)?;
     let answer = Agent::connect(&config.socket)?.check(key)?;
     let mut problems = answer.problems;
-    let plan = Plan::read(key, &answer.allocation.unwrap_or_else(AllocatePodResponse::default))?;
-    problems.extend(against_result(&plan, &previous));
-    let mut host = Netlink::open().map_err(wire::kernel)?;
-    problems.extend(host_end(&mut host, &plan)?);
-    problems.extend(netns.inside(|| pod::check(&plan, &expected_mtus(&plan, &previous)))?);
+    let pair = plan::read(key, &answer.allocation.unwrap_or_else(AllocatePodResponse::default))?;
+    problems.extend(against_result(&pair, &previous));
+    let mut host = Netlink::open()?;
+    problems.extend(host_end(&mut host, &pair)?);
+    problems.extend(netns.inside(|| pod::check(&pair, &expected_mtus(&pair, &previous)))?);
     if problems.is_empty() {
         return Ok(());
     }
@@ -39,14 +39,14 @@ pub(super) fn check(config: Config, key: &AttachmentKey, netns: &Path) -> Result
 }
 
 /// True if both ends of the pair are as an ADD leaves them, with the pod's end in this namespace.
-pub(super) fn stands(host: &mut Netlink, plan: &Plan, netns: &Netns) -> Result<bool, CniError> {
-    Ok(host_end(host, plan)?.is_empty() && netns.inside(|| pod::check(plan, &[plan.mtu]))?.is_empty())
+pub(super) fn stands(host: &mut Netlink, pair: &Pair, netns: &Netns) -> Result<bool, CniError> {
+    Ok(host_end(host, pair)?.is_empty() && netns.inside(|| pod::check(pair, &[pair.mtu]))?.is_empty())
 }
 
 /// The result of the ADD, which plugins behind us in the chain may have added to.
-fn against_result(plan: &Plan, previous: &CniResult) -> Problems {
+fn against_result(pair: &Pair, previous: &CniResult) -> Problems {
     let mut problems = Vec::new();
-    for (name, mac, in_pod) in [(plan.link, plan.host_mac, false), (plan.interface, plan.pod_mac, true)] {
+    for (name, mac, in_pod) in [(pair.link, pair.host_mac, false), (pair.interface, pair.pod_mac, true)] {
         let named = |interface: &&super::result::Interface| {
             interface.name == name.as_str()
                 && interface.sandbox.as_deref().is_some_and(|path| !path.is_empty()) == in_pod
@@ -62,59 +62,54 @@ fn against_result(plan: &Plan, previous: &CniResult) -> Problems {
             Some(_) => {}
         }
     }
-    for address in plan.addresses.iter() {
+    for address in pair.addresses.iter() {
         if !previous.ips.iter().any(|ip| ip.address.ip() == *address) {
             problems.push(format!("prevResult lacks {address}, which is allocated"));
         }
     }
     let on_ours = |ip: &&super::result::Ip| {
         let interface = ip.interface.and_then(|at| previous.interfaces.get(at));
-        interface.is_some_and(|interface| interface.name == plan.interface.as_str())
+        interface.is_some_and(|interface| interface.name == pair.interface.as_str())
     };
     for ip in previous.ips.iter().filter(on_ours) {
-        if !plan.addresses.iter().any(|address| ip.address.ip() == *address) {
-            problems.push(format!("prevResult has {} on {}, which is not allocated to it", ip.address, plan.interface));
+        if !pair.addresses.iter().any(|address| ip.address.ip() == *address) {
+            problems.push(format!("prevResult has {} on {}, which is not allocated to it", ip.address, pair.interface));
         }
     }
     problems
 }
 
 /// The node's, which running pods follow. A plugin behind us may have lowered it, and a result of 1.1.0 says so.
-fn expected_mtus(plan: &Plan, previous: &CniResult) -> Vec<u32> {
-    let named = previous.interfaces.iter().find(|interface| interface.name == plan.interface.as_str());
-    let lowered = named.and_then(|interface| interface.mtu).filter(|mtu| *mtu < plan.mtu);
-    [Some(plan.mtu), lowered].into_iter().flatten().collect()
+fn expected_mtus(pair: &Pair, previous: &CniResult) -> Vec<u32> {
+    let named = previous.interfaces.iter().find(|interface| interface.name == pair.interface.as_str());
+    let lowered = named.and_then(|interface| interface.mtu).filter(|mtu| *mtu < pair.mtu);
+    [Some(pair.mtu), lowered].into_iter().flatten().collect()
 }
 
-fn host_end(host: &mut Netlink, plan: &Plan) -> Result<Problems, CniError> {
-    let Some(link) = host.link(plan.link.as_str()).map_err(wire::kernel)? else {
-        return Ok(vec![format!("interface {} is missing on the host", plan.link)]);
+fn host_end(host: &mut Netlink, pair: &Pair) -> Result<Problems, CniError> {
+    let Some(link) = host.link(pair.link.as_str())? else {
+        return Ok(vec![format!("interface {} is missing on the host", pair.link)]);
     };
-    if !wire::is_ours(&link, plan.host_mac) {
-        return Ok(vec![format!("interface {} on the host is not Weft's", plan.link)]);
+    if !veth::is_ours(&link, pair.host_mac) {
+        return Ok(vec![format!("interface {} on the host is not Weft's", pair.link)]);
     }
-    Ok(end(&link, &format!("interface {} on the host", plan.link), plan.host_mac, &[plan.mtu]))
+    Ok(end(&link, &format!("interface {} on the host", pair.link), pair.host_mac, &[pair.mtu]))
 }
 
 /// State, MAC and MTU of one end; of `mtus` the first is meant, the others pass.
-fn end(link: &LinkMessage, what: &str, mac: Mac, mtus: &[u32]) -> Problems {
+fn end(link: &Link, what: &str, mac: Mac, mtus: &[u32]) -> Problems {
     let mut problems = Vec::new();
-    if !link.header.flags.contains(LinkFlags::Up) {
+    if !link.up {
         problems.push(format!("{what} is down"));
     }
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::Address(octets) if *octets != mac.octets() => {
-                let found =
-                    Mac::try_from(octets.as_slice()).map_or_else(|error| error.to_string(), |mac| mac.to_string());
-                problems.push(format!("{what} has MAC {found} instead of {mac}"));
-            }
-            LinkAttribute::Mtu(found) if !mtus.contains(found) => {
-                let mtu = mtus.first().copied().unwrap_or_default();
-                problems.push(format!("{what} has MTU {found} instead of {mtu}"));
-            }
-            _ => {}
-        }
+    if !mtus.contains(&link.mtu) {
+        let mtu = mtus.first().copied().unwrap_or_default();
+        problems.push(format!("{what} has MTU {} instead of {mtu}", link.mtu));
+    }
+    match link.mac {
+        Some(found) if found != mac => problems.push(format!("{what} has MAC {found} instead of {mac}")),
+        None => problems.push(format!("{what} has no MAC that a host can have instead of {mac}")),
+        _ => {}
     }
     problems
 }
@@ -123,9 +118,9 @@ fn end(link: &LinkMessage, what: &str, mac: Mac, mtus: &[u32]) -> Problems {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
+    fn pair() -> Pair {
         let key = AttachmentKey::new("a", "eth0").expect("valid");
-        Plan {
+        Pair {
             link: key.link(),
             interface: key.interface(),
             host_mac: key.host_mac(),
@@ -137,25 +132,25 @@ mod tests {
 
     #[test]
     fn every_difference_of_the_result_is_named() {
-        let good = plan().result("/x");
-        assert_eq!(against_result(&plan(), &good), Problems::new());
+        let good = plan::result(&pair(), "/x");
+        assert_eq!(against_result(&pair(), &good), Problems::new());
         let mut bad = good.clone();
         bad.interfaces.remove(0);
-        assert!(against_result(&plan(), &bad).iter().any(|text| text.contains("no interface wpod")));
+        assert!(against_result(&pair(), &bad).iter().any(|text| text.contains("no interface wpod")));
         let mut bad = good.clone();
         bad.interfaces[1].mac = Some("02:00:00:00:00:01".to_owned());
-        assert!(against_result(&plan(), &bad)[0].contains("02:00:00:00:00:01"));
+        assert!(against_result(&pair(), &bad)[0].contains("02:00:00:00:00:01"));
         let mut bad = good;
         bad.ips[0].address = "10.1.0.6/32".parse().expect("an address");
-        assert_eq!(against_result(&plan(), &bad).len(), 2, "the missing and the surplus address");
+        assert_eq!(against_result(&pair(), &bad).len(), 2, "the missing and the surplus address");
     }
 
     #[test]
     fn a_lower_mtu_of_the_chain_counts() {
-        let mut previous = plan().result("/x");
+        let mut previous = plan::result(&pair(), "/x");
         previous.interfaces[1].mtu = Some(1400);
-        assert_eq!(expected_mtus(&plan(), &previous), [1450, 1400]);
+        assert_eq!(expected_mtus(&pair(), &previous), [1450, 1400]);
         previous.interfaces[1].mtu = Some(1500);
-        assert_eq!(expected_mtus(&plan(), &previous), [1450], "the pod was made when the node's was larger");
+        assert_eq!(expected_mtus(&pair(), &previous), [1450], "the pod was made when the node's was larger");
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{CniError, Code, Version, result::CniResult};
-use crate::pods::{AttachmentKey, is_identifier};
+use crate::veth::{AttachmentKey, is_identifier};
 
 /// Where the agent listens unless the configuration says otherwise.
 pub(super) const DEFAULT_SOCKET: &str = "/run/weft/agent.sock";

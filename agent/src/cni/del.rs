@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, turn::Turn, wire};
+use super::{CniError, Code, agent::Agent, config::Config, turn::Turn};
 use crate::{
     fault,
-    pods::{AttachmentKey, Released},
+    veth::{self, AttachmentKey, Released},
 };
 
 /// Detaches a pod.
@@ -16,9 +16,8 @@ pub(super) fn del(config: &Config, key: &AttachmentKey) -> Result<(), CniError> 
         other => Some(other?),
     };
     fault::point("before-unlink");
-    let mut host = Netlink::open().map_err(wire::kernel)?;
     // While the interface is there the pod can still use its address: then the address is not freed.
-    wire::delete(&mut host, key.link(), key.host_mac())?;
+    veth::unplug(key)?;
     fault::point("after-unlink");
     release(&config.socket, key)?;
     fault::point("after-release");

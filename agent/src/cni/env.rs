@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{CniError, Code};
-use crate::pods::AttachmentKey;
+use crate::veth::AttachmentKey;
 
 /// What the runtime wants (CNI_COMMAND).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

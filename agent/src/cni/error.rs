@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Version;
+use crate::veth::{NetlinkError, NetnsError, VethError};
 
 /// Error codes: 1 to 99 are the specification's (section "Error"), from 100 on ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,32 @@ impl CniError {
         let wire =
             Wire { cni_version: version.as_str(), code: self.code as u32, msg: &self.message, details: &self.details };
         serde_json::to_string(&wire).expect("texts and a number")
+    }
+}
+
+impl From<NetlinkError> for CniError {
+    fn from(error: NetlinkError) -> Self {
+        VethError::from(error).into()
+    }
+}
+
+impl From<NetnsError> for CniError {
+    fn from(error: NetnsError) -> Self {
+        VethError::from(error).into()
+    }
+}
+
+impl From<VethError> for CniError {
+    fn from(error: VethError) -> Self {
+        let (code, message) = match &error {
+            // Where it does not exist the runtime is to know that there is nothing to clean up.
+            VethError::Netns(gone @ NetnsError::Gone(_)) => (Code::UnknownContainer, format!("CNI_NETNS {gone}")),
+            VethError::Netns(unusable @ NetnsError::Unusable { .. }) => {
+                (Code::InvalidEnvironment, format!("CNI_NETNS {unusable}"))
+            }
+            other => (Code::Kernel, other.to_string()),
+        };
+        std::error::Error::source(&error).into_iter().fold(Self::new(code, message), Self::because)
     }
 }
 

@@ -1,7 +1,10 @@
 //! GC and STATUS of CNI 1.1.
 
-use super::{CniError, Code, agent::Agent, config::Config, netlink::Netlink, wire};
-use crate::{fault, pods::AttachmentKey};
+use super::{CniError, Code, agent::Agent, config::Config};
+use crate::{
+    fault,
+    veth::{self, AttachmentKey},
+};
 
 /// Ends every attachment that the runtime does not name, with interface and addresses. All are tried; what failed is
 /// in the error.
@@ -12,12 +15,11 @@ pub(super) fn gc(config: Config) -> Result<(), CniError> {
     })?;
     let released = Agent::connect(&config.socket)?.collect(&valid)?;
     fault::point("after-collect");
-    let mut host = Netlink::open().map_err(wire::kernel)?;
     let mut failures = Vec::new();
     for attachment in released {
         let deleted = AttachmentKey::new(&attachment.container_id, &attachment.interface)
             .map_err(|error| CniError::new(Code::Agent, error.to_string()))
-            .and_then(|key| wire::delete(&mut host, key.link(), key.host_mac()));
+            .and_then(|key| Ok(veth::unplug(&key)?));
         failures.extend(deleted.err());
     }
     match failures.as_slice() {

@@ -17,7 +17,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{CniError, Code};
-use crate::pods::AttachmentKey;
+use crate::veth::AttachmentKey;
 
 /// An ADD that waits for its agent at every step, and then takes all back, takes about as long.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -3,20 +3,20 @@
 //! Owns the sockets and the table of links; the objects' own modules own how each is written and read. Must never act on
 //! what it remembers of the kernel: link indexes are all it keeps, and those it forgets after any failure.
 
-mod address;
+pub(crate) mod address;
 mod apply;
 pub(crate) mod connection;
 mod fdb;
 #[cfg(test)]
 mod hostile;
 mod keys;
-mod link;
+pub(crate) mod link;
 mod monitor;
-mod neighbour;
+pub(crate) mod neighbour;
 mod nexthop;
 mod read;
 mod request;
-mod route;
+pub(crate) mod route;
 mod sysctl;
 mod underlay;
 pub(crate) mod wire;

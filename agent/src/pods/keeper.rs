@@ -17,10 +17,12 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use super::{
-    AttachmentKey, HostSide, NodeState, PodService, Record, mtu,
+    HostSide, NodeState, PodService, Record, mtu,
     truth::{Suspects, Verdict},
     witness::{self, Look, PodLink},
 };
+use crate::veth::AttachmentKey;
+use weft_program::error::with_causes;
 
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -204,7 +206,11 @@ impl<H: HostSide> Keeper<H> {
                     resized.push(record.key.clone());
                 }
                 Ok(Err(error)) => {
-                    warn!("{} keeps its MTU of {old}, path MTU discovery does the rest: {error}", record.key);
+                    warn!(
+                        "{} keeps its MTU of {old}, path MTU discovery does the rest: {}",
+                        record.key,
+                        with_causes(&error)
+                    );
                     self.told.insert(record.key.to_string(), told);
                 }
                 Err(error) => warn!("{}: {error}", record.key),

@@ -12,10 +12,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use weft_core::types::{PerFamily, PodCidr};
 
 use super::{
-    AttachmentKey, Disk, Record, StoreError,
+    Disk, Record, StoreError,
     allocator::Allocator,
     journal::{self, Event},
 };
+use crate::veth::AttachmentKey;
 
 /// A journal of so many lines is rewritten once most of them are history.
 const REWRITE_AT: usize = 1024;

@@ -29,7 +29,7 @@ mod tests {
     fn pod(number: u8) -> Record {
         let address = format!("10.244.1.{number}").parse().expect("an address");
         Record {
-            key: crate::pods::AttachmentKey::new(&format!("c{number}"), "eth0").expect("a key"),
+            key: crate::veth::AttachmentKey::new(&format!("c{number}"), "eth0").expect("a key"),
             addresses: weft_core::types::PerFamily { v4: Some(address), v6: None },
             link: "wpod1".parse().expect("a name"),
             host_mac: "02:00:00:00:00:01".parse().expect("a MAC"),

@@ -8,7 +8,7 @@ use weft_core::{
     types::{Family, LinkName, Mac, PerFamily, PodCidr},
 };
 
-use super::AttachmentKey;
+use crate::veth::AttachmentKey;
 
 /// What an attachment holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

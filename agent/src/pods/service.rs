@@ -22,13 +22,14 @@ use weft_core::{
 use weft_proto::{convert, v1};
 
 use super::{
-    AttachmentKey, PodStore, Record, Released, StoreError,
+    PodStore, Record, StoreError,
     ledger::Wish,
     witness::{self, PodLink},
 };
 use crate::{
     disk_trouble::{self, DiskTrouble},
     fault,
+    veth::{AttachmentKey, Released},
 };
 
 /// The host's side of pods; the reconcile loop implements it.

@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 use weft_core::types::{PerFamily, PodCidr};
 
 use super::{
-    AttachmentKey, Disk, Exhausted, Record,
+    Disk, Exhausted, Record,
     ledger::{Answer, Change, Ledger, Wish},
     usable,
 };
+use crate::veth::AttachmentKey;
 
 /// The most changes that share one sync.
 const BATCH: usize = 256;

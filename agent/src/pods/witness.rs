@@ -9,24 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage},
-};
+use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
 use rustix::fs::statfs;
-use weft_core::{
-    kernel::{ALIAS, POD_LINK_PREFIX},
-    types::{LinkName, Mac},
-};
+use weft_core::types::{LinkName, Mac};
 
 use super::{
-    AttachmentKey, Record,
+    Record,
     truth::{Evidence, Witnesses},
 };
-use crate::cni::{
-    netlink::{ENODEV, Netlink, messages},
-    netns::NSFS,
-    wire,
+use crate::{
+    kernel::netlink::link::Link,
+    veth::{self, AttachmentKey, ENODEV, NSFS, Netlink, messages},
 };
 
 /// Where libcni, and so every runtime built on it, keeps the results of its ADDs (`CacheDir` and "results").
@@ -60,10 +53,7 @@ impl Look {
         let mut host = Netlink::open().map_err(io::Error::other)?;
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let dump = host.dump("list the host's interfaces", &request).map_err(io::Error::other)?;
-        let links = dump.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => pod_link(link),
-            _ => None,
-        });
+        let links = dump.iter().filter_map(|payload| Link::read(payload)).map(PodLink::from);
         Ok(Self { links: links.collect(), remembered: remembered(results)?, visible: BTreeMap::new() })
     }
 
@@ -132,27 +122,14 @@ pub(crate) fn delete_links(results: &Path) -> io::Result<usize> {
 pub(super) fn is_linked(record: &Record) -> io::Result<bool> {
     let mut host = Netlink::open().map_err(io::Error::other)?;
     let found = host.link(record.link.as_str()).map_err(io::Error::other)?;
-    Ok(found.is_some_and(|link| wire::is_ours(&link, record.host_mac)))
+    Ok(found.is_some_and(|link| veth::is_ours(&link, record.host_mac)))
 }
 
-fn pod_link(message: &LinkMessage) -> Option<PodLink> {
-    let mut link =
-        PodLink { name: LinkName::new("?").ok()?, index: message.header.index, mac: None, mtu: 0, marked: false };
-    let mut alias = None;
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = LinkName::new(name).ok()?,
-            LinkAttribute::Address(octets) => link.mac = Mac::try_from(octets.as_slice()).ok(),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::IfAlias(text) => alias = Some(text.as_str()),
-            _ => {}
-        }
+impl From<Link> for PodLink {
+    fn from(link: Link) -> Self {
+        let marked = link.veth && link.is_pod() && link.mac.is_some();
+        Self { name: link.name, index: link.index, mac: link.mac, mtu: link.mtu, marked }
     }
-    // The MAC decides nothing here: [`wire::is_ours`] takes the alias, which is there.
-    link.marked = alias == Some(ALIAS)
-        && link.name.as_str().starts_with(POD_LINK_PREFIX)
-        && link.mac.is_some_and(|mac| wire::is_ours(message, mac));
-    Some(link)
 }
 
 /// True where at least one namespace is mounted in the directory, so that mounts there are seen from here.

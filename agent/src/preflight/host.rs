@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use weft_core::{
-    kernel::{ALIAS, POD_LINK_PREFIX, PROTOCOL},
-    types::{Family, LinkName},
+    kernel::{POD_LINK_PREFIX, PROTOCOL},
+    types::LinkName,
 };
 
 use super::features::Raw;
@@ -15,7 +15,8 @@ use crate::kernel::{
     KernelError,
     netlink::{
         connection::{Connection, Part},
-        wire::{attributes, ip, nested, number, text, u32_at},
+        link::{Link, Vxlan},
+        wire::{attributes, ip, number, u32_at},
     },
 };
 
@@ -35,16 +36,7 @@ pub(super) struct HostLink {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) up: bool,
-    pub(super) vxlan: Option<HostVxlan>,
-}
-
-/// A VXLAN device of somebody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HostVxlan {
-    /// None where each packet's metadata says it (`external`).
-    pub(super) vni: Option<u32>,
-    pub(super) port: u16,
-    pub(super) family: Family,
+    pub(super) vxlan: Option<Vxlan>,
 }
 
 /// A route of the main table that is neither ours nor the kernel's own for an address.
@@ -81,16 +73,15 @@ impl Host {
     pub(super) async fn read(route: &mut Connection, device: LinkName) -> Result<Self, KernelError> {
         let mut host = Self::default();
         let (mut ours, mut our_device) = (Vec::new(), None);
-        for payload in dump(route, LINKS, "links").await? {
-            let (alias, link) = read_link(&payload);
-            let Some(link) = link else { continue };
-            let is_device = link.name == device.as_str() && link.vxlan.is_some();
-            if alias.as_deref() == Some(ALIAS) && (is_device || link.name.starts_with(POD_LINK_PREFIX)) {
+        for link in dump(route, LINKS, "links").await?.iter().filter_map(|payload| Link::read(payload)) {
+            let is_device = link.name == device && link.vxlan.is_some();
+            if link.marked && (is_device || link.name.as_str().starts_with(POD_LINK_PREFIX)) {
                 host.device_is_up |= is_device && link.up;
                 our_device = our_device.or(is_device.then_some(link.index));
                 ours.push(link.index);
             } else {
-                host.links.push(link);
+                let Link { index, name, up, vxlan, .. } = link;
+                host.links.push(HostLink { index, name: name.to_string(), up, vxlan });
             }
         }
         let addresses = dump(route, ADDRESSES, "addresses").await?;
@@ -129,43 +120,6 @@ async fn dump(route: &mut Connection, what: (u16, usize), name: &str) -> Result<
     };
     route.dump(&request, name, sink).await?;
     Ok(found)
-}
-
-/// `struct ifinfomsg` and `IFLA_…`: the alias, and the link where it has a name.
-fn read_link(payload: &[u8]) -> (Option<String>, Option<HostLink>) {
-    let (mut alias, mut name, mut vxlan) = (None, None, None);
-    for (kind, value) in attributes(payload, LINKS.1) {
-        match kind {
-            3 => name = text(value).map(str::to_owned),
-            18 => vxlan = read_vxlan(value),
-            20 => alias = text(value).map(str::to_owned),
-            _ => {}
-        }
-    }
-    let index = u32_at(payload, 4);
-    let up = u32_at(payload, 8).is_some_and(|flags| flags & 1 == 1);
-    (alias, name.zip(index).map(|(name, index)| HostLink { index, name, up, vxlan }))
-}
-
-/// `IFLA_LINKINFO` of a VXLAN device.
-fn read_vxlan(info: &[u8]) -> Option<HostVxlan> {
-    let kind = nested(info).find(|(kind, _)| *kind == 1)?.1;
-    if text(kind) != Some("vxlan") {
-        return None;
-    }
-    let mut vxlan = HostVxlan { vni: None, port: 0, family: Family::V4 };
-    let mut external = false;
-    for (kind, value) in nested(nested(info).find(|(kind, _)| *kind == 2)?.1) {
-        match kind {
-            1 => vxlan.vni = number(value),
-            15 => vxlan.port = <[u8; 2]>::try_from(value).map_or(0, u16::from_be_bytes),
-            16 | 17 => vxlan.family = Family::V6,
-            25 => external = value.first() == Some(&1),
-            _ => {}
-        }
-    }
-    vxlan.vni = vxlan.vni.filter(|_| !external);
-    Some(vxlan)
 }
 
 /// `struct ifaddrmsg` and `IFA_…`.

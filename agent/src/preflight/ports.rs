@@ -34,15 +34,15 @@ fn devices<'a>(settings: &'a Settings, host: &'a Host) -> impl Iterator<Item = F
     same.filter_map(|(name, vxlan)| {
         let (port, vni) = (settings.port, settings.vni);
         match vxlan.vni {
-            None => Some(error("PortTaken", format!(
+            _ if vxlan.external => Some(error("PortTaken", format!(
                 "VXLAN device {name} takes every VNI on UDP port {port}, so that ours cannot be set up beside it: \
                  give the cluster another port (weft-controller init --port), or remove {name}"
             ))),
-            Some(theirs) if theirs == vni.get() => Some(error("VniTaken", format!(
+            Some(theirs) if theirs == vni => Some(error("VniTaken", format!(
                 "VXLAN device {name} already has VNI {vni} on UDP port {port}: give the cluster another VNI or port \
                  (weft-controller init --vni, --port), or remove {name} (ip link delete {name})"
             ))),
-            Some(_) => None,
+            _ => None,
         }
     })
 }

@@ -13,7 +13,10 @@ use std::{
 
 use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
-use rtnetlink::{Handle, RouteMessageBuilder, packet_route::route::RouteAttribute};
+use rtnetlink::{
+    Handle, RouteMessageBuilder,
+    packet_route::{address::AddressHeaderFlags, route::RouteAttribute},
+};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tokio::{
     net::UnixListener,
@@ -22,7 +25,10 @@ use tokio::{
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 pub(crate) use weft_agent::pods::NodeState;
-use weft_agent::pods::{DirDisk, HostSide, Keeper, PodService, PodStore, Released, Round};
+use weft_agent::{
+    pods::{DirDisk, HostSide, Keeper, PodService, PodStore, Round},
+    veth::Released,
+};
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},
@@ -309,7 +315,10 @@ async fn host_addresses(handle: &Handle) {
     handle.link().set(up).execute().await.expect("lo up");
     for text in [VTEP_V4, VTEP_V6] {
         let network = IpNetwork::from(text.parse::<IpAddr>().expect("an address"));
+        let mut request = handle.address().add(1, network.ip(), network.prefix());
+        // Else it is tentative for a moment, and no source of routes (`ipv6_chk_addr` in net/ipv6/addrconf.c).
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         // There already where the agent was restarted.
-        let _ = handle.address().add(1, network.ip(), network.prefix()).execute().await;
+        let _ = request.execute().await;
     }
 }

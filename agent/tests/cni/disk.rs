@@ -11,7 +11,10 @@ use rustix::{
 };
 use tokio::sync::watch;
 use tonic::Status;
-use weft_agent::pods::{DirDisk, HostSide, NodeState, PodService, PodStore, Released};
+use weft_agent::{
+    pods::{DirDisk, HostSide, NodeState, PodService, PodStore},
+    veth::Released,
+};
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},

@@ -111,7 +111,7 @@ fn a_pod_that_may_live_keeps_its_addresses() {
         let agent = Agent::start(&directory.0, dual_stack());
         let pods = add(&directory.0, &["cut", "renamed", "again"]);
         cache(&directory.0, "cut");
-        let link = |name: &str| weft_agent::pods::AttachmentKey::new(name, "eth0").expect("valid").link().to_string();
+        let link = |name: &str| weft_agent::veth::AttachmentKey::new(name, "eth0").expect("valid").link().to_string();
         ip(&format!("link del {}", link("cut")));
         ip(&format!("link set {} down", link("renamed")));
         ip(&format!("link set {} name other0", link("renamed")));

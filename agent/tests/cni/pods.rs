@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 use tonic::Code;
-use weft_agent::pods::{AttachmentKey, DirDisk, HostSide, NodeState, PodService, PodStore, Released};
+use weft_agent::{
+    pods::{DirDisk, HostSide, NodeState, PodService, PodStore},
+    veth::{AttachmentKey, Released},
+};
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},

@@ -32,14 +32,14 @@ const UNIVERSE: u8 = 0;
 
 /// An address on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) link: u32,
-    pub(super) address: IpAddr,
+pub(crate) struct Address {
+    pub(crate) link: u32,
+    pub(crate) address: IpAddr,
     /// The on-link prefix; a whole host where the address names a peer of its own.
     pub(super) prefix: u8,
     /// The peer that it names, else itself, with the prefix that the kernel tells.
     pub(super) of: IpNetwork,
-    pub(super) flags: AddressFlags,
+    pub(crate) flags: AddressFlags,
     /// Of scope universe.
     pub(super) global: bool,
     /// Made from a router advertisement by the kernel.
@@ -48,7 +48,7 @@ pub(super) struct Address {
 
 impl Address {
     /// Reads RTM_NEWADDR or RTM_DELADDR.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let [_, prefix, flags, scope, ..] = *payload else { return None };
         let link = u32_at(payload, 4)?;
         let (mut remote, mut local, mut flags, mut protocol) = (None, None, u32::from(flags), 0);

@@ -64,7 +64,7 @@ impl Batch {
     }
 
     /// Messages in it.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
 
@@ -79,11 +79,12 @@ impl Batch {
         self.starts.clear();
     }
 
-    /// Numbers the messages from `first` on.
-    fn number(&mut self, first: u32) {
+    /// The messages as the kernel takes them, numbered from `first` on.
+    pub(crate) fn numbered(&mut self, first: u32) -> &[u8] {
         for (index, start) in (0_u32..).zip(&self.starts) {
             self.bytes[start + 8..start + 12].copy_from_slice(&first.wrapping_add(index).to_ne_bytes());
         }
+        &self.bytes
     }
 }
 
@@ -179,8 +180,7 @@ impl Connection {
         let mut outcomes: Outcomes = vec![None; count];
         let mut open = count;
         let first = self.take_sequences(count);
-        batch.number(first);
-        self.send(&batch.bytes).await?;
+        self.send(batch.numbered(first)).await?;
         while open > 0 {
             self.receive().await?;
             for frame in frames(&self.received) {
@@ -229,8 +229,7 @@ impl Connection {
         let mut batch = Batch::default();
         batch.push(NLM_F_DUMP, message);
         let sequence = self.take_sequences(1);
-        batch.number(sequence);
-        self.send(&batch.bytes).await?;
+        self.send(batch.numbered(sequence)).await?;
         let mut interrupted = false;
         loop {
             self.receive().await?;
@@ -352,8 +351,7 @@ mod tests {
         for id in 1..=3 {
             batch.push(acknowledged(0), &crate::kernel::netlink::nexthop::Request::Get(id));
         }
-        batch.number(u32::MAX);
-        let sequences: Vec<_> = frames(&batch.bytes).map(|frame| frame.expect("whole").sequence).collect();
+        let sequences: Vec<_> = frames(batch.numbered(u32::MAX)).map(|frame| frame.expect("whole").sequence).collect();
         assert_eq!(sequences, [u32::MAX, 0, 1]);
     }
 }

@@ -10,39 +10,48 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub(super) use encode::{by_name, change, create, delete, dump, mark};
 use weft_core::{
     kernel::{Device, POD_LINK_PREFIX},
-    types::{LinkName, Mac, Vni},
+    types::{Family, LinkName, Mac, Vni},
 };
 
 /// A link as far as it concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
+#[allow(clippy::struct_excessive_bools, reason = "facts of the kernel that have nothing to do with each other")]
+pub(crate) struct Link {
     /// Its index.
-    pub(super) index: u32,
+    pub(crate) index: u32,
     /// Its name.
-    pub(super) name: LinkName,
+    pub(crate) name: LinkName,
     /// IFLA_IFALIAS is ours.
-    pub(super) marked: bool,
+    pub(crate) marked: bool,
+    /// It has an alias, ours or another.
+    pub(crate) aliased: bool,
     /// Its Ethernet address, where it has a usable one.
-    pub(super) mac: Option<Mac>,
+    pub(crate) mac: Option<Mac>,
     /// Its MTU in bytes.
-    pub(super) mtu: u32,
+    pub(crate) mtu: u32,
     /// IFF_UP.
-    pub(super) up: bool,
+    pub(crate) up: bool,
     /// IFF_LOWER_UP: there is a carrier.
     pub(super) carrier: bool,
     /// IFF_LOOPBACK.
     pub(super) loopback: bool,
     /// What makes it a VXLAN device.
-    pub(super) vxlan: Option<Vxlan>,
+    pub(crate) vxlan: Option<Vxlan>,
+    /// One end of a veth pair.
+    pub(crate) veth: bool,
     /// A bridge, or one end of a veth pair: whoever is behind it is a guest of this host.
     pub(super) leads_to_guests: bool,
 }
 
 /// A VXLAN device's own attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vxlan {
-    pub(super) vni: Option<Vni>,
-    pub(super) port: u16,
+pub(crate) struct Vxlan {
+    pub(crate) vni: Option<Vni>,
+    /// Each packet's metadata says the VNI (`external`).
+    pub(crate) external: bool,
+    pub(crate) port: u16,
+    /// Of its outer packets.
+    pub(crate) family: Family,
     pub(super) local: Option<IpAddr>,
     /// See [`Device::sound`].
     pub(super) sound: bool,
@@ -50,7 +59,7 @@ pub(super) struct Vxlan {
 
 impl Link {
     /// Reads RTM_NEWLINK or RTM_DELLINK without its netlink header. None for a link whose name we cannot write.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         decode::link(payload)
     }
 
@@ -83,7 +92,7 @@ impl Link {
     }
 
     /// True for the host's end of a pod's veth.
-    pub(super) fn is_pod(&self) -> bool {
+    pub(crate) fn is_pod(&self) -> bool {
         self.marked && self.vxlan.is_none() && self.name.as_str().starts_with(POD_LINK_PREFIX)
     }
 }

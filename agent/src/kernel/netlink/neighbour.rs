@@ -20,16 +20,16 @@ const PROXY: u8 = 1 << 3;
 
 /// A neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Neighbour {
-    pub(super) link: u32,
-    pub(super) address: IpAddr,
+pub(crate) struct Neighbour {
+    pub(crate) link: u32,
+    pub(crate) address: IpAddr,
     /// Where it is permanent.
-    pub(super) mac: Option<Mac>,
+    pub(crate) mac: Option<Mac>,
 }
 
 impl Neighbour {
     /// Reads RTM_NEWNEIGH or RTM_DELNEIGH of an IP family.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let link = u32_at(payload, 4)?;
         let state = u16_at(payload, 8)?;
         if payload.get(10)? & PROXY != 0 {

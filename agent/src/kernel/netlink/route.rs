@@ -55,15 +55,15 @@ pub(super) const ALTERED: Route = Route { via: Via::Nexthop(0), mtu: 0, src: Non
 
 /// A route as far as it concerns us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) to: IpNetwork,
+pub(crate) struct Found {
+    pub(crate) to: IpNetwork,
     pub(super) metric: u32,
     /// In table main, of no particular type of service: it is where ours could be.
     pub(super) in_main: bool,
     protocol: u8,
     kind: u8,
-    pub(super) link: Option<u32>,
-    pub(super) gateway: Option<IpAddr>,
+    pub(crate) link: Option<u32>,
+    pub(crate) gateway: Option<IpAddr>,
     nexthop: Option<u32>,
     mtu: u32,
     pub(super) source: Option<IpAddr>,
@@ -72,7 +72,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Reads RTM_NEWROUTE or RTM_DELROUTE. None for families other than IPv4 and IPv6.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let [family, prefix, source_prefix, tos, table, protocol, _, kind, ..] = *payload else { return None };
         let mut to: IpAddr = match family {
             AF_INET => [0; 4].into(),

@@ -18,21 +18,21 @@ const ERROR_TEXT: u16 = 1;
 
 /// One netlink message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// `nlmsg_type`.
-    pub(super) kind: u16,
+    pub(crate) kind: u16,
     /// `nlmsg_flags`.
-    pub(super) flags: u16,
+    pub(crate) flags: u16,
     /// `nlmsg_seq`.
-    pub(super) sequence: u32,
+    pub(crate) sequence: u32,
     /// `nlmsg_pid`: who caused it, where the kernel says so.
-    pub(super) port: u32,
+    pub(crate) port: u32,
     /// What follows the header.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// The messages of a datagram. A cut message yields `None` and ends the walk.
-pub(super) fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Option<Frame<'_>>> {
+pub(crate) fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Option<Frame<'_>>> {
     std::iter::from_fn(move || {
         if datagram.is_empty() {
             return None;
@@ -79,12 +79,12 @@ pub(crate) struct Refusal {
     /// The extended ack, or what the error number means.
     pub(crate) message: String,
     /// The message is the kernel's own: it found fault with the request.
-    pub(super) explained: bool,
+    pub(crate) explained: bool,
 }
 
 impl Refusal {
     /// Reads the payload of NLMSG_ERROR (`struct nlmsgerr`) or NLMSG_DONE; `None` where it says success.
-    pub(super) fn read(frame: &Frame<'_>, is_done: bool) -> Option<Self> {
+    pub(crate) fn read(frame: &Frame<'_>, is_done: bool) -> Option<Self> {
         let code = u32_at(frame.payload, 0).map_or(0, u32::cast_signed);
         if code == 0 {
             return None;
@@ -162,23 +162,26 @@ pub(super) fn link_name(value: &[u8]) -> Option<LinkName> {
     text(value).and_then(|text| LinkName::new(text).ok())
 }
 
+/// Messages as a kernel would send them.
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod made {
+    use super::{ATTRIBUTE_HEADER, HEADER, align};
 
-    fn frame(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+    /// A message with its header.
+    pub(crate) fn frame(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(u32::try_from(HEADER + payload.len()).expect("short").to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
-        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
         bytes.extend(9_u32.to_ne_bytes());
         bytes.extend(payload);
         bytes.resize(align(bytes.len()), 0);
         bytes
     }
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    /// An attribute with its header.
+    pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(u16::try_from(ATTRIBUTE_HEADER + value.len()).expect("short").to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
@@ -186,11 +189,19 @@ mod tests {
         bytes.resize(align(bytes.len()), 0);
         bytes
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        made::{attribute, frame},
+        *,
+    };
 
     #[test]
     fn a_cut_datagram_is_told_from_a_whole_one() {
-        let mut datagram = frame(16, 0, &[1, 2, 3]);
-        datagram.extend(frame(17, 0, &[4; 8]));
+        let mut datagram = frame(16, 0, 7, &[1, 2, 3]);
+        datagram.extend(frame(17, 0, 7, &[4; 8]));
         let kinds: Vec<_> = frames(&datagram).map(|frame| frame.map(|frame| frame.kind)).collect();
         assert_eq!(kinds, [Some(16), Some(17)]);
         let cut: Vec<_> = frames(&datagram[..datagram.len() - 4]).map(|frame| frame.map(|frame| frame.kind)).collect();
@@ -215,7 +226,7 @@ mod tests {
         let mut payload = (-22_i32).to_ne_bytes().to_vec();
         payload.extend([0; HEADER]);
         payload.extend(attribute(ERROR_TEXT, b"Nexthop id does not exist\0"));
-        let bytes = frame(2, NLM_F_CAPPED | NLM_F_ACK_TLVS, &payload);
+        let bytes = frame(2, NLM_F_CAPPED | NLM_F_ACK_TLVS, 7, &payload);
         let frame = frames(&bytes).next().flatten().expect("a whole message");
         let refusal = Refusal::read(&frame, false).expect("a refusal");
         assert_eq!((refusal.errno, refusal.message.as_str()), (22, "Nexthop id does not exist"));
@@ -225,7 +236,7 @@ mod tests {
     fn refusals_without_words_say_what_the_number_means() {
         let mut payload = (-17_i32).to_ne_bytes().to_vec();
         payload.extend([0; HEADER]);
-        let bytes = frame(2, NLM_F_CAPPED, &payload);
+        let bytes = frame(2, NLM_F_CAPPED, 7, &payload);
         let frame = frames(&bytes).next().flatten().expect("a whole message");
         assert_eq!(Refusal::read(&frame, false).expect("a refusal").message, "File exists");
     }

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use weft_core::{kernel::ALIAS, types::Vni};
+use weft_core::{
+    kernel::ALIAS,
+    types::{Family, Vni},
+};
 
 use super::{Link, Vxlan};
 use crate::kernel::netlink::wire::{attributes, ip, link_name, mac, nested, number, text, u16_at, u32_at};
@@ -28,18 +31,18 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     let index = u32_at(payload, 4)?;
     let flags = u32_at(payload, 8)?;
-    let (mut name, mut address, mut mtu, mut marked, mut vxlan) = (None, None, 0, false, None);
-    let (mut enslaved, mut no_address_generated, mut leads_to_guests) = (false, true, false);
+    let (mut name, mut address, mut mtu, mut alias, mut vxlan) = (None, None, 0, None, None);
+    let (mut enslaved, mut no_address_generated, mut of_kind) = (false, true, None);
     for (kind, value) in attributes(payload, HEADER) {
         match kind {
             IFLA_IFNAME => name = link_name(value),
             IFLA_ADDRESS => address = mac(value),
             IFLA_MTU => mtu = number(value)?,
-            IFLA_IFALIAS => marked = text(value) == Some(ALIAS),
+            IFLA_IFALIAS => alias = Some(text(value)),
             IFLA_MASTER => enslaved = number(value) != Some(0),
             IFLA_LINKINFO => {
                 vxlan = vxlan_info(value);
-                leads_to_guests = matches!(info_kind(value), Some("bridge" | "veth"));
+                of_kind = info_kind(value);
             }
             IFLA_AF_SPEC => no_address_generated = generates_no_address(value),
             _ => {}
@@ -51,14 +54,16 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
     Some(Link {
         index,
         name: name?,
-        marked,
+        marked: alias == Some(Some(ALIAS)),
+        aliased: alias.is_some(),
         mac: address,
         mtu,
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
         vxlan,
-        leads_to_guests,
+        veth: of_kind == Some("veth"),
+        leads_to_guests: matches!(of_kind, Some("bridge" | "veth")),
     })
 }
 
@@ -104,13 +109,18 @@ const IFLA_VXLAN_DF: u16 = 29;
 const IFLA_VXLAN_VNIFILTER: u16 = 30;
 
 fn vxlan(data: &[u8]) -> Vxlan {
-    let mut vxlan = Vxlan { vni: None, port: 0, local: None, sound: true };
+    let mut vxlan = Vxlan { vni: None, external: false, port: 0, family: Family::V4, local: None, sound: true };
     for (kind, value) in nested(data) {
         match kind {
             IFLA_VXLAN_ID => vxlan.vni = number(value).and_then(|id| Vni::new(id).ok()),
             IFLA_VXLAN_PORT => vxlan.port = u16_at(value, 0).map_or(0, u16::from_be),
             IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => vxlan.local = ip(value).filter(|a| !a.is_unspecified()),
             _ => vxlan.sound &= !departs(kind, value),
+        }
+        match kind {
+            IFLA_VXLAN_LOCAL6 | IFLA_VXLAN_GROUP6 => vxlan.family = Family::V6,
+            IFLA_VXLAN_COLLECT_METADATA => vxlan.external = value.first() == Some(&1),
+            _ => {}
         }
     }
     vxlan

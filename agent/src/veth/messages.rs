@@ -15,13 +15,13 @@ use netlink_packet_route::{
 };
 use weft_core::{kernel::ALIAS, types::Mac};
 
-use super::{super::plan::Plan, Request};
+use super::{Pair, client::Request};
 
 /// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const LOCAL_TABLE: u8 = 255;
 
 /// A link message that names its link.
-pub(in super::super) fn named(name: &str) -> LinkMessage {
+pub(super) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     message
@@ -29,26 +29,26 @@ pub(in super::super) fn named(name: &str) -> LinkMessage {
 
 /// The veth pair, with the pod's end directly in the pod's namespace. One queue each: a pod's traffic is spread by
 /// flow on the host, and a queue for each processor costs memory for each pod.
-pub(in super::super) fn create_veth(plan: &Plan, netns: RawFd) -> Request {
+pub(super) fn create_veth(pair: &Pair, netns: RawFd) -> Request {
     let end = |name: &str, mac: Mac| {
         let mut message = named(name);
         message.attributes.extend([
             LinkAttribute::Address(mac.octets().to_vec()),
-            LinkAttribute::Mtu(plan.mtu),
+            LinkAttribute::Mtu(pair.mtu),
             LinkAttribute::NumTxQueues(1),
             LinkAttribute::NumRxQueues(1),
         ]);
         message
     };
-    let mut pod = end(plan.interface.as_str(), plan.pod_mac);
+    let mut pod = end(pair.interface.as_str(), pair.pod_mac);
     pod.attributes.push(LinkAttribute::NetNsFd(netns));
-    let mut host = end(plan.link.as_str(), plan.host_mac);
+    let mut host = end(pair.link.as_str(), pair.host_mac);
     host.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(pod))),
     ]));
     Request {
-        what: format!("create veth pair {} and, in the pod, {}", plan.link, plan.interface),
+        what: format!("create veth pair {} and, in the pod, {}", pair.link, pair.interface),
         message: RouteNetlinkMessage::NewLink(host),
         flags: NLM_F_CREATE | NLM_F_EXCL,
     }
@@ -56,8 +56,8 @@ pub(in super::super) fn create_veth(plan: &Plan, netns: RawFd) -> Request {
 
 /// Marks the host's end as ours and sets it up. It gets no link-local address: it needs none, since the pod's
 /// neighbours are permanent, and none means no service of the host listens towards the pod through it.
-pub(in super::super) fn host_up(plan: &Plan, ipv6: bool) -> Request {
-    let mut message = named(plan.link.as_str());
+pub(super) fn host_up(pair: &Pair, ipv6: bool) -> Request {
+    let mut message = named(pair.link.as_str());
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     message.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
@@ -65,7 +65,7 @@ pub(in super::super) fn host_up(plan: &Plan, ipv6: bool) -> Request {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
     }
-    Request { what: format!("set {} up", plan.link), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+    Request { what: format!("set {} up", pair.link), message: RouteNetlinkMessage::SetLink(message), flags: 0 }
 }
 
 /// Deletes a link; of a pair both ends go.
@@ -93,7 +93,7 @@ pub(crate) fn mtu(index: u32, name: &str, mtu: u32) -> Request {
 }
 
 /// Sets a link up.
-pub(in super::super) fn up(name: &str) -> Request {
+pub(super) fn up(name: &str) -> Request {
     let mut message = named(name);
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
@@ -101,7 +101,7 @@ pub(in super::super) fn up(name: &str) -> Request {
 }
 
 /// An address as a whole host; IPv6 without duplicate address detection, so that it is usable at once.
-pub(in super::super) fn address(index: u32, address: IpAddr) -> Request {
+pub(super) fn address(index: u32, address: IpAddr) -> Request {
     let mut message = AddressMessage::default();
     message.header.family = family(address);
     message.header.prefix_len = bits(address);
@@ -120,7 +120,7 @@ pub(in super::super) fn address(index: u32, address: IpAddr) -> Request {
 }
 
 /// The gateway as a permanent neighbour.
-pub(in super::super) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Request {
+pub(super) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Request {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address);
     message.header.ifindex = index;
@@ -137,7 +137,7 @@ pub(in super::super) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Requ
 }
 
 /// The route to the gateway itself, on the link.
-pub(in super::super) fn gateway_route(index: u32, gateway: IpAddr) -> Request {
+pub(super) fn gateway_route(index: u32, gateway: IpAddr) -> Request {
     let mut message = route(index, gateway);
     message.header.destination_prefix_length = bits(gateway);
     message.header.scope = RouteScope::Link;
@@ -146,7 +146,7 @@ pub(in super::super) fn gateway_route(index: u32, gateway: IpAddr) -> Request {
 }
 
 /// The default route.
-pub(in super::super) fn default_route(index: u32, gateway: IpAddr) -> Request {
+pub(super) fn default_route(index: u32, gateway: IpAddr) -> Request {
     let mut message = route(index, gateway);
     message.attributes.push(RouteAttribute::Gateway(gateway.into()));
     added_route(format!("add default route via {gateway}"), message)
@@ -167,7 +167,7 @@ fn added_route(what: String, message: RouteMessage) -> Request {
 }
 
 /// The route that makes packets to `address` the pod's own; it takes them also before the kernel's own route is there.
-pub(in super::super) fn local_route(index: u32, address: IpAddr) -> Request {
+pub(super) fn local_route(index: u32, address: IpAddr) -> Request {
     let mut message = route(index, address);
     message.header.table = LOCAL_TABLE;
     message.header.kind = RouteType::Local;
@@ -178,7 +178,7 @@ pub(in super::super) fn local_route(index: u32, address: IpAddr) -> Request {
 }
 
 /// The family's number.
-pub(in super::super) const fn family(address: IpAddr) -> AddressFamily {
+pub(super) const fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
