@@ -1,19 +1,14 @@
 //! The agent's command line.
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
-use weft_program::{Generate, log::Format};
+use weft_program::{Generate, config::Source};
 
-use crate::config::{Config, Options};
+use crate::config::Options;
 
 /// Weft's agent: programs this node's kernel from the membership that a controller announces.
 #[derive(Debug, Parser)]
 #[command(name = "weft-agent", version)]
 pub struct Cli {
-    /// Form of the log on standard error [default: text].
-    #[arg(long, value_enum, global = true)]
-    pub log_format: Option<Format>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -23,30 +18,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run until SIGTERM. Stopping leaves the kernel as it is, so that pods stay connected.
-    Run(Source),
+    Run(Source<Options>),
     /// Check the configuration and this host, print every problem, change nothing.
-    Check(Source),
+    Check(Source<Options>),
     /// Remove everything Weft made on this host: kernel objects, CNI files and state. Not while an agent runs.
-    Cleanup(Source),
+    Cleanup(Source<Options>),
+    /// Print the options as a page in Markdown.
+    Reference,
     /// For whoever installs this program.
     #[command(flatten)]
     Generate(Generate),
-}
-
-/// Where the configuration comes from.
-#[derive(Debug, clap::Args)]
-pub struct Source {
-    /// YAML file with the same names in camelCase; flags win over it.
-    #[arg(long)]
-    pub config: Option<PathBuf>,
-    /// The flags.
-    #[command(flatten)]
-    pub options: Options,
-}
-
-impl Source {
-    /// Merges and checks.
-    pub fn load(self) -> anyhow::Result<Config> {
-        Ok(self.options.load(self.config.as_deref())?)
-    }
 }

@@ -1,15 +1,14 @@
-//! The agent's configuration: flags over file over defaults, validated as a whole.
+//! The agent's configuration: its options, validated as a whole.
 //!
 //! Owns what may be said; [`check`] owns every check of a value an operator gives. Must never touch the kernel or the
 //! network.
 
 mod check;
-mod file;
+mod cni;
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -20,86 +19,87 @@ use weft_core::{
 };
 use weft_program::log::Format;
 
-use self::check::Problems;
-use crate::{cni::install::Chained, controller::Credentials};
+pub use self::cni::{Chained, CniPaths};
+use crate::controller::Credentials;
 
-/// What an operator may say, by flag or in the file; flags win. All fields are optional here, so that both sources
-/// can be merged before anything is checked.
+/// What an operator may say, all as texts: nothing is checked before it is known what wins.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
-    /// This node's name: a DNS-1123 subdomain.
+    /// This node's name: a DNS-1123 subdomain
     #[arg(long, env = "WEFT_NODE")]
     pub node: Option<String>,
-    /// A controller's address as HOST:PORT; repeat it for several. With a ServiceAccount token the Service weft-controller
-    /// of the environment, unless given.
-    #[arg(long = "controller", env = "WEFT_CONTROLLER", value_delimiter = ',')]
+    /// A controller's address as HOST:PORT, tried in turn; may repeat. With a ServiceAccount token the Service weft-controller of
+    /// the environment, unless given
+    #[arg(long = "controller", value_name = "HOST:PORT", env = "WEFT_CONTROLLER", value_delimiter = ',')]
     pub controllers: Vec<String>,
-    /// File with further controllers, ADDRESS:PORT a line, read at each connect and tried after the others.
-    #[arg(long)]
+    /// File with further controllers, ADDRESS:PORT a line, read at each connect and tried after the others; which of them worked
+    /// is kept in the state directory
+    #[arg(long, value_name = "FILE")]
     pub controllers_file: Option<PathBuf>,
-    /// Network outside the pools that this node's pods go to under their own addresses, such as 10.0.0.0/8, instead of
-    /// those of the cluster; may repeat.
-    #[arg(long = "non-masquerade-cidr", value_name = "CIDR")]
-    pub non_masquerade_cidrs: Vec<String>,
-    /// File with the join token; needed until the node has its certificate.
-    #[arg(long)]
+    /// File with the join token; needed until the node has its certificate
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// On Kubernetes, instead of a join token: file with the pod's ServiceAccount token, read for each certificate anew.
-    #[arg(long)]
+    /// Kubernetes, instead of a join token: file with the pod's ServiceAccount token, read for each certificate anew
+    #[arg(long, value_name = "FILE")]
     pub service_account_token_file: Option<PathBuf>,
-    /// With it: PEM file with the authorities that may vouch for a controller, read at each connect.
-    #[arg(long)]
+    /// With it: PEM file with the authorities that may vouch for a controller, read at each connect
+    #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// An address by which the cluster knows this node; repeat it for several. The first that the node has names the
-    /// underlay, and no others are announced.
-    #[arg(long = "node-address", env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
-    pub node_addresses: Vec<String>,
-    /// Where sysctls can be written [default: /proc/sys]; in a container another mount of it.
-    #[arg(long)]
-    pub sysctl_dir: Option<PathBuf>,
-    /// Where the agent keeps its identity, the last good membership and the pods' addresses [default: /var/lib/weft].
-    #[arg(long)]
-    pub state_dir: Option<PathBuf>,
-    /// Unix socket of the local API [default: /run/weft/agent.sock].
-    #[arg(long)]
-    pub socket: Option<PathBuf>,
-    /// Name of the VXLAN device [default: weft0].
-    #[arg(long)]
-    pub device: Option<String>,
-    /// The underlay link; without it the route to the controller names it.
-    #[arg(long)]
+    /// The underlay link [default: by the route to the controller, then the one in use while it is there]
+    #[arg(long, value_name = "LINK")]
     pub interface: Option<String>,
-    /// The largest packet in bytes that the network between the nodes carries, where that is less than the link's MTU.
-    #[arg(long)]
+    /// An address by which the cluster knows this node; may repeat. The first that the node has names the underlay, and no others
+    /// are announced
+    #[arg(long = "node-address", value_name = "ADDRESS", env = "WEFT_NODE_ADDRESS", value_delimiter = ',')]
+    pub node_addresses: Vec<String>,
+    /// The largest packet in bytes that the network between the nodes carries, if that is less than the link's MTU; the smallest
+    /// of link, node and cluster counts [default: the link's MTU]
+    #[arg(long, value_name = "BYTES")]
     pub mtu: Option<String>,
-    /// Where the container runtime looks for CNI plugins [default: /opt/cni/bin].
-    #[arg(long)]
+    /// Network outside the pools that this node's pods go to under their own addresses, such as 10.0.0.0/8, instead of those of
+    /// the cluster; may repeat [default: the cluster's]
+    #[arg(id = "nonMasqueradeCIDRs", long = "non-masquerade-cidr", value_name = "CIDR")]
+    pub non_masquerade_cidrs: Vec<String>,
+    /// Name of the VXLAN device [default: weft0]
+    #[arg(long, value_name = "LINK")]
+    pub device: Option<String>,
+    /// Where sysctls can be written; in a container another mount of it [default: /proc/sys]
+    #[arg(long, value_name = "DIR")]
+    pub sysctl_dir: Option<PathBuf>,
+    /// Where the agent keeps its identity, the last good membership and the pods' addresses [default: /var/lib/weft]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Unix socket of the local API [default: /run/weft/agent.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Where the container runtime looks for CNI plugins [default: /opt/cni/bin]
+    #[arg(long, value_name = "DIR")]
     pub cni_bin_dir: Option<PathBuf>,
-    /// Where the container runtime looks for CNI network configurations [default: /etc/cni/net.d].
-    #[arg(long)]
+    /// Where the container runtime looks for CNI network configurations [default: /etc/cni/net.d]
+    #[arg(long, value_name = "DIR")]
     pub cni_conf_dir: Option<PathBuf>,
-    /// The weft-cni binary to install [default: beside this program].
-    #[arg(long)]
+    /// The weft-cni binary to install [default: beside this program]
+    #[arg(long, value_name = "FILE")]
     pub cni_binary: Option<PathBuf>,
-    /// Plugin to run behind weft-cni, portmap or bandwidth; repeat it for both. One whose binary is not in the plugin
-    /// directory is left out until it is.
-    #[arg(long, value_delimiter = ',')]
+    /// Plugin to run behind weft-cni, portmap or bandwidth; may repeat. One whose binary is not in the plugin directory is left out
+    /// until it is
+    #[arg(long, value_name = "PLUGIN", value_delimiter = ',')]
     pub cni_chain: Vec<String>,
-    /// Where the container runtime caches CNI results [default: /var/lib/cni/results].
-    #[arg(long)]
+    /// Where the container runtime caches CNI results [default: /var/lib/cni/results]
+    #[arg(long, value_name = "DIR")]
     pub cni_results_dir: Option<PathBuf>,
-    /// How many seconds a pod has to be gone before its addresses are freed without a DEL [default: 120].
-    #[arg(long)]
-    pub pod_grace: Option<u64>,
-    /// Do not install the CNI plugin and its configuration.
-    #[arg(long)]
-    pub no_cni: bool,
-    /// Where Prometheus metrics are served [default: 127.0.0.1:7889]; `off` serves none.
-    #[arg(long)]
+    /// Do not install the CNI plugin and its configuration [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_cni: Option<String>,
+    /// How many seconds a pod has to be gone before its addresses are freed without a DEL [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    pub pod_grace: Option<String>,
+    /// Where Prometheus metrics are served; `off` serves none [default: 127.0.0.1:7889]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
-    /// Form of the log; its flag is common to all commands and so not among these.
-    #[arg(skip)]
-    pub log_format: Option<Format>,
+    /// Form of the log on standard error: text or json [default: text]
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<String>,
 }
 
 /// The agent's configuration, checked.
@@ -139,72 +139,6 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Form of the log.
     pub log_format: Format,
-}
-
-/// Where the CNI plugin goes.
-#[derive(Debug, Clone)]
-pub struct CniPaths {
-    /// The runtime's plugin directory.
-    pub bin_dir: PathBuf,
-    /// The runtime's configuration directory.
-    pub conf_dir: PathBuf,
-    /// The binary to install.
-    pub binary: PathBuf,
-    /// The plugins to run behind ours, in this order.
-    pub chain: Vec<Chained>,
-}
-
-/// All problems of a configuration at once.
-#[derive(Debug)]
-pub struct Invalid(Vec<String>);
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0.len() == 1 { "" } else { "s" };
-        write!(f, "the configuration has {} problem{plural}:", self.0.len())?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-impl Options {
-    /// These options over those of `file`, checked; every problem of both is told.
-    pub fn load(self, file: Option<&Path>) -> Result<Config, Invalid> {
-        let mut problems = Problems::default();
-        let file = file.map(|path| Self::read(path, &mut problems.0)).unwrap_or_default();
-        self.over(file).validate(problems)
-    }
-
-    /// These options, and `file`'s where these are silent.
-    fn over(self, file: Self) -> Self {
-        let many = |own: Vec<String>, file: Vec<String>| if own.is_empty() { file } else { own };
-        Self {
-            node: self.node.or(file.node),
-            controllers: many(self.controllers, file.controllers),
-            controllers_file: self.controllers_file.or(file.controllers_file),
-            non_masquerade_cidrs: many(self.non_masquerade_cidrs, file.non_masquerade_cidrs),
-            token_file: self.token_file.or(file.token_file),
-            service_account_token_file: self.service_account_token_file.or(file.service_account_token_file),
-            ca_file: self.ca_file.or(file.ca_file),
-            node_addresses: many(self.node_addresses, file.node_addresses),
-            sysctl_dir: self.sysctl_dir.or(file.sysctl_dir),
-            state_dir: self.state_dir.or(file.state_dir),
-            socket: self.socket.or(file.socket),
-            device: self.device.or(file.device),
-            interface: self.interface.or(file.interface),
-            mtu: self.mtu.or(file.mtu),
-            cni_bin_dir: self.cni_bin_dir.or(file.cni_bin_dir),
-            cni_conf_dir: self.cni_conf_dir.or(file.cni_conf_dir),
-            cni_binary: self.cni_binary.or(file.cni_binary),
-            cni_chain: many(self.cni_chain, file.cni_chain),
-            cni_results_dir: self.cni_results_dir.or(file.cni_results_dir),
-            pod_grace: self.pod_grace.or(file.pod_grace),
-            no_cni: self.no_cni || file.no_cni,
-            metrics_listen: self.metrics_listen.or(file.metrics_listen),
-            log_format: self.log_format.or(file.log_format),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ mod tests {
             bin_dir: dir.join("bin"),
             conf_dir: dir.join("net.d"),
             binary: dir.join("built"),
-            chain: vec![install::Chained::Portmap],
+            chain: vec![crate::config::Chained::Portmap],
         };
         Installer::new(paths, "/run/weft/agent.sock".into())
     }

@@ -5,7 +5,6 @@
 
 mod agent_nodes;
 mod check;
-mod entry;
 mod kubernetes;
 mod options;
 mod size;
@@ -69,8 +68,3 @@ pub struct Config {
     /// The form of the log.
     pub log_format: Format,
 }
-
-/// Everything that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration has {} problem{}:\n{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n"))]
-pub struct ConfigError(pub Vec<String>);

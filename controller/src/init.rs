@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use weft_program::config::Problems;
 
 use crate::{
     config::{Config, Options, StoreLocation},
@@ -50,7 +51,7 @@ pub struct OperatorOptions {
 /// Writes the data directory; answers with the configuration's path.
 pub fn init(init: &InitOptions) -> anyhow::Result<PathBuf> {
     let options = absolute(&init.options)?;
-    let config = Config::load(options.clone(), None)?;
+    let config = Config::check(&options, Problems::default())?;
     ensure!(
         !matches!(config.store, StoreLocation::Kubernetes(_)),
         "`init` makes a data directory, and there is none in Kubernetes: install the chart instead"
@@ -300,7 +301,7 @@ mod tests {
             ..Options::default()
         };
         let written = Config::parse(&yaml(&options)).expect("our own file");
-        assert_eq!(written, Config::load(options, None).expect("sound options"));
+        assert_eq!(written, Config::check(&options, Problems::default()).expect("sound options"));
         assert_eq!(written.pools.len(), 2);
     }
 }

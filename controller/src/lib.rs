@@ -20,7 +20,7 @@ pub mod store;
 mod tls;
 
 pub use cluster::Refusal;
-pub use config::{Config, ConfigError, Kubernetes, LeaseTimes, NodeCidrs, Options, StoreLocation};
+pub use config::{Config, Kubernetes, LeaseTimes, NodeCidrs, Options, StoreLocation};
 pub use init::{InitOptions, OperatorOptions, init, issue_operator};
 pub use kubernetes::{UninstallOptions, uninstall};
 pub use run::{Running, run, start};

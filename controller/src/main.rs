@@ -1,12 +1,16 @@
 //! The `weft-controller` binary: parses the command line and calls the library.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_controller::{Config, InitOptions, OperatorOptions, Options, UninstallOptions};
-use weft_program::{Generate, log};
+use weft_program::{
+    Generate,
+    config::{Problems, Source, reference},
+    log,
+};
 
 /// Weft's controller: gives every node its pod CIDRs and tells every node about every other.
 #[derive(Debug, Parser)]
@@ -19,15 +23,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes a new cluster: CA, operator certificate and configuration, in a new directory
-    Init(InitOptions),
+    Init(Box<InitOptions>),
     /// Runs the controller
-    Run(RunOptions),
+    Run(Source<Options>),
     /// Checks a configuration and tells everything that is wrong with it
-    CheckConfig(RunOptions),
+    CheckConfig(Source<Options>),
     /// Makes an operator certificate for the command `weft`
     Operator(OperatorOptions),
     /// Prints the definitions of the Kubernetes resources, as the chart installs them
     Crds,
+    /// Prints the options of `run` as a page in Markdown
+    Reference,
     /// Has every node of a Kubernetes cluster cleaned up before Weft is removed from it, and waits for that
     Uninstall(UninstallOptions),
     /// For whoever installs this program
@@ -35,19 +41,10 @@ enum Command {
     Generate(Generate),
 }
 
-#[derive(Debug, clap::Args)]
-struct RunOptions {
-    /// YAML file with the same options in camelCase; flags win
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    options: Options,
-}
-
-impl RunOptions {
-    fn load(self) -> anyhow::Result<Config> {
-        Ok(Config::load(self.options, self.config.as_deref())?)
-    }
+fn load(source: &Source<Options>) -> anyhow::Result<Config> {
+    let mut problems = Problems::default();
+    let options = source.read(&mut problems);
+    Ok(Config::check(&options, problems)?)
 }
 
 fn main() -> ExitCode {
@@ -68,7 +65,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::CheckConfig(options) => {
-            options.load()?;
+            load(&options)?;
             println!("The configuration is sound.");
             Ok(())
         }
@@ -77,9 +74,13 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             print!("{}", weft_api::crds_yaml());
             Ok(())
         }
+        Command::Reference => {
+            print!("{}", reference::<Options>("weft-controller"));
+            Ok(())
+        }
         Command::Uninstall(options) => runtime()?.block_on(weft_controller::uninstall(options)),
         Command::Generate(generate) => generate.run(Cli::command()),
-        Command::Run(options) => serve(options.load()?),
+        Command::Run(options) => serve(load(&options)?),
     }
 }
 

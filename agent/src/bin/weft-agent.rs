@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use weft_agent::{
     clean_up::cleanup,
-    cli::{Cli, Command, Source},
-    config::Config,
+    cli::{Cli, Command},
+    config::{Config, Options},
     run,
 };
-use weft_program::log;
+use weft_program::{
+    config::{Problems, Source, reference},
+    log,
+};
 
 fn main() -> ExitCode {
     match carry_out(Cli::parse()) {
@@ -22,17 +25,21 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
-    let Cli { log_format, command } = cli;
-    let load = |source: Source| -> anyhow::Result<Config> {
-        let config = source.load()?;
-        log::init(log_format.unwrap_or(config.log_format));
+    let load = |source: Source<Options>| -> anyhow::Result<Config> {
+        let mut problems = Problems::default();
+        let config = source.read(&mut problems).check(problems)?;
+        log::init(config.log_format);
         Ok(config)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match command {
+    match cli.command {
         Command::Run(source) => runtime.block_on(run::run(load(source)?)),
         Command::Check(source) => runtime.block_on(run::check(&load(source)?)),
         Command::Cleanup(source) => runtime.block_on(cleanup(load(source)?)),
+        Command::Reference => {
+            print!("{}", reference::<Options>("weft-agent"));
+            Ok(())
+        }
         Command::Generate(generate) => generate.run(Cli::command()),
     }
 }

@@ -5,7 +5,6 @@
 //! that run behind ours are other people's binaries: one of ours to chain that is not there is left out, because a runtime
 //! that misses one starts no pod at all. Must never remove what it did not write.
 
-mod chain;
 mod list;
 
 use std::{
@@ -17,9 +16,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use self::chain::Chained;
 use self::list::List;
-use crate::config::CniPaths;
+use crate::config::{Chained, CniPaths};
 
 /// File name of the network configuration list; runtimes take the first in the order of bytes.
 pub const CONFLIST: &str = "10-weft.conflist";

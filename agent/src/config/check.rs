@@ -4,9 +4,9 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -14,19 +14,29 @@ use weft_core::{
     masquerade::Unmasqueraded,
     types::{LinkName, NodeName, parse_underlay_mtu},
 };
+use weft_program::{
+    config::{Invalid, Problems},
+    log::Format,
+};
 
-use super::{CniPaths, Config, Invalid, Options};
-use crate::{cni::install::Chained, controller::Credentials, pods::CACHED_RESULTS};
+use super::{CniPaths, Config, Options};
+use crate::{config::Chained, controller::Credentials, pods::CACHED_RESULTS};
 
 /// Longer than any ADD takes, in seconds.
 const POD_GRACE: u64 = 120;
 
 impl Options {
     /// Checks everything and reports every problem, after those already known.
-    pub(super) fn validate(mut self, mut problems: Problems) -> Result<Config, Invalid> {
+    ///
+    /// # Errors
+    /// All problems, if there is one.
+    pub fn check(mut self, mut problems: Problems) -> Result<Config, Invalid> {
         let node = match &self.node {
             Some(name) => problems.check("node", NodeName::new(name)),
-            None => problems.missing("node", "give this node's name with --node"),
+            None => {
+                problems.say("node", "is missing; give this node's name with --node");
+                None
+            }
         };
         let credentials = self.credentials(&mut problems);
         let controllers = self.controllers(&credentials, &mut problems);
@@ -41,14 +51,19 @@ impl Options {
             Some("off") => None,
             text => problems.check("metricsListen", parse_listen(text.unwrap_or("127.0.0.1:7889"))),
         };
+        let pod_grace = problems.value("podGrace", self.pod_grace.as_deref(), POD_GRACE, |text| {
+            parse(text, "give whole seconds, such as 120")
+        });
+        let no_cni = problems.value("noCni", self.no_cni.as_deref(), false, |text| parse(text, "give true or false"));
+        let log_format = problems.value("logFormat", self.log_format.as_deref(), Format::default(), str::parse);
         let chain = chain(&self.cni_chain, &mut problems);
-        let cni = (!self.no_cni).then(|| CniPaths {
+        let cni = (!no_cni).then(|| CniPaths {
             bin_dir: self.cni_bin_dir.unwrap_or_else(|| "/opt/cni/bin".into()),
             conf_dir: self.cni_conf_dir.unwrap_or_else(|| "/etc/cni/net.d".into()),
             binary: self.cni_binary.unwrap_or_else(sibling_plugin),
             chain,
         });
-        match (node, device, problems.0.is_empty()) {
+        match (node, device, problems.is_empty()) {
             (Some(node), Some(device), true) => Ok(Config {
                 node,
                 controllers,
@@ -63,12 +78,12 @@ impl Options {
                 mtu,
                 unmasqueraded,
                 cni_results_dir: self.cni_results_dir.unwrap_or_else(|| CACHED_RESULTS.into()),
-                pod_grace: Duration::from_secs(self.pod_grace.unwrap_or(POD_GRACE)),
+                pod_grace: Duration::from_secs(pod_grace),
                 cni,
                 metrics_listen,
-                log_format: self.log_format.unwrap_or_default(),
+                log_format,
             }),
-            _ => Err(Invalid(problems.0)),
+            _ => Err(problems.into()),
         }
     }
 
@@ -110,25 +125,6 @@ impl Options {
     }
 }
 
-/// Collects problems, so that all are told.
-#[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<String>);
-
-impl Problems {
-    fn check<T, E: fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.say(field, &error.to_string())).ok()
-    }
-
-    fn missing<T>(&mut self, field: &str, remedy: &str) -> Option<T> {
-        self.say(field, &format!("is missing; {remedy}"));
-        None
-    }
-
-    fn say(&mut self, field: &str, problem: &str) {
-        self.0.push(format!("{field}: {problem}"));
-    }
-}
-
 /// HOST:PORT of a Service as Kubernetes writes it into a container's environment: IPv6 without brackets there.
 fn service(host: Option<String>, port: Option<String>) -> Option<String> {
     let (host, port) = (host?, port?);
@@ -159,10 +155,14 @@ fn chain(names: &[String], problems: &mut Problems) -> Vec<Chained> {
         if seen.insert(name) {
             chain.extend(problems.check("cniChain", name.parse::<Chained>()));
         } else {
-            problems.say("cniChain", &format!("{name}: is named twice; once is enough"));
+            problems.say("cniChain", format!("{name}: is named twice; once is enough"));
         }
     }
     chain
+}
+
+fn parse<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} cannot be read: {remedy}"))
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {

@@ -15,6 +15,7 @@ use std::{
 
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
+use weft_program::error::with_causes;
 
 use super::{
     HostSide, NodeState, PodService, Record, mtu,
@@ -22,7 +23,6 @@ use super::{
     witness::{self, Look, PodLink},
 };
 use crate::veth::AttachmentKey;
-use weft_program::error::with_causes;
 
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

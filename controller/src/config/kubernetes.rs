@@ -5,7 +5,9 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-use super::{AgentNodes, Options, check::Checker};
+use weft_program::config::Problems;
+
+use super::{AgentNodes, Options, check::time};
 
 /// Who writes pod CIDRs into Node objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -102,72 +104,72 @@ fn given(options: &Options) -> Vec<&'static str> {
 }
 
 /// Refuses what a controller outside of Kubernetes cannot have.
-pub(super) fn refuse(checker: &mut Checker, options: &Options) {
+pub(super) fn refuse(problems: &mut Problems, options: &Options) {
     for name in given(options) {
-        checker.tell(format!("{name}: is an option of --store kubernetes: leave it out here"));
+        problems.tell(format!("{name}: is an option of --store kubernetes: leave it out here"));
     }
 }
 
 pub(super) fn check(
-    checker: &mut Checker,
+    problems: &mut Problems,
     options: &Options,
     environment: &Environment,
     listen: SocketAddr,
 ) -> Kubernetes {
     if options.data_dir.is_some() {
-        checker.tell("dataDir: there is none with --store kubernetes: leave it out".to_owned());
+        problems.tell("dataDir: there is none with --store kubernetes: leave it out".to_owned());
     }
     if !options.underlay_networks.is_empty() {
-        checker.tell(
+        problems.tell(
             "underlayNetworks: a node's addresses are those of its Node object with --store kubernetes: leave it out"
                 .to_owned(),
         );
     }
     if options.renewal_grace.is_some() {
-        checker.tell(
+        problems.tell(
             "renewalGrace: agents join again with --store kubernetes, and renew nothing: leave it out".to_owned(),
         );
     }
     Kubernetes {
-        namespace: namespace(checker, options, environment),
-        identity: identity(checker, options, environment),
-        advertise: advertise(checker, options, environment, listen),
-        node_cidrs: checker.value("nodeCidrs", options.node_cidrs.as_deref(), NodeCidrs::default(), str::parse),
-        lease: lease(checker, options),
-        token_audience: word(checker, "tokenAudience", options.token_audience.as_deref())
+        namespace: namespace(problems, options, environment),
+        identity: identity(problems, options, environment),
+        advertise: advertise(problems, options, environment, listen),
+        node_cidrs: problems.value("nodeCidrs", options.node_cidrs.as_deref(), NodeCidrs::default(), str::parse),
+        lease: lease(problems, options),
+        token_audience: word(problems, "tokenAudience", options.token_audience.as_deref())
             .unwrap_or("weft-controller".to_owned()),
-        agent_service_account: word(checker, "agentServiceAccount", options.agent_service_account.as_deref())
+        agent_service_account: word(problems, "agentServiceAccount", options.agent_service_account.as_deref())
             .unwrap_or("weft-agent".to_owned()),
-        agent_nodes: checker.value("agentNodes", options.agent_nodes.as_deref(), AgentNodes::default(), str::parse),
-        network_policy_engine: word(checker, "networkPolicyEngine", options.network_policy_engine.as_deref()),
+        agent_nodes: problems.value("agentNodes", options.agent_nodes.as_deref(), AgentNodes::default(), str::parse),
+        network_policy_engine: word(problems, "networkPolicyEngine", options.network_policy_engine.as_deref()),
     }
 }
 
 /// A text that must not be empty where it is given.
-fn word(checker: &mut Checker, name: &str, text: Option<&str>) -> Option<String> {
+fn word(problems: &mut Problems, name: &str, text: Option<&str>) -> Option<String> {
     if text.is_some_and(|text| text.trim().is_empty()) {
-        checker.tell(format!("{name}: is empty: name one, or leave it out"));
+        problems.tell(format!("{name}: is empty: name one, or leave it out"));
     }
     text.map(str::to_owned)
 }
 
-fn namespace(checker: &mut Checker, options: &Options, environment: &Environment) -> String {
-    let found = word(checker, "namespace", options.namespace.as_deref()).or_else(|| environment.namespace.clone());
+fn namespace(problems: &mut Problems, options: &Options, environment: &Environment) -> String {
+    let found = word(problems, "namespace", options.namespace.as_deref()).or_else(|| environment.namespace.clone());
     found.unwrap_or_else(|| {
-        checker.tell("namespace: is missing: name the one of Weft's objects, here or in POD_NAMESPACE".to_owned());
+        problems.tell("namespace: is missing: name the one of Weft's objects, here or in POD_NAMESPACE".to_owned());
         String::new()
     })
 }
 
-fn identity(checker: &mut Checker, options: &Options, environment: &Environment) -> String {
-    let found = word(checker, "identity", options.identity.as_deref()).or_else(|| environment.pod.clone());
+fn identity(problems: &mut Problems, options: &Options, environment: &Environment) -> String {
+    let found = word(problems, "identity", options.identity.as_deref()).or_else(|| environment.pod.clone());
     found.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
-fn advertise(checker: &mut Checker, options: &Options, environment: &Environment, listen: SocketAddr) -> SocketAddr {
+fn advertise(problems: &mut Problems, options: &Options, environment: &Environment, listen: SocketAddr) -> SocketAddr {
     let example = "such as 192.0.2.7:7887 or [2001:db8::7]:7887";
     let given =
-        checker.value("advertise", options.advertise.as_deref(), None, |text| match text.parse::<SocketAddr>() {
+        problems.value("advertise", options.advertise.as_deref(), None, |text| match text.parse::<SocketAddr>() {
             Ok(address) if !address.ip().is_unspecified() => Ok(Some(address)),
             _ => Err(format!(
                 "{text:?} is not where an agent could connect: give this node's address and a port, {example}"
@@ -183,7 +185,7 @@ fn advertise(checker: &mut Checker, options: &Options, environment: &Environment
         Some(Ok(address)) => SocketAddr::new(address, listen.port()),
         _ if options.advertise.is_some() => listen,
         _ => {
-            checker.tell(format!(
+            problems.tell(format!(
                 "advertise: is missing, and HOST_IP names no address: say where agents reach this controller, {example}"
             ));
             listen
@@ -191,22 +193,25 @@ fn advertise(checker: &mut Checker, options: &Options, environment: &Environment
     }
 }
 
-fn lease(checker: &mut Checker, options: &Options) -> LeaseTimes {
+fn lease(problems: &mut Problems, options: &Options) -> LeaseTimes {
     let second = Duration::from_secs(1);
     let times = LeaseTimes {
-        duration: checker.time(
+        duration: time(
+            problems,
             "leaseDuration",
             options.lease_duration.as_deref(),
             15 * second,
             (second, 3600 * second),
         ),
-        renew_deadline: checker.time(
+        renew_deadline: time(
+            problems,
             "renewDeadline",
             options.renew_deadline.as_deref(),
             10 * second,
             (Duration::from_millis(100), 3600 * second),
         ),
-        retry_period: checker.time(
+        retry_period: time(
+            problems,
             "retryPeriod",
             options.retry_period.as_deref(),
             2 * second,
@@ -215,15 +220,15 @@ fn lease(checker: &mut Checker, options: &Options) -> LeaseTimes {
     };
     let LeaseTimes { duration, renew_deadline, retry_period } = times;
     if duration.subsec_nanos() != 0 {
-        checker.tell(format!("leaseDuration: {duration:?} is not whole: a Lease counts in seconds"));
+        problems.tell(format!("leaseDuration: {duration:?} is not whole: a Lease counts in seconds"));
     }
     if renew_deadline >= duration {
-        checker.tell(format!(
+        problems.tell(format!(
             "renewDeadline: {renew_deadline:?} is not less than leaseDuration, {duration:?}: the old leader would not have stopped before a new one begins"
         ));
     }
     if retry_period * 2 > renew_deadline {
-        checker.tell(format!(
+        problems.tell(format!(
             "retryPeriod: {retry_period:?} is more than half of renewDeadline, {renew_deadline:?}: one lost answer would cost the leadership"
         ));
     }

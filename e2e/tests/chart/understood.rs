@@ -4,6 +4,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use weft_api::names;
 use weft_controller::Config;
+use weft_program::config::{Problems, of_text};
 
 use crate::{
     documents::{container, object, of, texts},
@@ -18,7 +19,9 @@ fn the_controller_understands_its_options() {
         let options = object(&objects, "ConfigMap", "weft-controller")["data"]["config.yaml"].as_str().expect("a text");
         // The rest comes from the pod's environment.
         let text = format!("{options}\nnamespace: weft-system\nidentity: pod\nadvertise: 192.0.2.1:7887\n");
-        Config::parse(&text).unwrap_or_else(|error| panic!("{variant:?}: {error}\n{text}"));
+        let mut problems = Problems::default();
+        let options = of_text("the file", &text, &mut problems);
+        Config::check(&options, problems).unwrap_or_else(|error| panic!("{variant:?}: {error}\n{text}"));
     }
 }
 
@@ -33,7 +36,9 @@ fn the_agent_understands_its_flags() {
         words.extend(["--node=a", "--controller=192.0.2.1:7887"].map(str::to_owned));
         let cli = weft_agent::cli::Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{variant:?}: {error}"));
         let weft_agent::cli::Command::Run(source) = cli.command else { panic!("{words:?} does not run an agent") };
-        source.load().unwrap_or_else(|error| panic!("{variant:?}: {error:#}"));
+        let mut problems = Problems::default();
+        let config = source.read(&mut problems).check(problems);
+        config.unwrap_or_else(|error| panic!("{variant:?}: {error}"));
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{super::Version, BINARY, Chained};
+use super::{super::Version, BINARY};
+use crate::config::Chained;
 
 /// The network's name.
 const NAME: &str = "weft";

@@ -37,7 +37,7 @@ fn every_problem_is_told_at_once() {
         colour: red
         serverNames: ['not a name']
     ";
-    let ConfigError(problems) = Config::parse(&text.replace("\n        ", "\n")).expect_err("all of it is wrong");
+    let Invalid(problems) = Config::parse(&text.replace("\n        ", "\n")).expect_err("all of it is wrong");
     for word in [
         "listen: \"nowhere\"",
         "httpListen",
@@ -64,25 +64,16 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
-fn flags_win_over_the_file() {
-    let mut problems = Vec::new();
-    let file = Options::parse("the file", &format!("{LEAST}vni: 5\nport: 1000\n"), &mut problems);
-    let flags = Options { vni: Some("6".to_owned()), ..Options::default() };
-    let config = Config::check(&flags.or(file), &Environment::default(), problems).expect("a sound configuration");
-    assert_eq!((config.settings.vni.get(), config.settings.port), (6, 1000));
-}
-
-#[test]
 fn a_broken_file_is_one_problem_among_others() {
-    let ConfigError(problems) = Config::parse("pools: [").expect_err("no YAML");
+    let Invalid(problems) = Config::parse("pools: [").expect_err("no YAML");
     assert!(problems.iter().any(|problem| problem.contains("YAML")), "{problems:?}");
     assert!(problems.iter().any(|problem| problem.contains("dataDir")), "{problems:?}");
 }
 
-fn in_kubernetes(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
-    let file = Options::parse("the file", &format!("store: kubernetes\n{text}"), &mut problems);
-    Config::check(&file, environment, problems)
+fn in_kubernetes(text: &str, environment: &Environment) -> Result<Config, Invalid> {
+    let mut problems = Problems::default();
+    let file = of_text("the file", &format!("store: kubernetes\n{text}"), &mut problems);
+    Config::check_in(&file, environment, problems)
 }
 
 fn pod() -> Environment {
@@ -110,7 +101,7 @@ fn a_leader_has_an_address_to_be_found_at() {
     let StoreLocation::Kubernetes(own) = config.store else { panic!("another store") };
     assert_eq!(own.advertise.to_string(), "192.0.2.9:99");
     for (text, environment) in [("", &Environment::default()), ("advertise: '0.0.0.0:7887'", &pod())] {
-        let ConfigError(problems) =
+        let Invalid(problems) =
             in_kubernetes(&format!("pools: [10.244.0.0/16=24]\n{text}"), environment).expect_err("no such address");
         assert!(problems.iter().any(|problem| problem.contains("advertise")), "{problems:?}");
     }
@@ -119,12 +110,12 @@ fn a_leader_has_an_address_to_be_found_at() {
 #[test]
 fn what_belongs_to_kubernetes_is_refused_elsewhere_and_the_other_way_round() {
     let text = "dataDir: /d\npools: ['10.244.0.0/16=24 zone=b']\nleaseDuration: 9s\nnodeCidrs: weft\n";
-    let ConfigError(problems) = Config::parse(text).expect_err("none of it fits");
+    let Invalid(problems) = Config::parse(text).expect_err("none of it fits");
     for word in ["zone=b", "leaseDuration", "nodeCidrs"] {
         assert!(problems.iter().any(|problem| problem.contains(word)), "nothing about {word} in {problems:#?}");
     }
     let text = "dataDir: /d\npools: [10.244.0.0/16=24]\nnodeCidrs: me\nrenewDeadline: 15s\nretryPeriod: 8s\ntokenAudience: ''\nrenewalGrace: 1d\nunderlayNetworks: [192.0.2.0/24]";
-    let ConfigError(problems) = in_kubernetes(text, &Environment::default()).expect_err("none of it fits");
+    let Invalid(problems) = in_kubernetes(text, &Environment::default()).expect_err("none of it fits");
     let words = ["dataDir", "nodeCidrs", "renewDeadline", "retryPeriod", "tokenAudience", "namespace", "advertise"];
     for word in words.into_iter().chain(["renewalGrace", "underlayNetworks"]) {
         assert!(problems.iter().any(|problem| problem.starts_with(word)), "nothing about {word} in {problems:#?}");

@@ -1,10 +1,26 @@
-//! Plugins that can run behind ours.
+//! Where the CNI plugin goes, and the plugins that can run behind it.
 //!
-//! Owns how each is configured. Must never name one that would change what ours did: an address, a route, a link.
+//! Owns how each of those is configured. Must never name one that would change what ours did: an address, a route, a link.
 
-use std::{path::Path, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde_json::{Value, json};
+
+/// Where the CNI plugin goes.
+#[derive(Debug, Clone)]
+pub struct CniPaths {
+    /// The runtime's plugin directory.
+    pub bin_dir: PathBuf,
+    /// The runtime's configuration directory.
+    pub conf_dir: PathBuf,
+    /// The binary to install.
+    pub binary: PathBuf,
+    /// The plugins to run behind ours, in this order.
+    pub chain: Vec<Chained>,
+}
 
 /// A plugin of the reference set that works on what ours made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +44,7 @@ impl Chained {
     }
 
     /// Its part of the network configuration list.
-    pub(super) fn entry(self) -> Value {
+    pub(crate) fn entry(self) -> Value {
         match self {
             // snat: so that a pod reaches itself, and the host its own ports on loopback.
             Self::Portmap => json!({"type": self.name(), "capabilities": {"portMappings": true}, "snat": true}),
@@ -37,17 +53,17 @@ impl Chained {
     }
 
     /// True for a part of a list that one of them would have.
-    pub(super) fn wrote(entry: &Value) -> bool {
+    pub(crate) fn wrote(entry: &Value) -> bool {
         Self::ALL.iter().any(|chained| chained.entry() == *entry)
     }
 
     /// True where the runtime would find its binary.
-    pub(super) fn is_in(self, bin_dir: &Path) -> bool {
+    pub(crate) fn is_in(self, bin_dir: &Path) -> bool {
         bin_dir.join(self.name()).is_file()
     }
 
     /// For the operator, where the binary is not there.
-    pub(super) fn missing_from(self, bin_dir: &Path) -> String {
+    pub(crate) fn missing_from(self, bin_dir: &Path) -> String {
         let (name, directory) = (self.name(), bin_dir.display());
         let lost = match self {
             Self::Portmap => "pods' hostPorts do nothing",
