@@ -141,6 +141,9 @@ async fn moves(winner: &str, loser: &str) -> Result<()> {
         let has_it = |addresses: &[String]| addresses.iter().any(|address| address.starts_with(&at));
         ensure!(has_it(&peer.underlay_addresses) && !has_it(&other.underlay_addresses), "{peer:?} {other:?}");
         ensure!(peer.is_ready() && weft.peer("a1").await?.is_ready(), "{peer:?}");
+        // The controller shows it before the others have programmed it.
+        let seen = cluster.agent("a1").weft().peer(winner).await?;
+        ensure!(has_it(&seen.underlay_addresses) && seen.is_ready(), "{seen:?}");
         Ok(())
     })
     .await?;
