@@ -129,6 +129,7 @@ impl<H: HostSide> AgentService for Api<H> {
         _: Request<v1::ListLocalPeersRequest>,
     ) -> Result<Response<v1::ListLocalPeersResponse>, Status> {
         let peers = self.engine.peers().await.map_err(Status::unavailable)?;
+        let peers = peers.iter().map(v1::Peer::from).collect();
         Ok(Response::new(v1::ListLocalPeersResponse { peers }))
     }
 
@@ -164,7 +165,7 @@ impl<H: HostSide> Api<H> {
         let connection = self.connection.borrow().clone();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let (reason, message) = match status.problem {
-            Some(problem) => (problem.reason.to_owned(), problem.message),
+            Some(problem) => (problem.reason.to_string(), problem.message),
             None => Default::default(),
         };
         let underlay = status.underlay;

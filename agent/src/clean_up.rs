@@ -14,6 +14,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use weft_core::standing::Reason;
+
 use crate::{
     cni::install,
     config::Config,
@@ -81,7 +83,8 @@ impl CleanUp {
     }
 
     async fn carry_out(&self) -> std::convert::Infallible {
-        let mut problem = Problem::new("CleaningUp", "everything of Weft is being removed from this node, as ordered");
+        let mut problem =
+            Problem::new(Reason::CleaningUp, "everything of Weft is being removed from this node, as ordered");
         loop {
             let begun = Instant::now();
             match self.attempt(problem.clone()).await {
@@ -92,7 +95,7 @@ impl CleanUp {
                 }
                 Err(error) => {
                     warn!("this node is not clean yet: {error:#}; trying again");
-                    problem = Problem::new("CleanUpFailed", format!("{error:#}"));
+                    problem = Problem::new(Reason::CleanUpFailed, format!("{error:#}"));
                     // The controller tells it those who wait; a loop that has ended, ends this one as well.
                     let _ended = self.engine.stand_still(problem.clone()).await;
                 }

@@ -28,9 +28,9 @@ pub use stream::{Client, Links};
 pub use token::JoinToken;
 use weft_core::{
     membership::{Delta, Digests, Snapshot, Told},
+    standing::Health,
     types::Revision,
 };
-use weft_proto::v1;
 
 /// What the controller said, typed and checked.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Standing {
     /// The newest revision that the kernel was read back to hold.
     pub applied: Option<Revision>,
     /// Health of this node and of its peers.
-    pub health: v1::Health,
+    pub health: Health,
 }
 
 /// How the connection stands, for people.

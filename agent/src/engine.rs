@@ -33,9 +33,9 @@ use weft_core::{
     kernel::{Key, Objects},
     masquerade::Unmasqueraded,
     membership::View,
+    standing::{Facts, PeerProblem},
     types::{LinkName, NodeName},
 };
-use weft_proto::{convert::Facts, v1};
 
 pub(crate) use self::standing::unix_ms;
 pub use self::{
@@ -147,7 +147,7 @@ pub struct Engine<K> {
     /// Those of them that the kernel did not take.
     refused: BTreeSet<Key>,
     /// The peers whose objects these are, a few of them, and how many there are.
-    blamed: (Vec<v1::PeerProblem>, u32),
+    blamed: (Vec<PeerProblem>, u32),
     /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
     unproven: BTreeSet<Key>,
     /// True once a look ended with an empty second diff, until something says otherwise.

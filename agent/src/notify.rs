@@ -8,6 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{debug, warn};
+use weft_core::standing::Reason;
 
 use crate::engine::Status;
 
@@ -25,7 +26,8 @@ pub(crate) async fn when_ready(status: watch::Receiver<Status>) {
 
 /// Until what the last membership asks for is programmed, or there turns out to be none on the disk.
 async fn due(mut status: watch::Receiver<Status>) {
-    let has_none = |status: &Status| status.problem.as_ref().is_some_and(|problem| problem.reason == "NoMembership");
+    let has_none =
+        |status: &Status| status.problem.as_ref().is_some_and(|problem| problem.reason == Reason::NoMembership);
     let is_due = |status: &Status| status.ready || has_none(status);
     let _late_or_ending = tokio::time::timeout(PATIENCE, status.wait_for(is_due)).await;
 }
@@ -42,12 +44,12 @@ mod tests {
         for (is_ready, reason, is_at_once) in [
             (false, None, false),
             (true, None, true),
-            (false, Some("NoMembership"), true),
-            (false, Some("KernelDiffers"), false),
+            (false, Some(Reason::NoMembership), true),
+            (false, Some(Reason::KernelDiffers), false),
         ] {
             let mut status = Status::default();
             status.ready = is_ready;
-            status.problem = reason.map(|reason| Problem::new(reason, "why"));
+            status.problem = reason.clone().map(|reason| Problem::new(reason, "why"));
             let (_told, told) = watch::channel(status);
             assert_eq!(due(told.clone()).now_or_never().is_some(), is_at_once, "{reason:?}");
             tokio::time::timeout(PATIENCE * 2, due(told)).await.expect("it goes on in the end");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use weft_proto::{reason::PODS_OUTSIDE_CIDR, v1};
+use weft_core::standing::{Health, Problem, Reason};
 
 use crate::{
     controller::Standing,
@@ -20,8 +20,6 @@ use crate::{
     pods::{HostSide, PodService, left_behind},
 };
 
-/// Reason of a node that cannot write what it has to remember.
-const STATE_NOT_WRITABLE: &str = "StateNotWritable";
 /// While there are pods that were left behind, they are counted again so often: they go one by one.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -46,7 +44,7 @@ pub(crate) async fn run<H: HostSide>(service: Arc<PodService<H>>, mut sources: S
         let unwritten = disk.borrow_and_update().join("; ");
         let outside = service.outside();
         let behind = if outside.is_empty() { String::new() } else { left_behind(&outside) };
-        let more = [(STATE_NOT_WRITABLE, unwritten), (PODS_OUTSIDE_CIDR, behind)];
+        let more = [(Reason::StateNotWritable, unwritten), (Reason::PodsOutsideCidr, behind)];
         let standing = Standing { health: complete(engine.health, more), ..engine };
         told.send_if_modified(|before| {
             let is_new = *before != standing;
@@ -73,11 +71,11 @@ fn try_again(trouble: &DiskTrouble, pods_dir: &Path) {
 }
 
 /// The first of what else is wrong, where the kernel is well.
-fn complete(health: v1::Health, more: [(&str, String); 2]) -> v1::Health {
+fn complete(health: Health, more: [(Reason, String); 2]) -> Health {
     let first = more.into_iter().find(|(_, message)| !message.is_empty());
     match first {
-        Some((reason, message)) if health.reason.is_empty() => {
-            v1::Health { reason: reason.to_owned(), message, ..health }
+        Some((reason, message)) if health.problem.is_none() => {
+            Health { problem: Some(Problem { reason, message }), ..health }
         }
         _ => health,
     }
@@ -89,13 +87,15 @@ mod tests {
 
     #[test]
     fn what_is_worse_is_told_first() {
-        let more =
-            |disk: &str, pods: &str| [(STATE_NOT_WRITABLE, disk.to_owned()), (PODS_OUTSIDE_CIDR, pods.to_owned())];
-        let well = v1::Health::default;
-        assert_eq!(complete(well(), more("full", "left")).reason, STATE_NOT_WRITABLE);
-        assert_eq!(complete(well(), more("", "left")).reason, PODS_OUTSIDE_CIDR);
+        let more = |disk: &str, pods: &str| {
+            [(Reason::StateNotWritable, disk.to_owned()), (Reason::PodsOutsideCidr, pods.to_owned())]
+        };
+        let well = Health::default;
+        assert_eq!(complete(well(), more("full", "left")).reason(), Some(&Reason::StateNotWritable));
+        assert_eq!(complete(well(), more("", "left")).reason(), Some(&Reason::PodsOutsideCidr));
         assert_eq!(complete(well(), more("", "")), well());
-        let worse = v1::Health { reason: "KernelDiffers".to_owned(), ..well() };
+        let kernel = Problem { reason: Reason::KernelDiffers, message: "a route".to_owned() };
+        let worse = Health { problem: Some(kernel), ..well() };
         assert_eq!(complete(worse.clone(), more("full", "left")), worse);
     }
 }

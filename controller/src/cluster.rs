@@ -40,9 +40,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use weft_core::{
     alloc::{PoolRule, Usage},
     settings::Settings,
+    standing::{Facts, Health, Peer},
     types::{NodeName, Revision},
 };
-use weft_proto::{convert::Facts, v1};
 
 pub(crate) use actor::start;
 pub(crate) use cleanup::CleanUpStanding;
@@ -146,7 +146,7 @@ pub(crate) struct Session {
 pub(crate) struct Report {
     pub(crate) applied: Option<Revision>,
     pub(crate) facts: Option<Facts>,
-    pub(crate) health: Option<v1::Health>,
+    pub(crate) health: Option<Health>,
     /// Nothing of Weft's is left on the node.
     pub(crate) cleaned_up: bool,
 }
@@ -180,7 +180,7 @@ enum Command {
     AddToken(TokenRecord, Reply<()>),
     DeleteNode(NodeName, Reply<Revision>),
     Node(nodes::NodeCommand),
-    Peers(Reply<Arc<Vec<v1::Peer>>>),
+    Peers(Reply<Arc<Vec<Peer>>>),
     Standings(Reply<Arc<Vec<NodeStanding>>>),
     Status(Reply<Status>),
     /// From now on every agent is to clean up, or none is.
@@ -267,7 +267,7 @@ impl Cluster {
     }
 
     /// The peer list.
-    pub(crate) async fn peers(&self) -> Result<Arc<Vec<v1::Peer>>, Refusal> {
+    pub(crate) async fn peers(&self) -> Result<Arc<Vec<Peer>>, Refusal> {
         self.ask(Command::Peers).await
     }
 

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use weft_proto::v1::PeerState;
+use weft_core::standing::State;
 
 use crate::cluster::Status;
 
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// How the cluster stands, with the state of every node.
-    pub(crate) fn set_cluster(&self, status: &Status, states: impl Iterator<Item = PeerState>) {
+    pub(crate) fn set_cluster(&self, status: &Status, states: impl Iterator<Item = State>) {
         self.members.set(i64::try_from(status.members).unwrap_or(i64::MAX));
         self.connected.set(i64::try_from(status.connected).unwrap_or(i64::MAX));
         self.epoch.set(status.revision.epoch);
@@ -166,12 +166,12 @@ impl Metrics {
     }
 }
 
-const PEER_STATES: [(PeerState, &str); 5] = [
-    (PeerState::Ready, "ready"),
-    (PeerState::Pending, "pending"),
-    (PeerState::Disconnected, "disconnected"),
-    (PeerState::Degraded, "degraded"),
-    (PeerState::Unreachable, "unreachable"),
+const PEER_STATES: [(State, &str); 5] = [
+    (State::Ready, "ready"),
+    (State::Pending, "pending"),
+    (State::Disconnected, "disconnected"),
+    (State::Degraded, "degraded"),
+    (State::Unreachable, "unreachable"),
 ];
 
 /// Resident memory, from proc(5).

@@ -12,4 +12,5 @@ pub mod masquerade;
 pub mod membership;
 pub mod nft;
 pub mod settings;
+pub mod standing;
 pub mod types;

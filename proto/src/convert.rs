@@ -7,9 +7,9 @@ mod addresses;
 mod member;
 mod membership;
 mod settings;
+mod standing;
 
 pub use addresses::{cidr, networks, to_cidr};
-pub use member::{Facts, GATEWAYS};
 pub use membership::{SnapshotBuilder, SnapshotError, change_to_wire, delta, told};
 pub use settings::{settings_more, to_settings_more};
 

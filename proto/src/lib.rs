@@ -10,7 +10,6 @@ pub mod connect;
 pub mod convert;
 pub mod ended;
 pub mod leader;
-pub mod reason;
 pub mod stored;
 
 /// `weft.v1` as generated from the .proto files, where every field is documented.

@@ -5,10 +5,11 @@ use prost::Message;
 use weft_core::{
     membership::Member,
     settings::Settings,
+    standing::{Facts, GATEWAYS},
     types::{Family, Revision},
 };
 use weft_proto::{
-    convert::{Facts, GATEWAYS, SnapshotBuilder, delta, to_cidr},
+    convert::{SnapshotBuilder, delta, to_cidr},
     v1,
 };
 

@@ -4,12 +4,10 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use weft_core::{
     membership::{Digest, Digests},
+    standing::Facts,
     types::NodeName,
 };
-use weft_proto::{
-    convert::Facts,
-    v1::{self, watch_request::Message as Sent},
-};
+use weft_proto::v1::{self, watch_request::Message as Sent};
 
 use super::{Held, Links, Standing};
 
@@ -61,7 +59,7 @@ impl Reporter {
         let first = v1::Report {
             applied: reporter.sent.applied.map(Into::into),
             facts: None,
-            health: Some(reporter.sent.health.clone()),
+            health: Some((&reporter.sent.health).into()),
             cleaned_up: is_cleaned_up,
         };
         reporter.send(first).await?;
@@ -90,7 +88,7 @@ impl Reporter {
                     let report = v1::Report {
                         applied: (now.applied != self.sent.applied).then_some(now.applied).flatten().map(Into::into),
                         facts: None,
-                        health: (now.health != self.sent.health).then(|| now.health.clone()),
+                        health: (now.health != self.sent.health).then(|| (&now.health).into()),
                         cleaned_up: false,
                     };
                     self.sent = now;

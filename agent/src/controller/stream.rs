@@ -16,11 +16,12 @@ use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 use weft_core::{
     membership::Digests,
+    standing::Facts,
     types::{Family, NodeName},
 };
 use weft_proto::{
     connect,
-    convert::{self, Facts, SnapshotBuilder},
+    convert::{self, SnapshotBuilder},
     v1::{self, membership_service_client::MembershipServiceClient, watch_response::Message as Received},
 };
 

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_core::{
     desired::{self, Pod},
     kernel::Key,
+    standing::{PeerProblem, Reason},
     types::NodeName,
 };
-use weft_proto::v1;
 
 use super::{Engine, NAMED_PEERS, standing::unix_ms};
 use crate::kernel::Kernel;
@@ -35,7 +35,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// The peers whose objects deviate: a few of them in full, and how many there are.
-    pub(super) fn peers_to_blame(&self) -> (Vec<v1::PeerProblem>, u32) {
+    pub(super) fn peers_to_blame(&self) -> (Vec<PeerProblem>, u32) {
         let (mut problems, mut count) = (Vec::new(), 0);
         let Some((settings, me, local)) = self.context().filter(|_| !self.deviations.is_empty()) else {
             return (problems, count);
@@ -54,10 +54,10 @@ impl<K: Kernel> Engine<K> {
         (problems, count)
     }
 
-    fn of_peer(&self, node: &NodeName, key: &Key, why: &str) -> v1::PeerProblem {
-        v1::PeerProblem {
-            node: node.to_string(),
-            reason: "KernelDiffers".to_owned(),
+    fn of_peer(&self, node: &NodeName, key: &Key, why: &str) -> PeerProblem {
+        PeerProblem {
+            node: node.clone(),
+            reason: Reason::KernelDiffers,
             message: format!("{key}: {why}"),
             since_unix_ms: unix_ms(self.since),
         }

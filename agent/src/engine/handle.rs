@@ -1,8 +1,7 @@
 //! How the rest of the agent asks the loop.
 
 use tokio::sync::{mpsc, oneshot};
-use weft_core::{desired::Pod, types::LinkName};
-use weft_proto::v1;
+use weft_core::{desired::Pod, standing::Peer, types::LinkName};
 
 use super::Problem;
 
@@ -16,7 +15,7 @@ pub enum Request {
     /// What is wrong with the host's side of a pod, read now.
     CheckPod(LinkName, oneshot::Sender<Vec<String>>),
     /// The peer list, read now.
-    Peers(oneshot::Sender<Result<Vec<v1::Peer>, String>>),
+    Peers(oneshot::Sender<Result<Vec<Peer>, String>>),
     /// Put nothing into the kernel any more, and say this of the node.
     StandStill(Problem, oneshot::Sender<()>),
     /// Remove everything of ours from the kernel; only after [`Request::StandStill`].
@@ -69,7 +68,7 @@ impl Handle {
     }
 
     /// The peer list as the kernel holds it now.
-    pub async fn peers(&self) -> Result<Vec<v1::Peer>, String> {
+    pub async fn peers(&self) -> Result<Vec<Peer>, String> {
         self.ask(Request::Peers).await?
     }
 

@@ -15,6 +15,7 @@ use weft_core::{
     diff::{Op, Plan, diff},
     kernel::{Key, Objects, Observed},
     membership::Member,
+    standing::Reason,
 };
 
 /// So many times a pass reads and applies before it calls the rest a failure.
@@ -30,7 +31,7 @@ impl<K: Kernel> Engine<K> {
         let own = self.own_deviations();
         let blamed = self.peers_to_blame();
         for problem in blamed.0.iter().filter(|problem| !self.blamed.0.iter().any(|old| old.node == problem.node)) {
-            warn!(peer = problem.node, "what this peer needs is not in the kernel: {}", problem.message);
+            warn!(peer = %problem.node, "what this peer needs is not in the kernel: {}", problem.message);
         }
         self.blamed = blamed;
         // What the kernel refuses of a peer's is tried again like anything else, and keeps nobody else's changes waiting.
@@ -39,7 +40,7 @@ impl<K: Kernel> Engine<K> {
             Some(problem) if problem.keeps_pods_out || own.is_empty() => Some(problem),
             _ => deviation_problem(&own),
         };
-        let kind = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason);
+        let kind = |problem: &Option<Problem>| problem.as_ref().map(|problem| problem.reason.clone());
         if kind(&problem) != kind(&self.status.problem) {
             self.since = SystemTime::now();
         }
@@ -65,16 +66,18 @@ impl<K: Kernel> Engine<K> {
         let without_underlay = self.find_underlay().await.err();
         let Some(settings) = self.view.settings().cloned() else {
             return Err(Problem::new(
-                "NoMembership",
+                Reason::NoMembership,
                 "no membership yet: waiting for the first answer of a controller",
             ));
         };
         let Some(me) = self.view.member(&self.setup.node) else {
             let message = "this node is not in the membership; its kernel is left as it is until it is again";
-            return Err(Problem::new("NotMember", message));
+            return Err(Problem::new(Reason::NotMember, message));
         };
         let Some(local) = self.local(&settings) else {
-            return Err(without_underlay.unwrap_or_else(|| Problem::new("NoUnderlay", "no underlay was found yet")));
+            return Err(
+                without_underlay.unwrap_or_else(|| Problem::new(Reason::NoUnderlay, "no underlay was found yet"))
+            );
         };
         if self.desired.is_empty() {
             // The first pass: ids in use stay in use, so that a restart changes no route.
@@ -98,7 +101,7 @@ impl<K: Kernel> Engine<K> {
 
     fn unreadable(&mut self, error: &KernelError) -> Problem {
         self.unheard |= error.is_no_answer();
-        Problem::new("KernelUnreadable", error.to_string())
+        Problem::new(Reason::KernelUnreadable, error.to_string())
     }
 
     /// Reads and applies until a reading agrees, a few times at most.
@@ -206,7 +209,7 @@ fn deviation_problem(deviations: &BTreeMap<Key, String>) -> Option<Problem> {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    Some(Problem::new("KernelDiffers", format!("{key}: {reason}{more}")))
+    Some(Problem::new(Reason::KernelDiffers, format!("{key}: {reason}{more}")))
 }
 
 /// What could not be put right, with the kernel's reason where it gave one.

@@ -1,6 +1,6 @@
 //! The peer list as this node's kernel holds it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use weft_core::{
     desired,
@@ -8,9 +8,9 @@ use weft_core::{
     kernel::Key,
     membership::{Member, Path},
     settings::Settings,
+    standing::{FamilyPath, Peer, Reason, State, Way},
     types::Family,
 };
-use weft_proto::{convert::to_cidr, v1};
 
 use super::{Engine, standing::unix_ms};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 impl<K: Kernel> Engine<K> {
     /// Reads the kernel and says of every member whether it is programmed as it should be and answers.
-    pub(super) async fn peers(&mut self) -> Result<Vec<v1::Peer>, String> {
+    pub(super) async fn peers(&mut self) -> Result<Vec<Peer>, String> {
         let Some((settings, me, local)) = self.context() else {
             let problem = self.status.problem.as_ref().map(|problem| problem.message.clone());
             return Err(problem.unwrap_or_else(|| "the node has no membership yet".to_owned()));
@@ -51,29 +51,24 @@ impl<K: Kernel> Engine<K> {
         Ok(rows.collect())
     }
 
-    fn judge_self(&self, row: &mut v1::Peer, me: &Member) {
+    fn judge_self(&self, row: &mut Peer, me: &Member) {
         let families = Family::ALL.into_iter().filter(|family| me.pod_cidrs.get(*family).is_some());
-        row.paths = families.map(|family| path(family, v1::Path::Local, 0)).collect();
+        row.paths = families.map(|family| path(family, Way::Local, None)).collect();
         match &self.status.problem {
-            Some(problem) => set(row, v1::PeerState::Degraded, problem.reason, &problem.message, self.since),
-            None => set(row, v1::PeerState::Ready, "", "", self.since),
+            Some(problem) => set(row, State::Degraded, Some(problem.reason.clone()), &problem.message, self.since),
+            None => set(row, State::Ready, None, "", self.since),
         }
     }
 
-    fn judge(&self, row: &mut v1::Peer, settings: &Settings, me: &Member, member: &Member, lacking: &[String]) {
+    fn judge(&self, row: &mut Peer, settings: &Settings, me: &Member, member: &Member, lacking: &[String]) {
         let (mut lost, mut off, mut well_since) = (None, Vec::new(), self.since);
         for family in Family::ALL.into_iter().filter(|family| member.pod_cidrs.get(*family).is_some()) {
             let probe = self.findings.with(|table| table.get(&member.name, family));
-            let rtt = probe.rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-            let way = match me.path(member, family, settings) {
-                Path::Vxlan => v1::Path::Vxlan,
-                Path::Direct => v1::Path::Direct,
-                Path::None => {
-                    off.push(family.to_string());
-                    v1::Path::None
-                }
-            };
-            row.paths.push(path(family, way, rtt));
+            let way = me.path(member, family, settings);
+            if way == Path::None {
+                off.push(family.to_string());
+            }
+            row.paths.push(path(family, Way::By(way), probe.rtt));
             if let Verdict::Lost(since) = probe.verdict() {
                 lost.get_or_insert((family, since));
             }
@@ -81,41 +76,48 @@ impl<K: Kernel> Engine<K> {
         }
         if member.underlay.is_empty() {
             let message = "its agent has not reported an underlay address yet, or lost it to another node";
-            set(row, v1::PeerState::Pending, "NoUnderlayAddress", message, self.since);
+            set(row, State::Pending, Some(Reason::NoUnderlayAddress), message, self.since);
         } else if !lacking.is_empty() {
             let message = format!("this node's kernel lacks or has altered: {}", lacking.join(", "));
-            set(row, v1::PeerState::Degraded, "KernelDiffers", &message, self.since);
+            set(row, State::Degraded, Some(Reason::KernelDiffers), &message, self.since);
         } else if !off.is_empty() {
             let message = format!("no way to it in {}: no common subnet and no outer address", off.join(" and "));
-            set(row, v1::PeerState::Unreachable, "NoPath", &message, self.since);
+            set(row, State::Unreachable, Some(Reason::NoPath), &message, self.since);
         } else if let Some((family, since)) = lost {
             let message =
                 format!("its VTEP does not answer {family} probes; see its node, the router and the firewalls between");
-            set(row, v1::PeerState::Unreachable, "ProbeLost", &message, since);
+            set(row, State::Unreachable, Some(Reason::ProbeLost), &message, since);
         } else {
-            set(row, v1::PeerState::Ready, "", "", well_since);
+            set(row, State::Ready, None, "", well_since);
         }
     }
 }
 
-fn row(member: &Member) -> v1::Peer {
-    v1::Peer {
-        node: member.name.to_string(),
-        pod_cidrs: member.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
-        underlay_addresses: member.underlay.iter().map(|address| to_cidr(address.network())).collect(),
-        mac: member.mac.octets().to_vec(),
+fn row(member: &Member) -> Peer {
+    Peer {
+        node: member.name.clone(),
+        pod_cidrs: member.pod_cidrs,
+        underlay: member.underlay,
+        paths: Vec::new(),
+        state: State::default(),
+        reason: None,
+        message: String::new(),
+        since_unix_ms: 0,
+        revision_lag: 0,
+        mac: member.mac,
+        agent_version: String::new(),
         underlay_mtu: member.underlay_mtu,
-        ..Default::default()
+        applied: None,
     }
 }
 
-fn path(family: Family, path: v1::Path, rtt_us: u64) -> v1::FamilyPath {
-    v1::FamilyPath { family: v1::Family::from(family).into(), path: path.into(), rtt_us, ..Default::default() }
+fn path(family: Family, way: Way, rtt: Option<Duration>) -> FamilyPath {
+    FamilyPath { family, way: Some(way), direct: 0, vxlan: 0, unreached: 0, rtt }
 }
 
-fn set(row: &mut v1::Peer, state: v1::PeerState, reason: &str, message: &str, since: SystemTime) {
-    row.state = state.into();
-    reason.clone_into(&mut row.reason);
+fn set(row: &mut Peer, state: State, reason: Option<Reason>, message: &str, since: SystemTime) {
+    row.state = state;
+    row.reason = reason;
     message.clone_into(&mut row.message);
     row.since_unix_ms = unix_ms(since);
 }

@@ -9,9 +9,9 @@ use std::{
 use weft_core::{
     desired::{self, Underlay},
     settings::Settings,
+    standing::{self, Health, PeerProblem, Reason},
     types::{PerFamily, PodCidr, Revision},
 };
-use weft_proto::v1;
 
 use super::{Engine, NAMED_PEERS};
 use crate::{controller::Standing, kernel::Kernel};
@@ -23,8 +23,8 @@ const FIGHT_SPAN: Duration = Duration::from_secs(10);
 /// Why a node is not well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// One CamelCase word.
-    pub reason: &'static str,
+    /// Which kind.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// True where the node's own objects are not known to be whole.
@@ -33,7 +33,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem.
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), keeps_pods_out: true }
     }
 
@@ -125,28 +125,28 @@ impl<K: Kernel> Engine<K> {
         self.status.members = self.view.len();
     }
 
-    fn health(&self) -> v1::Health {
-        let ((mut problems, mut count), mut healthy) = (self.blamed.clone(), 0);
+    fn health(&self) -> Health {
+        let ((mut peers, mut count), mut healthy) = (self.blamed.clone(), 0);
         self.findings.with(|table| {
             healthy = table.answering();
             for (name, family, since) in table.lost_peers() {
                 count += 1;
-                if problems.len() < NAMED_PEERS {
-                    problems.push(v1::PeerProblem {
-                        node: name.to_string(),
-                        reason: "ProbeLost".to_owned(),
+                if peers.len() < NAMED_PEERS {
+                    peers.push(PeerProblem {
+                        node: name.clone(),
+                        reason: Reason::ProbeLost,
                         message: format!("no answer to {family} probes"),
                         since_unix_ms: unix_ms(since),
                     });
                 }
             }
         });
-        problems.sort_by(|a, b| (&a.node, &a.message).cmp(&(&b.node, &b.message)));
-        let problem = self.status.problem.as_ref();
-        v1::Health {
-            reason: problem.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
-            message: problem.map(|problem| problem.message.clone()).unwrap_or_default(),
-            problems,
+        peers.sort_by(|a, b| (&a.node, &a.message).cmp(&(&b.node, &b.message)));
+        let own =
+            |problem: &Problem| standing::Problem { reason: problem.reason.clone(), message: problem.message.clone() };
+        Health {
+            problem: self.status.problem.as_ref().map(own),
+            peers,
             problem_count: count,
             healthy_count: u32::try_from(healthy).unwrap_or(u32::MAX),
         }

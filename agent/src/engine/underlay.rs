@@ -12,9 +12,9 @@ use weft_core::{
     desired::{Local, Underlay},
     masquerade::Unmasqueraded,
     settings::GENERATION,
+    standing::{Facts, GATEWAYS, Reason},
     types::Family,
 };
-use weft_proto::convert::{Facts, GATEWAYS};
 
 use super::{Engine, Problem};
 use crate::kernel::{InUse, Kernel, KernelError, UnderlayQuery};
@@ -39,7 +39,7 @@ impl<K: Kernel> Engine<K> {
         }
         // What is programmed stays: the link may be back in a moment, and the kernel does what it can until then.
         let message = error.map(|error| error.to_string()).unwrap_or_default();
-        Err(Problem::new("NoUnderlay", message))
+        Err(Problem::new(Reason::NoUnderlay, message))
     }
 
     async fn ask_for_underlay(&mut self, outer: Family) -> Result<Underlay, KernelError> {

@@ -14,6 +14,7 @@ use weft_core::{
     kernel::{Key, Objects, Value},
     membership::{Digest, Digests, Member, More},
     nft::SetName,
+    standing::Reason,
     types::{Family, Mac, PerFamily, Revision},
 };
 use world::{kernel, link, member, run, run_on, tempdir};
@@ -58,8 +59,8 @@ fn a_node_reaches_itself_in_the_families_it_has() {
         world.log.upsert(me);
         world.snapshot().await;
         let peers = world.handle.peers().await.expect("a membership");
-        let families: Vec<_> = peers[0].paths.iter().map(|path| path.family()).collect();
-        assert_eq!(families, [weft_proto::v1::Family::Ipv4]);
+        let families: Vec<_> = peers[0].paths.iter().map(|path| path.family).collect();
+        assert_eq!(families, [Family::V4]);
     });
 }
 
@@ -85,7 +86,7 @@ fn without_a_complete_view_nothing_is_removed() {
         let told = snapshot.digests().into();
         world.tell(Update::Snapshot(snapshot, told)).await;
         let left_out = |status: &weft_agent::engine::Status| {
-            status.problem.as_ref().is_some_and(|problem| problem.reason == "NotMember")
+            status.problem.as_ref().is_some_and(|problem| problem.reason == Reason::NotMember)
         };
         world.status.wait_for(left_out).await.expect("it says that it is no member");
         assert_eq!(world.kernel.take_applied(), []);

@@ -71,8 +71,8 @@ impl Actor {
             if cleaning.cleaned.contains(name) {
                 standing.cleaned.push(name.clone());
             } else if let Some(live) = live {
-                let problem = &live.health.message;
-                let why = if problem.is_empty() { "its agent is told and has not answered yet" } else { problem };
+                let problem = live.health.problem.as_ref().map(|problem| problem.message.as_str());
+                let why = problem.unwrap_or("its agent is told and has not answered yet");
                 standing.waiting.push((name.clone(), why.to_owned()));
             } else if node.has_reported() {
                 let why = "its agent is not connected: start it, or delete the Node if the machine is gone";

@@ -9,8 +9,10 @@ use std::{
     net::IpAddr,
 };
 
-use weft_core::types::{Family, NodeName, PerFamily, UnderlayAddress};
-use weft_proto::convert::Facts;
+use weft_core::{
+    standing::Facts,
+    types::{Family, NodeName, PerFamily, UnderlayAddress},
+};
 
 use super::{
     Admission, Refusal,

@@ -11,11 +11,8 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::sync::watch;
 use weft_core::{
     membership::Member,
-    types::{Family, NodeName},
-};
-use weft_proto::{
-    convert::to_cidr,
-    v1::{self, PeerState},
+    standing::{FamilyPath, Peer},
+    types::{Family, NodeName, Revision},
 };
 
 use super::{Refusal, actor::Actor, paths, sessions::Live};
@@ -28,7 +25,7 @@ pub(crate) use standings::NodeStanding;
 #[derive(Debug)]
 pub(super) struct PeerTable {
     standings: HashMap<NodeName, Standing>,
-    list: Option<Arc<Vec<v1::Peer>>>,
+    list: Option<Arc<Vec<Peer>>>,
     is_stale: bool,
     /// Why the newest facts of those who were turned away for them were not taken.
     refused: HashMap<NodeName, Refusal>,
@@ -109,7 +106,7 @@ impl Actor {
     }
 
     /// The peer list now.
-    pub(super) fn peer_list(&mut self) -> Arc<Vec<v1::Peer>> {
+    pub(super) fn peer_list(&mut self) -> Arc<Vec<Peer>> {
         self.refresh_peers();
         if let Some(list) = &self.peers.list {
             return Arc::clone(list);
@@ -119,7 +116,7 @@ impl Actor {
         list
     }
 
-    fn build_list(&self) -> Vec<v1::Peer> {
+    fn build_list(&self) -> Vec<Peer> {
         let members: Vec<&Member> = self.registry.announced().collect();
         let settings = &self.rules.settings;
         let reach = Family::ALL.map(|family| (family, paths::count(&members, family, settings)));
@@ -127,40 +124,34 @@ impl Actor {
             let path = |(family, counts): &(Family, HashMap<&NodeName, paths::Reach>)| {
                 node.member.pod_cidrs.get(*family).as_ref()?;
                 let reach = counts.get(name).copied().unwrap_or_default();
-                Some(v1::FamilyPath {
-                    family: v1::Family::from(*family).into(),
-                    path: v1::Path::Unspecified.into(),
-                    direct_nodes: reach.direct,
-                    vxlan_nodes: reach.vxlan,
-                    unreached_nodes: reach.unreached,
-                    rtt_us: 0,
-                })
+                let paths::Reach { direct, vxlan, unreached } = reach;
+                Some(FamilyPath { family: *family, way: None, direct, vxlan, unreached, rtt: None })
             };
             self.row(node, reach.iter().filter_map(path).collect())
         };
         self.registry.nodes.iter().map(row).collect()
     }
 
-    fn row(&self, node: &NodeRecord, paths: Vec<v1::FamilyPath>) -> v1::Peer {
+    fn row(&self, node: &NodeRecord, paths: Vec<FamilyPath>) -> Peer {
         let member = &node.member;
         let standing = self.peers.standings.get(&member.name);
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
         let newest = self.fanout.published();
         let acknowledged = self.sessions.get(&member.name).and_then(|live| live.acknowledged);
-        v1::Peer {
-            node: member.name.to_string(),
-            pod_cidrs: member.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
-            underlay_addresses: member.underlay.iter().map(|underlay| to_cidr(underlay.network())).collect(),
+        Peer {
+            node: member.name.clone(),
+            pod_cidrs: member.pod_cidrs,
+            underlay: member.underlay,
             paths,
-            state: judgement.state.into(),
+            state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
             since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
             revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
-            mac: member.mac.octets().to_vec(),
+            mac: member.mac,
             agent_version: node.agent_version.clone(),
             underlay_mtu: member.underlay_mtu,
-            applied: acknowledged.map(|sequence| v1::Revision { epoch: self.epoch, sequence }),
+            applied: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
         }
     }
 }
@@ -172,10 +163,4 @@ fn same_states(new: &HashMap<NodeName, Standing>, old: &HashMap<NodeName, Standi
         old.is_some_and(|old| old.state == new.state && old.reason == new.reason)
     };
     new.len() == old.len() && new.iter().all(is_same)
-}
-
-impl Default for Judgement {
-    fn default() -> Self {
-        Self { state: PeerState::Unspecified, reason: String::new(), message: String::new(), since_unix_ms: None }
-    }
 }

@@ -11,8 +11,10 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use weft_core::types::{Family, NodeName, UnderlayAddress};
-use weft_proto::convert::Facts;
+use weft_core::{
+    standing::Facts,
+    types::{Family, NodeName, UnderlayAddress},
+};
 
 use super::{Admission, Refusal, facts::node_addresses, registry::Registry};
 

@@ -10,8 +10,10 @@ use std::{
 };
 
 use tokio::{sync::oneshot, time::Instant};
-use weft_core::types::NodeName;
-use weft_proto::{convert::Facts, v1};
+use weft_core::{
+    standing::{Facts, Health},
+    types::NodeName,
+};
 
 use super::{NodeIdentity, Refusal};
 
@@ -31,7 +33,7 @@ pub(super) struct Live {
     pub(super) acknowledged: Option<u64>,
     /// When it acknowledged that, Unix time in milliseconds.
     pub(super) acknowledged_unix_ms: i64,
-    pub(super) health: v1::Health,
+    pub(super) health: Health,
     /// The newest facts that the store has not taken, or that came too fast.
     pub(super) untaken: Option<Told>,
     close: oneshot::Sender<Refusal>,
@@ -48,7 +50,7 @@ impl Live {
     /// Says itself that its kernel does not hold what it should: it cannot acknowledge, and it is no use to make it
     /// connect again and again.
     pub(super) fn is_degraded(&self) -> bool {
-        !self.health.reason.is_empty()
+        self.health.problem.is_some()
     }
 }
 
@@ -72,7 +74,7 @@ impl Sessions {
         let (close, closed) = oneshot::channel();
         let node = identity.name.clone();
         self.close(&node, || Refusal::Replaced { node: node.clone() });
-        let health = v1::Health::default();
+        let health = Health::default();
         let (acknowledged, acknowledged_unix_ms) = (None, 0);
         let live =
             Live { id, identity, connected_at: now, acknowledged, acknowledged_unix_ms, health, untaken: None, close };

@@ -4,8 +4,10 @@
 
 use std::net::IpAddr;
 
-use weft_core::types::{NodeName, Revision};
-use weft_proto::{convert::Facts, v1};
+use weft_core::{
+    standing::{Facts, Health},
+    types::{NodeName, Revision},
+};
 
 use super::{
     ConnectAsk, Refusal, Reply, Report, Session,
@@ -17,10 +19,6 @@ use crate::store::StoreError;
 
 /// Facts that are tried again in one go.
 const AT_ONCE: usize = 16;
-/// Problems of peers that one agent may report.
-const PROBLEMS: usize = 64;
-/// Longest text kept of an agent, in bytes.
-const TEXT: usize = 512;
 
 /// What becomes of the facts with which a stream is opened.
 enum Admitted {
@@ -168,7 +166,7 @@ impl Actor {
         Ok(())
     }
 
-    fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<v1::Health>) {
+    fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<Health>) {
         let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix_ms());
         let Some(live) = self.sessions.get_mut(node, id) else { return };
         // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
@@ -179,7 +177,7 @@ impl Actor {
             live.acknowledged_unix_ms = now;
         }
         if let Some(health) = health {
-            live.health = bounded(health);
+            live.health = health;
         }
         self.peers.touch();
     }
@@ -190,18 +188,4 @@ impl Actor {
             self.peers.touch();
         }
     }
-}
-
-/// No agent fills the controller's memory with what it says of itself.
-fn bounded(mut health: v1::Health) -> v1::Health {
-    health.problems.truncate(PROBLEMS);
-    health.problems.shrink_to_fit();
-    let texts =
-        health.problems.iter_mut().flat_map(|problem| [&mut problem.node, &mut problem.reason, &mut problem.message]);
-    for text in texts.chain([&mut health.reason, &mut health.message]) {
-        if text.len() > TEXT {
-            *text = text.chars().take(TEXT / 4).collect();
-        }
-    }
-    health
 }

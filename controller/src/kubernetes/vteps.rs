@@ -21,6 +21,7 @@ use kube::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use weft_api::{Vtep, VtepState, VtepStatus};
+use weft_core::standing::State;
 
 use self::{
     pace::Pacer,
@@ -231,9 +232,7 @@ impl Writer {
 
 /// While agents come back to a new leader, what was said before of those that have not come yet still stands.
 fn is_held_back(standing: &NodeStanding, before: Option<&VtepStatus>) -> bool {
-    use weft_proto::v1::PeerState::{Disconnected, Pending, Unspecified};
-
-    let is_unsure = matches!(standing.state, Disconnected | Pending | Unspecified);
+    let is_unsure = matches!(standing.state, State::Disconnected | State::Pending);
     let was_sure = |before: &VtepStatus| !matches!(before.state, VtepState::Pending | VtepState::Departed);
     is_unsure && before.is_some_and(was_sure)
 }

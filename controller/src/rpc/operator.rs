@@ -2,16 +2,16 @@
 //!
 //! Owns its form. Must never show a token a second time: only its hash is kept.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status, async_trait};
-use weft_core::{alloc::Usage, types::NodeName};
+use weft_core::{alloc::Usage, standing::Peer, types::NodeName};
 use weft_proto::{
     convert::{ConvertError, to_cidr},
     v1::{
-        CreateTokenRequest, CreateTokenResponse, DeleteNodeRequest, DeleteNodeResponse, GetStatusRequest,
-        GetStatusResponse, ListPeersRequest, ListPeersResponse, Peer, PoolUsage, WatchPeersRequest, WatchPeersResponse,
+        self, CreateTokenRequest, CreateTokenResponse, DeleteNodeRequest, DeleteNodeResponse, GetStatusRequest,
+        GetStatusResponse, ListPeersRequest, ListPeersResponse, PoolUsage, WatchPeersRequest, WatchPeersResponse,
         operator_service_server::OperatorService,
     },
 };
@@ -36,8 +36,8 @@ fn authorize<T>(request: &Request<T>) -> Result<String, Status> {
     status::operator(&status::caller(request.extensions())?, clock::unix_seconds())
 }
 
-fn owned(peers: &Arc<Vec<Peer>>) -> Vec<Peer> {
-    peers.as_ref().clone()
+fn to_wire(peers: &[Peer]) -> Vec<v1::Peer> {
+    peers.iter().map(v1::Peer::from).collect()
 }
 
 /// The list now and after each change, until the cluster stops.
@@ -50,7 +50,7 @@ fn peer_lists(cluster: Cluster) -> impl Stream<Item = Result<WatchPeersResponse,
         }
         version.mark_unchanged();
         let list = cluster.peers().await;
-        let response = list.map(|peers| WatchPeersResponse { peers: owned(&peers) }).map_err(Status::from);
+        let response = list.map(|peers| WatchPeersResponse { peers: to_wire(&peers) }).map_err(Status::from);
         Some((response, (cluster, version, true)))
     })
 }
@@ -70,7 +70,7 @@ impl OperatorService for Operator {
     async fn list_peers(&self, request: Request<ListPeersRequest>) -> Result<Response<ListPeersResponse>, Status> {
         authorize(&request)?;
         let peers = self.0.cluster.peers().await?;
-        Ok(Response::new(ListPeersResponse { peers: owned(&peers) }))
+        Ok(Response::new(ListPeersResponse { peers: to_wire(&peers) }))
     }
 
     type WatchPeersStream = Pin<Box<dyn Stream<Item = Result<WatchPeersResponse, Status>> + Send>>;

@@ -17,9 +17,9 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use tonic::{Status, Streaming, body::Body, codec::BufferSettings, server::NamedService};
 use tonic_prost::ProstDecoder;
-use weft_core::{membership::Told, types::Revision};
+use weft_core::{membership::Told, standing::Facts, types::Revision};
 use weft_proto::{
-    convert::{self, Facts},
+    convert,
     v1::{Hello, WatchRequest, watch_request},
 };
 

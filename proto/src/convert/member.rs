@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use weft_core::{
     membership::{Member, More},
+    standing::{Facts, GATEWAYS},
     types::{Mac, NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnderlayAddress},
 };
 
@@ -15,23 +16,6 @@ use crate::v1;
 
 /// The longest version text that is kept.
 const LONGEST_VERSION: usize = 64;
-/// Routers that a node may name.
-pub const GATEWAYS: usize = 8;
-
-/// What a node says of itself, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Its underlay addresses with their on-link prefixes.
-    pub underlay: PerFamily<Option<UnderlayAddress>>,
-    /// MTU of its underlay link in bytes.
-    pub underlay_mtu: u32,
-    /// Routers by which it reaches other networks.
-    pub gateways: Vec<IpAddr>,
-    /// Version of its agent.
-    pub agent_version: String,
-    /// The newest kind of settings that its agent can follow.
-    pub generation: u32,
-}
 
 impl TryFrom<v1::Facts> for Facts {
     type Error = ConvertError;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use weft_agent::engine::Problem;
-use weft_core::kernel::{Key, Value};
+use weft_core::{
+    kernel::{Key, Value},
+    standing::Reason,
+};
 
 use super::{
     attached, route, without_sysctls,
@@ -11,7 +14,7 @@ use super::{
 };
 
 fn leaving() -> Problem {
-    Problem::new("CleaningUp", "as ordered")
+    Problem::new(Reason::CleaningUp, "as ordered")
 }
 
 #[test]

@@ -177,7 +177,7 @@ impl World {
 
     /// Waits until what a peer needs is said to be missing.
     pub(crate) async fn blamed(&mut self, what: &str) {
-        let named = |standing: &Standing| standing.health.problems.iter().any(|problem| problem.message.contains(what));
+        let named = |standing: &Standing| standing.health.peers.iter().any(|problem| problem.message.contains(what));
         self.standing.wait_for(named).await.expect("the loop runs");
     }
 

@@ -14,9 +14,9 @@ use tokio::{
 use weft_agent::controller::{Client, ConnectionStatus, Credentials, Held, Links, Order, Standing, Update};
 use weft_core::{
     membership::View,
+    standing::Facts,
     types::{PerFamily, Revision},
 };
-use weft_proto::convert::Facts;
 
 use super::controller::{Authority, Controller};
 

@@ -1,5 +1,7 @@
 //! Who counts as cleaned, and for how long.
 
+use weft_core::standing::{Health, Problem, Reason};
+
 use super::{super::tests::*, CleanUpStanding};
 use crate::{
     cluster::{Cluster, Refusal, Report, Session},
@@ -63,8 +65,8 @@ async fn a_node_is_waited_for_with_a_reason() {
     let two = joined(&cluster, "n2", 2).await;
     cluster.disconnect(name("n2"), two.id).await;
     cluster.order_clean_up(true).await.expect("it runs");
-    let health =
-        weft_proto::v1::Health { reason: "CleanUpFailed".into(), message: "busy".into(), ..Default::default() };
+    let problem = Problem { reason: Reason::CleanUpFailed, message: "busy".into() };
+    let health = Health { problem: Some(problem), ..Health::default() };
     let report = Report { health: Some(health), ..Report::default() };
     cluster.report(name("n1"), one.id, report, [127, 0, 0, 1].into()).await;
     let standing = standing(&cluster).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_core::{membership::More, settings::GENERATION};
+use weft_core::{membership::More, settings::GENERATION, standing::Reason};
 
 use crate::{
     cluster::{
@@ -93,8 +93,8 @@ async fn what_was_announced_stays_and_who_is_downgraded_is_shown() {
     assert!(awaited_by(&cluster).await.is_empty(), "one downgraded agent takes a setting from all");
     assert_eq!(cluster.fanout().settings().more.octets(), [8, 1]);
     let peers = cluster.peers().await.expect("it runs");
-    let row = peers.iter().find(|peer| peer.node == "n1").expect("a member");
-    assert_eq!(row.reason, "NeedsNewerAgent");
+    let row = peers.iter().find(|peer| peer.node.as_str() == "n1").expect("a member");
+    assert_eq!(row.reason, Some(Reason::NeedsNewerAgent));
     assert!(row.message.contains("upgrade it"), "{}", row.message);
 }
 

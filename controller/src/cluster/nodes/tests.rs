@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use weft_core::{
     settings::Settings,
+    standing::Facts,
     types::{Family, Vni},
 };
-use weft_proto::convert::Facts;
 
 use super::*;
 use crate::{

@@ -10,8 +10,10 @@ use std::{
 };
 
 use tokio::time::Instant;
-use weft_core::types::NodeName;
-use weft_proto::v1::{Health, PeerProblem, PeerState};
+use weft_core::{
+    standing::{Health, PeerProblem, Reason, State},
+    types::NodeName,
+};
 
 use super::super::{
     Refusal,
@@ -23,29 +25,27 @@ use crate::store::NodeRecord;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nodes that a message names before it counts the rest.
 const NAMED: usize = 4;
-/// Reason of a peer that does not answer probes.
-const PROBE_LOST: &str = "ProbeLost";
 
 /// How a node stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Judgement {
-    pub(super) state: PeerState,
-    pub(super) reason: String,
+    pub(super) state: State,
+    pub(super) reason: Option<Reason>,
     pub(super) message: String,
     /// Where it is known better than by the time of judging.
     pub(super) since_unix_ms: Option<i64>,
 }
 
 impl Judgement {
-    fn new(state: PeerState, reason: &str, message: String) -> Self {
-        Self { state, reason: reason.to_owned(), message, since_unix_ms: None }
+    fn new(state: State, reason: Reason, message: String) -> Self {
+        Self { state, reason: Some(reason), message, since_unix_ms: None }
     }
 
     /// A node whose agent is turned away for its addresses has no stream because of that.
     pub(super) fn refused(self, refusal: Option<&Refusal>) -> Self {
         match (refusal, self.state) {
-            (Some(refusal), PeerState::Pending) => Self::new(self.state, "NoUnderlayAddress", refusal.to_string()),
-            (Some(refusal), PeerState::Disconnected) => {
+            (Some(refusal), State::Pending) => Self::new(self.state, Reason::NoUnderlayAddress, refusal.to_string()),
+            (Some(refusal), State::Disconnected) => {
                 Self { message: format!("{}; it is turned away: {refusal}", self.message), ..self }
             }
             _ => self,
@@ -67,7 +67,7 @@ impl Judgement {
     pub(super) fn given(self, node: &NodeRecord, problem: Option<&Refusal>) -> Self {
         match problem {
             Some(problem) if node.member.pod_cidrs.is_empty() => {
-                Self::new(PeerState::Pending, problem.reason(), problem.to_string())
+                Self::new(State::Pending, problem.reason().into(), problem.to_string())
             }
             _ => self,
         }
@@ -77,14 +77,14 @@ impl Judgement {
 impl Judgement {
     /// A node that is well but for its agent, which is too old for what is announced: it was downgraded, or came late.
     pub(super) fn following(self, node: &NodeRecord, needed: u32) -> Self {
-        if self.state != PeerState::Ready || node.generation >= needed {
+        if self.state != State::Ready || node.generation >= needed {
             return self;
         }
         let version = if node.agent_version.is_empty() { "unknown" } else { &node.agent_version };
         let message = format!(
             "its agent, version {version}, does not follow all of the cluster's settings, which newer agents do: upgrade it"
         );
-        Self::new(PeerState::Degraded, "NeedsNewerAgent", message)
+        Self::new(State::Degraded, Reason::NeedsNewerAgent, message)
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) enum Probed {
 /// What all streams together say.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
-    accused: HashMap<&'a str, Vec<(&'a NodeName, &'a PeerProblem)>>,
+    accused: HashMap<&'a NodeName, Vec<(&'a NodeName, &'a PeerProblem)>>,
     /// Those whose probes reach nobody.
     isolated: HashSet<&'a NodeName>,
     /// Those whose probes reach somebody.
@@ -121,8 +121,8 @@ impl<'a> Evidence<'a> {
                 evidence.isolated.insert(node);
                 continue;
             }
-            for problem in health.problems.iter().filter(|problem| problem.reason == PROBE_LOST) {
-                evidence.accused.entry(problem.node.as_str()).or_default().push((node, problem));
+            for problem in health.peers.iter().filter(|problem| problem.reason == Reason::ProbeLost) {
+                evidence.accused.entry(&problem.node).or_default().push((node, problem));
             }
         }
         for accusers in evidence.accused.values_mut() {
@@ -136,17 +136,17 @@ impl<'a> Evidence<'a> {
     pub(super) fn judge(&self, node: &NodeRecord, sessions: &Sessions, now: Instant) -> Judgement {
         let name = &node.member.name;
         let Some(live) = sessions.get(name) else { return self.silent(node) };
-        if live.is_degraded() {
-            return Judgement::new(PeerState::Degraded, &live.health.reason, live.health.message.clone());
+        if let Some(problem) = &live.health.problem {
+            return Judgement::new(State::Degraded, problem.reason.clone(), problem.message.clone());
         }
         if self.isolated.contains(name) {
             let count = live.health.problem_count;
             let message = format!("none of {count} peers answers its probes: check the underlay of this node");
-            return Judgement::new(PeerState::Unreachable, PROBE_LOST, message);
+            return Judgement::new(State::Unreachable, Reason::ProbeLost, message);
         }
-        let accusers = self.accused.get(name.as_str());
+        let accusers = self.accused.get(name);
         if let Some(accusers) = accusers.filter(|accusers| !self.is_of_a_pair(name, accusers)) {
-            return Judgement::new(PeerState::Unreachable, &accusers[0].1.reason, accusation(accusers));
+            return Judgement::new(State::Unreachable, accusers[0].1.reason.clone(), accusation(accusers));
         }
         Self::progress(live, sessions, now)
     }
@@ -156,7 +156,7 @@ impl<'a> Evidence<'a> {
         if self.isolated.contains(node) {
             return Probed::Lost("none of its own probes is answered".to_owned());
         }
-        match self.accused.get(node.as_str()) {
+        match self.accused.get(node) {
             Some(accusers) => Probed::Lost(accusation(accusers)),
             None if self.witnesses.iter().any(|witness| *witness != node) => Probed::Answers,
             None => Probed::Unknown,
@@ -167,10 +167,10 @@ impl<'a> Evidence<'a> {
         let name = &node.member.name;
         if !node.has_reported() {
             let message = "it has joined, but its agent never opened a stream: start weft-agent on it".to_owned();
-            let judgement = Judgement::new(PeerState::Pending, "NeverConnected", message);
+            let judgement = Judgement::new(State::Pending, Reason::NeverConnected, message);
             return Judgement { since_unix_ms: Some(node.joined_unix_ms), ..judgement };
         }
-        let accusers = self.accused.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        let accusers = self.accused.get(name).map_or(&[][..], Vec::as_slice);
         let blind: HashSet<&NodeName> = accusers.iter().map(|(accuser, _)| *accuser).collect();
         let seeing = self.witnesses.iter().filter(|witness| !blind.contains(**witness)).count();
         let found = match (accusers, seeing) {
@@ -180,7 +180,7 @@ impl<'a> Evidence<'a> {
             (accusers, seeing) => format!("{}, while it answers those of {seeing} nodes", accusation(accusers)),
         };
         let message = format!("its agent is not connected; {found}");
-        Judgement::new(PeerState::Disconnected, "AgentDisconnected", message)
+        Judgement::new(State::Disconnected, Reason::AgentDisconnected, message)
     }
 
     /// One member's word alone makes no other unreachable while somebody else's probes arrive where they should: it is a
@@ -191,7 +191,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn progress(live: &Live, sessions: &Sessions, now: Instant) -> Judgement {
-        let pending = |message: String| Judgement::new(PeerState::Pending, "NotAcknowledged", message);
+        let pending = |message: String| Judgement::new(State::Pending, Reason::NotAcknowledged, message);
         if live.acknowledged.is_none() {
             return pending("its agent is connected and has not confirmed its kernel's state yet".to_owned());
         }
@@ -200,14 +200,14 @@ impl<'a> Evidence<'a> {
                 let message = "its agent is late with acknowledging the newest changes: look at its log".to_owned();
                 Judgement { since_unix_ms: Some(unix_ms), ..pending(message) }
             }
-            _ => Judgement::new(PeerState::Ready, "", of_pairs(&live.health)),
+            _ => Judgement { state: State::Ready, message: of_pairs(&live.health), ..Judgement::default() },
         }
     }
 }
 
 /// What a node that is well lacks for some of its peers: their packets are lost, and nobody else's.
 fn of_pairs(health: &Health) -> String {
-    let mut others = health.problems.iter().filter(|problem| problem.reason != PROBE_LOST);
+    let mut others = health.peers.iter().filter(|problem| problem.reason != Reason::ProbeLost);
     let Some(first) = others.next() else { return String::new() };
     let more = match others.count() {
         0 => String::new(),
@@ -218,7 +218,7 @@ fn of_pairs(health: &Health) -> String {
 
 /// How many peers do not answer a node's probes, as far as it names them: what else it has trouble with is its own.
 fn lost_probes(health: &Health) -> u32 {
-    let others = health.problems.iter().filter(|problem| problem.reason != PROBE_LOST).count();
+    let others = health.peers.iter().filter(|problem| problem.reason != Reason::ProbeLost).count();
     health.problem_count.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
 }
 
@@ -228,8 +228,8 @@ fn accusation(accusers: &[(&NodeName, &PeerProblem)]) -> String {
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     let first = accusers[0].1;
     let detail = if first.message.is_empty() { String::new() } else { format!(" ({})", first.message) };
-    match first.reason.as_str() {
-        PROBE_LOST => format!("no answer to probes from {}{more}{detail}", named.join(", ")),
+    match &first.reason {
+        Reason::ProbeLost => format!("no answer to probes from {}{more}{detail}", named.join(", ")),
         reason => format!("{reason} reported by {}{more}{detail}", named.join(", ")),
     }
 }

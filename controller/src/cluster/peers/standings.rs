@@ -7,9 +7,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use weft_core::{
     membership::Member,
+    standing::{Health, Reason, State},
     types::{Family, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
 };
-use weft_proto::{reason::PODS_OUTSIDE_CIDR, v1};
 
 use super::{
     super::{Refusal, actor::Actor},
@@ -24,9 +24,9 @@ pub(crate) struct NodeStanding {
     pub(crate) name: NodeName,
     pub(crate) pod_cidrs: PerFamily<Option<PodCidr>>,
     pub(crate) underlay: PerFamily<Option<UnderlayAddress>>,
-    pub(crate) state: v1::PeerState,
-    /// One CamelCase word; empty where it is ready.
-    pub(crate) reason: String,
+    pub(crate) state: State,
+    /// None if it is ready.
+    pub(crate) reason: Option<Reason>,
     /// A sentence for people; empty where it is ready.
     pub(crate) message: String,
     /// What keeps its Node from having pod CIDRs, or from having those that its spec names.
@@ -46,7 +46,7 @@ pub(crate) struct NodeStanding {
     /// Changes that it has not acknowledged.
     pub(crate) lag: u64,
     /// What its agent last said of itself and its peers; none without a stream.
-    pub(crate) health: Option<v1::Health>,
+    pub(crate) health: Option<Health>,
 }
 
 impl NodeStanding {
@@ -55,7 +55,10 @@ impl NodeStanding {
     pub(crate) fn is_programmed(&self) -> bool {
         !self.pod_cidrs.is_empty()
             && self.applied.is_some()
-            && self.health.as_ref().is_some_and(|health| ["", PODS_OUTSIDE_CIDR].contains(&health.reason.as_str()))
+            && self
+                .health
+                .as_ref()
+                .is_some_and(|health| matches!(health.reason(), None | Some(Reason::PodsOutsideCidr)))
     }
 }
 

@@ -13,9 +13,9 @@ use weft_core::{
     masquerade::Unmasqueraded,
     membership::{Delta, Digests, Snapshot, Told, View},
     settings::GENERATION,
+    standing::Facts,
     types::{LinkName, NodeName, PerFamily, Revision, UnderlayAddress},
 };
-use weft_proto::convert::Facts;
 
 use super::{
     Checked, Planted,

@@ -3,7 +3,7 @@
 //! Owns the order of the real client's steps, its waits, and requests that get lost or come twice.
 
 use tonic::Code;
-use weft_core::{membership::Digests, types::Revision};
+use weft_core::{membership::Digests, standing::Health, types::Revision};
 use weft_proto::{
     convert::{self, SnapshotBuilder},
     v1::{self, watch_response::Message},
@@ -47,7 +47,7 @@ pub(super) struct Client {
     life: u64,
     /// What the Hello of the open stream said.
     hello: (Option<Revision>, Option<Digests>),
-    told: (Option<Revision>, v1::Health),
+    told: (Option<Revision>, Health),
 }
 
 impl Client {

@@ -6,8 +6,8 @@
 use std::{collections::VecDeque, net::IpAddr};
 
 use tonic::Code;
-use weft_core::{membership::Told, types::Revision};
-use weft_proto::{convert::Facts, v1};
+use weft_core::{membership::Told, standing::Facts, types::Revision};
+use weft_proto::v1;
 
 use super::world::{Event, World};
 use crate::cluster::{NodeIdentity, Report};

@@ -2,8 +2,10 @@
 //!
 //! Owns who answers whom, and the check that nobody is called unreachable on a liar's word alone while there are other witnesses.
 
-use weft_core::types::NodeName;
-use weft_proto::v1::{self, PeerState};
+use weft_core::{
+    standing::{Health, PeerProblem, Problem, Reason, State},
+    types::NodeName,
+};
 
 use super::{
     Checked, Planted,
@@ -11,9 +13,6 @@ use super::{
     hold,
     world::{Event, World},
 };
-
-/// The word for a peer that does not answer probes.
-const PROBE_LOST: &str = "ProbeLost";
 
 impl World {
     /// Looks anew who answers.
@@ -25,10 +24,11 @@ impl World {
     }
 
     /// What an agent says of itself and its peers.
-    pub(super) fn health(&self, number: usize) -> v1::Health {
+    pub(super) fn health(&self, number: usize) -> Health {
         let agent = &self.agents[number];
-        let Some(process) = &agent.process else { return v1::Health::default() };
-        let reason = if process.is_degraded { "KernelDiffers".to_owned() } else { String::new() };
+        let Some(process) = &agent.process else { return Health::default() };
+        let kernel = || Problem { reason: Reason::KernelDiffers, message: String::new() };
+        let problem = process.is_degraded.then(kernel);
         let peers = process.view.members().map(|member| member.name.clone()).filter(|name| *name != agent.name);
         let accuses = agent.lies.as_ref().and_then(|lies| lies.accuses);
         let (silent, answering): (Vec<_>, Vec<_>) = match accuses {
@@ -36,15 +36,11 @@ impl World {
             Some(_) => ([self.others(number), self.others(number)].concat(), Vec::new()),
             None => peers.partition(|peer| !self.answers(number, peer)),
         };
-        let lost = |node: NodeName| v1::PeerProblem {
-            node: node.to_string(),
-            reason: PROBE_LOST.to_owned(),
-            ..v1::PeerProblem::default()
-        };
+        let lost = |node| PeerProblem { node, reason: Reason::ProbeLost, message: String::new(), since_unix_ms: 0 };
         let problem_count = u32::try_from(silent.len()).expect("few");
         let healthy_count = accuses.unwrap_or_else(|| u32::try_from(answering.len()).expect("few"));
-        let problems = silent.into_iter().map(lost).collect();
-        v1::Health { reason, problems, problem_count, healthy_count, ..v1::Health::default() }
+        let peers = silent.into_iter().map(lost).collect();
+        Health { problem, peers, problem_count, healthy_count }
     }
 
     /// Everybody else.
@@ -76,10 +72,7 @@ impl World {
             let mut sessions = server.actor.sessions.iter();
             let has_witness = sessions.any(|(node, live)| is_third(node) && live.health.healthy_count > 0);
             hold!(
-                !(standing.state == PeerState::Unreachable || is_accused)
-                    || says_so
-                    || !honest.is_empty()
-                    || !has_witness,
+                !(standing.state == State::Unreachable || is_accused) || says_so || !honest.is_empty() || !has_witness,
                 "{} is called unreachable on the word of a liar alone: {}",
                 standing.name,
                 standing.message
@@ -90,6 +83,6 @@ impl World {
     }
 }
 
-fn accuses(health: &v1::Health, node: &NodeName) -> bool {
-    health.problems.iter().any(|problem| problem.reason == PROBE_LOST && problem.node == node.as_str())
+fn accuses(health: &Health, node: &NodeName) -> bool {
+    health.peers.iter().any(|problem| problem.reason == Reason::ProbeLost && problem.node == *node)
 }

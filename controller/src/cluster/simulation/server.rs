@@ -10,8 +10,10 @@ use std::{
 
 use futures::FutureExt;
 use tokio::sync::{oneshot, watch};
-use weft_core::membership::{Member, More};
-use weft_proto::convert::Facts;
+use weft_core::{
+    membership::{Member, More},
+    standing::Facts,
+};
 
 use super::{
     Checked, Planted, Violation,

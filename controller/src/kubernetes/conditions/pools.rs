@@ -21,9 +21,9 @@ use kube::{
 use tokio::time::timeout;
 use weft_core::{
     alloc::PoolRule,
+    standing::Reason,
     types::{NodeName, PerFamily, PodCidr},
 };
-use weft_proto::reason::PODS_OUTSIDE_CIDR;
 
 use super::now;
 use crate::{cluster::NodeStanding, kubernetes::Leader};
@@ -62,13 +62,13 @@ pub(super) fn present(node: &Node) -> Option<&NodeCondition> {
 /// One Event names the pods of a Node that have lost the network.
 fn tell_left_behind(leader: &Leader, told: &mut BTreeSet<NodeName>, standings: &[NodeStanding]) {
     for standing in standings {
-        let is_so = standing.reason == PODS_OUTSIDE_CIDR;
+        let is_so = standing.reason == Some(Reason::PodsOutsideCidr);
         if !is_so {
             told.remove(&standing.name);
         } else if told.insert(standing.name.clone())
             && let Some(node) = leader.nodes.get(&ObjectRef::new(standing.name.as_str()))
         {
-            leader.events.warn(&node.object_ref(&()), PODS_OUTSIDE_CIDR, &standing.message);
+            leader.events.warn(&node.object_ref(&()), Reason::PodsOutsideCidr.as_str(), &standing.message);
         }
     }
 }

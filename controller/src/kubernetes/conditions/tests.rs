@@ -2,10 +2,13 @@
 
 use k8s_openapi::serde_json::{self, Value};
 use kube::runtime::{reflector, watcher};
-use weft_proto::v1::{Health, PeerState};
+use weft_core::standing::{Health, State};
 
 use super::*;
-use crate::kubernetes::{fake::FakeApi, vteps::tests::standing};
+use crate::kubernetes::{
+    fake::FakeApi,
+    vteps::tests::{kernel_differs, standing},
+};
 
 fn path(name: &str) -> String {
     format!("/api/v1/nodes/{name}")
@@ -53,7 +56,7 @@ fn of_another(status: &str) -> Value {
 
 /// A node whose agent was never seen.
 fn without_agent(name: &str) -> NodeStanding {
-    let pending = standing(name, PeerState::Pending, "NeverConnected");
+    let pending = standing(name, State::Pending, "NeverConnected");
     NodeStanding { is_connected: false, has_reported: false, health: None, applied: None, ..pending }
 }
 
@@ -76,9 +79,9 @@ async fn a_node_is_unavailable_until_it_was_programmed_once_and_never_again() {
 
     let names = || ["n1", "n2", "n3"].into_iter();
     let store = watched(&api, names());
-    let mut early = standing("n2", PeerState::Degraded, "KernelDiffers");
-    early.health = Some(Health { reason: "KernelDiffers".to_owned(), ..Health::default() });
-    writer.round(&store, &[standing("n1", PeerState::Ready, ""), early]).await;
+    let mut early = standing("n2", State::Degraded, "KernelDiffers");
+    early.health = Some(Health { problem: Some(kernel_differs()), ..Health::default() });
+    writer.round(&store, &[standing("n1", State::Ready, ""), early]).await;
     assert_eq!(condition_of(&api, "n1"), says("False", READY));
     assert_eq!(condition_of(&api, "n2"), says("True", NOT_READY), "its kernel is not as it should be");
 
@@ -86,7 +89,7 @@ async fn a_node_is_unavailable_until_it_was_programmed_once_and_never_again() {
     let store = watched(&api, names());
     tokio::time::advance(Duration::from_secs(60)).await;
     api.take_requests();
-    writer.round(&store, &[standing("n1", PeerState::Disconnected, "AgentDisconnected")]).await;
+    writer.round(&store, &[standing("n1", State::Disconnected, "AgentDisconnected")]).await;
     writer.round(&store, &[]).await;
     assert_eq!(api.take_requests(), [""; 0]);
 }
@@ -96,7 +99,7 @@ async fn a_failed_write_is_repeated_and_a_lost_one_too() {
     let api = FakeApi::default();
     let store = nodes(&api, &[("n1", json!([]))]);
     let mut writer = Writer::new(api.client(), AgentNodes::default());
-    let standings = [standing("n1", PeerState::Ready, "")];
+    let standings = [standing("n1", State::Ready, "")];
     api.refuse_writes(1, 500);
     writer.round(&store, &standings).await;
     assert_eq!(condition_of(&api, "n1"), None);
@@ -132,7 +135,7 @@ async fn what_was_said_of_a_node_without_an_agent_is_taken_back() {
     let agents = r#"{"nodeSelector":{"has":"agent"}}"#.parse().expect("sound");
     let mut writer = Writer::new(api.client(), agents);
     // n3 was taken in before its labels changed.
-    writer.round(&store, &[standing("n3", PeerState::Pending, "NeverConnected")]).await;
+    writer.round(&store, &[standing("n3", State::Pending, "NeverConnected")]).await;
     assert_eq!(condition_of(&api, "n1"), None, "no pod would ever be put there");
     assert_eq!(condition_of(&api, "n2"), None);
     assert!(condition_of(&api, "n3").is_some(), "a member is judged, whatever its labels are");

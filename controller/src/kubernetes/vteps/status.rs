@@ -8,8 +8,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use weft_api::{ConditionType, FamilyReach, PeerReport, RevisionStatus, VtepState, VtepStatus};
-use weft_core::types::Family;
-use weft_proto::v1::{Health, PeerState};
+use weft_core::{
+    standing::{Health, Reason, State},
+    types::Family,
+};
 
 use crate::cluster::{NodeStanding, Probed};
 
@@ -35,7 +37,8 @@ pub(super) fn status(
     now: Timestamp,
 ) -> VtepStatus {
     let state = state(standing.state);
-    let same = before.filter(|before| before.state == state && before.reason == standing.reason);
+    let reason = standing.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+    let same = before.filter(|before| before.state == state && before.reason == reason);
     let since = same.and_then(|before| before.since.clone()).or_else(|| time(standing.since_unix_ms));
     let applied = standing.applied.map(|(revision, at)| RevisionStatus {
         epoch: revision.epoch,
@@ -51,7 +54,7 @@ pub(super) fn status(
     let reach: Vec<FamilyReach> = standing.paths.iter().map(reach).collect();
     VtepStatus {
         state,
-        reason: standing.reason.clone(),
+        reason,
         message: standing.message.clone(),
         since,
         pod_cidrs: joined(standing.pod_cidrs.iter()),
@@ -72,10 +75,10 @@ pub(super) fn departed(before: &VtepStatus, generation: Option<i64>, now: Timest
         return before.clone();
     }
     let message = "its Node object is gone: its pod CIDRs are free once every connected agent has let go of them";
-    let draft = Draft::no(ConditionType::Ready, "NodeDeleted", message);
+    let draft = Draft::no(ConditionType::Ready, Reason::NodeDeleted.as_str(), message);
     VtepStatus {
         state: VtepState::Departed,
-        reason: "NodeDeleted".to_owned(),
+        reason: Reason::NodeDeleted.to_string(),
         message: message.to_owned(),
         since: Some(Time(now)),
         reach: Vec::new(),
@@ -107,13 +110,13 @@ pub(super) fn change(before: Option<&VtepStatus>, after: &VtepStatus) -> Option<
     Some(if is_same { Change::Detail } else { Change::State })
 }
 
-const fn state(state: PeerState) -> VtepState {
+const fn state(state: State) -> VtepState {
     match state {
-        PeerState::Ready => VtepState::Ready,
-        PeerState::Unspecified | PeerState::Pending => VtepState::Pending,
-        PeerState::Disconnected => VtepState::Disconnected,
-        PeerState::Degraded => VtepState::Degraded,
-        PeerState::Unreachable => VtepState::Unreachable,
+        State::Ready => VtepState::Ready,
+        State::Pending => VtepState::Pending,
+        State::Disconnected => VtepState::Disconnected,
+        State::Degraded => VtepState::Degraded,
+        State::Unreachable => VtepState::Unreachable,
     }
 }
 
@@ -149,7 +152,7 @@ fn paths_text(reach: &[FamilyReach]) -> String {
 }
 
 fn peers(health: &Health) -> PeerReport {
-    let first = health.problems.iter().take(NAMED);
+    let first = health.peers.iter().take(NAMED);
     let first = first.map(|problem| format!("{}: {}: {}", problem.node, problem.reason, problem.message));
     PeerReport { healthy: health.healthy_count, problems: health.problem_count, first: first.collect() }
 }
@@ -208,28 +211,39 @@ const REACHABLE: usize = 3;
 fn conditions(standing: &NodeStanding) -> [Draft; 5] {
     use ConditionType::{Allocated, Connected, Programmed, Reachable, Ready};
 
-    let reason = if standing.reason.is_empty() { "Unknown" } else { &standing.reason };
+    let reason = standing.reason.as_ref().map_or("Unknown", Reason::as_str);
     let ready = match standing.state {
-        PeerState::Ready => Draft::yes(Ready, "PeerReady"),
+        State::Ready => Draft::yes(Ready, "PeerReady"),
         _ => Draft::no(Ready, reason, &standing.message),
     };
     let connected = match (standing.is_connected, standing.has_reported) {
         (true, _) => Draft::yes(Connected, "StreamOpen"),
-        (false, true) => Draft::no(Connected, "AgentDisconnected", "its agent has no stream to the controller"),
-        (false, false) => Draft::no(Connected, "NeverConnected", "its agent never opened a stream: is it running?"),
+        (false, true) => {
+            Draft::no(Connected, Reason::AgentDisconnected.as_str(), "its agent has no stream to the controller")
+        }
+        (false, false) => {
+            Draft::no(Connected, Reason::NeverConnected.as_str(), "its agent never opened a stream: is it running?")
+        }
     };
     let programmed = match &standing.health {
         _ if standing.is_programmed() => Draft::yes(Programmed, "ReadBack"),
-        Some(health) if !health.reason.is_empty() => Draft::no(Programmed, &health.reason, &health.message),
-        Some(_) => Draft::no(Programmed, "NotAcknowledged", "its agent has not confirmed its kernel's state yet"),
-        None if standing.has_reported => {
-            Draft::new(Programmed, "Unknown", "AgentDisconnected", "nobody can read its kernel without its agent")
-        }
-        None => Draft::no(Programmed, "NeverConnected", "nothing is programmed without its agent"),
+        Some(Health { problem: Some(problem), .. }) => Draft::no(Programmed, problem.reason.as_str(), &problem.message),
+        Some(_) => Draft::no(
+            Programmed,
+            Reason::NotAcknowledged.as_str(),
+            "its agent has not confirmed its kernel's state yet",
+        ),
+        None if standing.has_reported => Draft::new(
+            Programmed,
+            "Unknown",
+            Reason::AgentDisconnected.as_str(),
+            "nobody can read its kernel without its agent",
+        ),
+        None => Draft::no(Programmed, Reason::NeverConnected.as_str(), "nothing is programmed without its agent"),
     };
     let reachable = match &standing.probed {
         Probed::Answers => Draft::yes(Reachable, "ProbesAnswered"),
-        Probed::Lost(message) => Draft::no(Reachable, "ProbeLost", message),
+        Probed::Lost(message) => Draft::no(Reachable, Reason::ProbeLost.as_str(), message),
         Probed::Unknown => Draft::new(Reachable, "Unknown", "NoProbes", "no other node has probed it"),
     };
     let allocated = if let Some(problem) = &standing.problem {

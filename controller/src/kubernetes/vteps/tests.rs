@@ -1,8 +1,8 @@
 //! What is written into Vteps, and how often the API server is asked for it.
 
 use k8s_openapi::serde_json::Value;
+use weft_core::standing::{Health, Problem, Reason, State};
 use weft_core::types::{PerFamily, Revision};
-use weft_proto::v1::{Health, PeerState};
 
 use super::*;
 use crate::{cluster::Probed, kubernetes::fake::FakeApi};
@@ -20,15 +20,15 @@ fn put(api: &FakeApi, name: &str) {
     api.put(&path(name), object);
 }
 
-pub(in crate::kubernetes) fn standing(name: &str, state: PeerState, reason: &str) -> NodeStanding {
-    let is_connected = state != PeerState::Disconnected;
+pub(in crate::kubernetes) fn standing(name: &str, state: State, reason: &str) -> NodeStanding {
+    let is_connected = state != State::Disconnected;
     NodeStanding {
         problem: None,
         name: name.parse().expect("a name"),
         pod_cidrs: PerFamily { v4: Some("10.244.1.0/24".parse().expect("a CIDR")), v6: None },
         underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None },
         state,
-        reason: reason.to_owned(),
+        reason: (!reason.is_empty()).then(|| Reason::from(reason)),
         message: if reason.is_empty() { String::new() } else { format!("because of {reason}") },
         since_unix_ms: 1_700_000_000_123,
         is_connected,
@@ -41,12 +41,16 @@ pub(in crate::kubernetes) fn standing(name: &str, state: PeerState, reason: &str
     }
 }
 
+pub(in crate::kubernetes) fn kernel_differs() -> Problem {
+    Problem { reason: Reason::KernelDiffers, message: "a route".to_owned() }
+}
+
 fn ready(name: &str) -> NodeStanding {
-    standing(name, PeerState::Ready, "")
+    standing(name, State::Ready, "")
 }
 
 fn lost(name: &str) -> NodeStanding {
-    standing(name, PeerState::Disconnected, "AgentDisconnected")
+    standing(name, State::Disconnected, "AgentDisconnected")
 }
 
 async fn writer(api: &FakeApi) -> Writer {
@@ -127,7 +131,7 @@ async fn a_new_leader_calls_nobody_disconnected_before_agents_had_time_to_come_b
     assert_eq!(api.take_requests(), [""; 0]);
     assert!(next.is_some(), "it would never look again");
     // A fault is told at once.
-    successor.round(&[standing("n1", PeerState::Degraded, "KernelDiffers"), lost("n2")]).await;
+    successor.round(&[standing("n1", State::Degraded, "KernelDiffers"), lost("n2")]).await;
     assert_eq!(status(&api, "n1")["state"], "Degraded");
     tokio::time::advance(RETURN).await;
     successor.round(&[ready("n1"), lost("n2")]).await;

@@ -6,11 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Status, Streaming};
-use weft_core::types::NodeName;
-use weft_proto::{
-    convert::Facts,
-    v1::{self, WatchRequest, watch_request},
-};
+use weft_core::{standing::Facts, types::NodeName};
+use weft_proto::v1::{self, WatchRequest, watch_request};
 
 use super::body::Ends;
 use crate::{
@@ -88,5 +85,5 @@ impl Inbound {
 fn typed(report: v1::Report) -> Result<Report, Status> {
     let facts = report.facts.map(Facts::try_from).transpose().map_err(|error| error.inside("report.facts"))?;
     let (applied, cleaned_up) = (report.applied.map(Into::into), report.cleaned_up);
-    Ok(Report { applied, facts, health: report.health, cleaned_up })
+    Ok(Report { applied, facts, health: report.health.map(Into::into), cleaned_up })
 }

@@ -18,9 +18,9 @@ use tokio::{
 use weft_agent::controller::{Client, ConnectionStatus, Credentials, Held, Links, Standing, Update};
 use weft_core::{
     membership::View,
+    standing::Facts,
     types::{NodeName, Revision},
 };
-use weft_proto::convert::Facts;
 
 use super::shelf::Shelf;
 

@@ -18,9 +18,9 @@ use weft_controller::{
 use weft_core::{
     membership::{Member, More},
     settings::GENERATION,
+    standing::Facts,
     types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
 };
-use weft_proto::convert::Facts;
 
 use crate::lab::binaries;
 

@@ -1,7 +1,10 @@
 //! Words, conditions and what counts as a change.
 
 use super::*;
-use crate::{cluster::Reach, kubernetes::vteps::tests::standing};
+use crate::{
+    cluster::Reach,
+    kubernetes::vteps::tests::{kernel_differs, standing},
+};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_100).expect("a time")
@@ -20,7 +23,7 @@ fn expect(status: &VtepStatus, wanted: [(&str, &str, &str); 5]) {
 #[test]
 fn each_state_has_its_conditions() {
     let of = |standing: &NodeStanding| status(standing, None, Some(4), false, now());
-    let ready = of(&standing("n1", PeerState::Ready, ""));
+    let ready = of(&standing("n1", State::Ready, ""));
     expect(
         &ready,
         [
@@ -33,7 +36,7 @@ fn each_state_has_its_conditions() {
     );
     assert!(ready.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
 
-    let mut never = standing("n1", PeerState::Pending, "NeverConnected");
+    let mut never = standing("n1", State::Pending, "NeverConnected");
     (never.is_connected, never.has_reported, never.health, never.applied) = (false, false, None, None);
     (never.probed, never.pod_cidrs) = (Probed::Unknown, Default::default());
     expect(
@@ -47,11 +50,11 @@ fn each_state_has_its_conditions() {
         ],
     );
 
-    let lost = of(&standing("n1", PeerState::Disconnected, "AgentDisconnected"));
+    let lost = of(&standing("n1", State::Disconnected, "AgentDisconnected"));
     assert_eq!(words(&lost)[2], ("Programmed".into(), "Unknown".into(), "AgentDisconnected".into()));
 
-    let mut degraded = standing("n1", PeerState::Degraded, "KernelDiffers");
-    degraded.health = Some(Health { reason: "KernelDiffers".into(), message: "a route".into(), ..Health::default() });
+    let mut degraded = standing("n1", State::Degraded, "KernelDiffers");
+    degraded.health = Some(Health { problem: Some(kernel_differs()), ..Health::default() });
     degraded.probed = Probed::Lost("no answer to probes from n2".into());
     let degraded = of(&degraded);
     assert_eq!(words(&degraded)[2], ("Programmed".into(), "False".into(), "KernelDiffers".into()));
@@ -63,7 +66,7 @@ fn each_state_has_its_conditions() {
 fn paths_are_one_text_where_the_families_agree() {
     let reach = |direct, vxlan, unreached| Reach { direct, vxlan, unreached };
     let text = |paths| {
-        let standing = NodeStanding { paths, ..standing("n1", PeerState::Ready, "") };
+        let standing = NodeStanding { paths, ..standing("n1", State::Ready, "") };
         status(&standing, None, None, false, now()).paths
     };
     assert_eq!(text(vec![(Family::V4, reach(1, 2, 0))]), "1 direct, 2 vxlan");
@@ -77,26 +80,26 @@ fn paths_are_one_text_where_the_families_agree() {
 
 #[test]
 fn figures_are_a_lesser_change_than_states() {
-    let before = status(&standing("n1", PeerState::Ready, ""), None, None, false, now());
+    let before = status(&standing("n1", State::Ready, ""), None, None, false, now());
     assert_eq!(change(None, &before), Some(Change::State));
     assert_eq!(change(Some(&before), &before), None);
-    let lag = NodeStanding { lag: 3, ..standing("n1", PeerState::Ready, "") };
+    let lag = NodeStanding { lag: 3, ..standing("n1", State::Ready, "") };
     assert_eq!(change(Some(&before), &status(&lag, Some(&before), None, false, now())), Some(Change::Detail));
-    let lost = NodeStanding { probed: Probed::Lost("x".into()), ..standing("n1", PeerState::Ready, "") };
+    let lost = NodeStanding { probed: Probed::Lost("x".into()), ..standing("n1", State::Ready, "") };
     assert_eq!(change(Some(&before), &status(&lost, Some(&before), None, false, now())), Some(Change::State));
 }
 
 #[test]
 fn a_young_term_knows_of_probes_what_the_last_one_knew() {
-    let before = status(&standing("n1", PeerState::Ready, ""), None, None, false, now());
-    let unknown = NodeStanding { probed: Probed::Unknown, ..standing("n1", PeerState::Ready, "") };
+    let before = status(&standing("n1", State::Ready, ""), None, None, false, now());
+    let unknown = NodeStanding { probed: Probed::Unknown, ..standing("n1", State::Ready, "") };
     let of = |young| words(&status(&unknown, Some(&before), None, young, now()))[REACHABLE].1.clone();
     assert_eq!((of(true).as_str(), of(false).as_str()), ("True", "Unknown"));
 }
 
 #[test]
 fn what_goes_to_the_api_comes_back_the_same() {
-    let mut standing = standing("n1", PeerState::Unreachable, "ProbeLost");
+    let mut standing = standing("n1", State::Unreachable, "ProbeLost");
     standing.since_unix_ms = 1_700_000_000_987;
     let status = status(&standing, None, Some(1), false, now());
     let text = k8s_openapi::serde_json::to_string(&status).expect("plain data");
