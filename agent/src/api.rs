@@ -5,6 +5,7 @@
 
 mod asking;
 mod door;
+mod pods;
 mod visit;
 
 use std::{
@@ -31,7 +32,7 @@ use self::asking::Counted;
 use crate::{
     controller::ConnectionStatus,
     engine::{Handle, Status as EngineStatus},
-    pods::{HostSide, PodService},
+    pods::{AddressBook, HostSide},
     preflight::Finding,
 };
 
@@ -40,7 +41,7 @@ pub struct Api<H> {
     /// This node.
     pub node: NodeName,
     /// The pod part.
-    pub pods: Arc<PodService<H>>,
+    pub pods: Arc<AddressBook<H>>,
     /// The engine.
     pub engine: Handle,
     /// How the node stands.
@@ -96,32 +97,39 @@ impl<H: HostSide> AgentService for Api<H> {
         &self,
         request: Request<v1::AllocatePodRequest>,
     ) -> Result<Response<v1::AllocatePodResponse>, Status> {
-        self.pods.allocate(request.into_inner()).await.map(Response::new)
+        let v1::AllocatePodRequest { attachment, netns, pod } = request.into_inner();
+        let allocation = self.pods.allocate(pods::key(attachment)?, netns, pod).await?;
+        Ok(Response::new(pods::answer(&allocation)))
     }
 
     async fn attach_pod(
         &self,
         request: Request<v1::AttachPodRequest>,
     ) -> Result<Response<v1::AttachPodResponse>, Status> {
-        self.pods.attach(request.into_inner()).await.map(Response::new)
+        self.pods.attach(&pods::key(request.into_inner().attachment)?).await?;
+        Ok(Response::new(v1::AttachPodResponse {}))
     }
 
     async fn release_pod(
         &self,
         request: Request<v1::ReleasePodRequest>,
     ) -> Result<Response<v1::ReleasePodResponse>, Status> {
-        self.pods.release(request.into_inner()).await.map(Response::new)
+        self.pods.end(&pods::key(request.into_inner().attachment)?).await?;
+        Ok(Response::new(v1::ReleasePodResponse {}))
     }
 
     async fn check_pod(&self, request: Request<v1::CheckPodRequest>) -> Result<Response<v1::CheckPodResponse>, Status> {
-        self.pods.check(request.into_inner()).await.map(Response::new)
+        let (allocation, problems) = self.pods.check(&pods::key(request.into_inner().attachment)?).await?;
+        Ok(Response::new(v1::CheckPodResponse { allocation: Some(pods::answer(&allocation)), problems }))
     }
 
     async fn collect_pods(
         &self,
         request: Request<v1::CollectPodsRequest>,
     ) -> Result<Response<v1::CollectPodsResponse>, Status> {
-        self.pods.collect(request.into_inner()).await.map(Response::new)
+        let valid = request.into_inner().valid.into_iter().map(|one| pods::key(Some(one)));
+        let released = self.pods.collect(&valid.collect::<Result<Vec<_>, _>>()?).await?;
+        Ok(Response::new(v1::CollectPodsResponse { released: released.iter().map(pods::attachment).collect() }))
     }
 
     async fn list_local_peers(

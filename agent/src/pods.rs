@@ -1,11 +1,12 @@
-//! Pods of this node: who holds which address, durably, and the pod part of the local API.
+//! Pods of this node: who holds which address, durably.
 //!
 //! Owns the allocations on disk, and the pods' links once their pods are gone ([`Keeper`]). Must never program the host's side of a pod: that is the reconcile loop's, reached through
 //! [`HostSide`]; the pod's own side is the plugin's.
 //!
-//! The way of an ADD: [`PodService::allocate`] asks the [`PodStore`], which answers only once the allocation is on disk;
-//! the plugin wires the pod; [`PodService::attach`] answers only once the host's side was read back from the kernel.
+//! The way of an ADD: [`AddressBook::allocate`] asks the [`PodStore`], which answers only once the allocation is on disk;
+//! the plugin wires the pod; [`AddressBook::attach`] answers only once the host's side was read back from the kernel.
 
+mod address_book;
 mod allocator;
 mod disk;
 mod journal;
@@ -14,11 +15,11 @@ mod ledger;
 mod mtu;
 mod outside;
 mod record;
-mod service;
 mod store;
 mod truth;
 mod witness;
 
+pub use address_book::{AddressBook, Allocation, HostSide, NodeState, PodError};
 pub use allocator::{Exhausted, usable};
 pub use disk::{DirDisk, Disk};
 #[cfg(test)]
@@ -26,7 +27,6 @@ pub use disk::{Fault, MemoryDisk};
 pub use keeper::{Keeper, Round};
 pub(crate) use outside::left_behind;
 pub use record::Record;
-pub use service::{HostSide, NodeState, PodService};
 pub use store::{Opened, PodStore, StoreError};
 pub use witness::CACHED_RESULTS;
 pub(crate) use witness::delete_links;

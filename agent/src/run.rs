@@ -26,7 +26,7 @@ use crate::{
     kernel::{KernelError, Netlink},
     last_good::LastGood,
     metrics, notify,
-    pods::{DirDisk, HostSide, Keeper, NodeState, PodService, PodStore},
+    pods::{AddressBook, DirDisk, HostSide, Keeper, NodeState, PodStore},
     probe::{Prober, Targets},
     standing,
     veth::Released,
@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let inputs = Inputs { updates, requests, controller, findings: probes.clone() };
 
     let store = opened.store.clone();
-    let service = Arc::new(PodService::new(
+    let service = Arc::new(AddressBook::new(
         opened.store,
         engine.clone(),
         node_state(status.clone()),

@@ -17,7 +17,7 @@ use crate::{
     disk_trouble::{DiskTrouble, PODS},
     durable,
     engine::Status,
-    pods::{HostSide, PodService, left_behind},
+    pods::{AddressBook, HostSide, left_behind},
 };
 
 /// While there are pods that were left behind, they are counted again so often: they go one by one.
@@ -36,7 +36,11 @@ pub(crate) struct Sources {
 }
 
 /// Completes what the engine says of the node. Runs until the engine is gone.
-pub(crate) async fn run<H: HostSide>(service: Arc<PodService<H>>, mut sources: Sources, told: watch::Sender<Standing>) {
+pub(crate) async fn run<H: HostSide>(
+    service: Arc<AddressBook<H>>,
+    mut sources: Sources,
+    told: watch::Sender<Standing>,
+) {
     let mut disk = sources.disk.sentences();
     loop {
         let cidrs = sources.status.borrow_and_update().pod_cidrs;

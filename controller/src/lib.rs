@@ -22,5 +22,5 @@ mod tls;
 pub use cluster::Refusal;
 pub use config::{Config, Kubernetes, LeaseTimes, NodeCidrs, Options, StoreLocation};
 pub use init::{InitOptions, OperatorOptions, init, issue_operator};
-pub use kubernetes::{UninstallOptions, uninstall};
+pub use kubernetes::{KubeStore, UninstallOptions, uninstall};
 pub use run::{Running, run, start};

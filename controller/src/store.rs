@@ -12,8 +12,6 @@ mod redb;
 
 use futures::future::BoxFuture;
 
-pub use crate::kubernetes::KubeStore;
-
 pub use self::{
     memory::{Failure, MemoryStore},
     records::{Binding, Held, Life, NodeRecord, Quarantined, TokenId, TokenRecord},

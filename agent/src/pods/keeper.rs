@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use weft_program::error::with_causes;
 
 use super::{
-    HostSide, NodeState, PodService, Record, mtu,
+    AddressBook, HostSide, NodeState, Record, mtu,
     truth::{Suspects, Verdict},
     witness::{self, Look, PodLink},
 };
@@ -31,7 +31,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The keeper of a node's pods.
 pub struct Keeper<H> {
-    pods: Arc<PodService<H>>,
+    pods: Arc<AddressBook<H>>,
     node: watch::Receiver<NodeState>,
     results: PathBuf,
     grace: Duration,
@@ -69,7 +69,7 @@ struct Judged {
 impl<H: HostSide> Keeper<H> {
     /// A keeper. `results` is where the runtime caches CNI results, [`witness::CACHED_RESULTS`] by default; `grace` is how
     /// long a suspicion has to stand.
-    pub fn new(pods: Arc<PodService<H>>, results: PathBuf, grace: Duration) -> Self {
+    pub fn new(pods: Arc<AddressBook<H>>, results: PathBuf, grace: Duration) -> Self {
         let node = pods.node();
         let (allocations, links) = (Suspects::default(), Suspects::default());
         Self { pods, node, results, grace, allocations, links, cached: BTreeSet::new(), told: BTreeMap::new() }
@@ -159,8 +159,8 @@ impl<H: HostSide> Keeper<H> {
                 true
             }
             Ok(false) => false,
-            Err(status) => {
-                warn!("the addresses of {} cannot be freed: {}", record.key, status.message());
+            Err(error) => {
+                warn!("the addresses of {} cannot be freed: {error}", record.key);
                 false
             }
         }

@@ -22,20 +22,16 @@ use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot, watch},
 };
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
 pub(crate) use weft_agent::pods::NodeState;
 use weft_agent::{
-    pods::{DirDisk, HostSide, Keeper, PodService, PodStore, Round},
+    api::Api,
+    engine,
+    pods::{AddressBook, DirDisk, HostSide, Keeper, PodStore, Round},
     veth::Released,
 };
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},
-};
-use weft_proto::v1::{
-    self,
-    agent_service_server::{AgentService, AgentServiceServer},
 };
 
 use crate::lab::{pod_links, pod_routes};
@@ -55,8 +51,6 @@ type Rounds = mpsc::UnboundedSender<(u64, std::sync::mpsc::Sender<Round>)>;
 pub(crate) struct Switches {
     /// The host's side cannot be programmed.
     pub(crate) refuse: AtomicBool,
-    /// The agent reports that it is ready.
-    pub(crate) ready: AtomicBool,
 }
 
 struct Host {
@@ -116,59 +110,27 @@ fn ipv6() -> rtnetlink::packet_route::route::RouteMessage {
     RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()
 }
 
-struct Api {
-    pods: Arc<PodService<Host>>,
-    switches: Arc<Switches>,
+/// The engine of an agent that has none: nothing was dropped.
+async fn answer(mut requests: mpsc::Receiver<engine::Request>) {
+    while let Some(request) = requests.recv().await {
+        let engine::Request::Dropped(answer) = request else { panic!("{request:?} is not for this test") };
+        let _gone = answer.send(engine::Dropped::default());
+    }
 }
 
-#[tonic::async_trait]
-impl AgentService for Api {
-    async fn allocate_pod(
-        &self,
-        request: Request<v1::AllocatePodRequest>,
-    ) -> Result<Response<v1::AllocatePodResponse>, Status> {
-        self.pods.allocate(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn attach_pod(
-        &self,
-        request: Request<v1::AttachPodRequest>,
-    ) -> Result<Response<v1::AttachPodResponse>, Status> {
-        self.pods.attach(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn release_pod(
-        &self,
-        request: Request<v1::ReleasePodRequest>,
-    ) -> Result<Response<v1::ReleasePodResponse>, Status> {
-        self.pods.release(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn check_pod(&self, request: Request<v1::CheckPodRequest>) -> Result<Response<v1::CheckPodResponse>, Status> {
-        self.pods.check(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn collect_pods(
-        &self,
-        request: Request<v1::CollectPodsRequest>,
-    ) -> Result<Response<v1::CollectPodsResponse>, Status> {
-        self.pods.collect(request.into_inner()).await.map(Response::new)
-    }
-
-    async fn list_local_peers(
-        &self,
-        _: Request<v1::ListLocalPeersRequest>,
-    ) -> Result<Response<v1::ListLocalPeersResponse>, Status> {
-        Err(Status::unimplemented("this agent has pods only"))
-    }
-
-    async fn get_agent_status(
-        &self,
-        _: Request<v1::GetAgentStatusRequest>,
-    ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
-        let ready = self.switches.ready.load(Ordering::SeqCst);
-        let status = v1::GetAgentStatusResponse { ready, message: "as the test says".to_owned(), ..Default::default() };
-        Ok(Response::new(status))
+/// The real API over these pods.
+fn api(pods: Arc<AddressBook<Host>>, status: watch::Receiver<engine::Status>) -> Api<Host> {
+    let (engine, requests) = engine::Handle::new();
+    tokio::spawn(answer(requests));
+    Api {
+        node: "a1".parse().expect("a name"),
+        pods,
+        engine,
+        status,
+        connection: watch::channel(Default::default()).1,
+        findings: watch::channel(Vec::new()).1,
+        more_warnings: Vec::new(),
+        foreign_plugins: watch::channel(Vec::new()).1,
     }
 }
 
@@ -178,6 +140,7 @@ pub(crate) struct Agent {
     thread: Option<JoinHandle<()>>,
     pub(crate) switches: Arc<Switches>,
     pub(crate) node: watch::Sender<NodeState>,
+    pub(crate) status: watch::Sender<engine::Status>,
     store: PodStore,
     rounds: Rounds,
 }
@@ -225,16 +188,18 @@ impl Agent {
         let (stop, stopped) = oneshot::channel();
         let (started, running) = std::sync::mpsc::channel();
         let (rounds, asked) = mpsc::unbounded_channel();
-        let switches = Arc::new(Switches { ready: true.into(), ..Switches::default() });
+        let switches = Arc::new(Switches::default());
+        let (status, told) = watch::channel(engine::Status::default());
+        status.send_modify(|status| status.ready = true);
         let (store, shared, socket) = (opened.store.clone(), Arc::clone(&switches), socket(directory));
         let thread = std::thread::spawn(move || {
             prepare();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let parts = Parts { store: opened.store, node: watched, switches: shared, rounds: asked };
+            let parts = Parts { store: opened.store, node: watched, status: told, switches: shared, rounds: asked };
             runtime.block_on(serve(&socket, parts, stopped, &started));
         });
         running.recv().expect("the agent started");
-        Self { stop: Some(stop), thread: Some(thread), switches, node, store, rounds }
+        Self { stop: Some(stop), thread: Some(thread), switches, node, status, store, rounds }
     }
 
     /// Has the keeper go round as if so many seconds had passed since the start.
@@ -273,23 +238,24 @@ fn disk(directory: &Path) -> DirDisk {
 struct Parts {
     store: PodStore,
     node: watch::Receiver<NodeState>,
+    status: watch::Receiver<engine::Status>,
     switches: Arc<Switches>,
     rounds: mpsc::UnboundedReceiver<(u64, std::sync::mpsc::Sender<Round>)>,
 }
 
 async fn serve(
     socket: &Path,
-    Parts { store, node, switches, mut rounds }: Parts,
+    Parts { store, node, status, switches, mut rounds }: Parts,
     stopped: oneshot::Receiver<()>,
     started: &std::sync::mpsc::Sender<()>,
 ) {
     let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
     tokio::spawn(connection);
     host_addresses(&handle).await;
-    let host = Host { handle, switches: Arc::clone(&switches) };
-    let pods = Arc::new(PodService::new(store, host, node, Released::beside(socket), Default::default()));
+    let host = Host { handle, switches };
+    let pods = Arc::new(AddressBook::new(store, host, node, Released::beside(socket), Default::default()));
     let _ = std::fs::remove_file(socket);
-    let incoming = UnixListenerStream::new(UnixListener::bind(socket).expect("a socket"));
+    let listener = UnixListener::bind(socket).expect("a socket");
     assert_eq!(pods.take_noted_releases().await, Vec::<String>::new());
     let results = socket.with_file_name("results");
     let mut keeper = Keeper::new(Arc::clone(&pods), results, Duration::from_secs(GRACE));
@@ -301,11 +267,7 @@ async fn serve(
         }
     });
     started.send(()).expect("the test waits");
-    tonic::transport::Server::builder()
-        .add_service(AgentServiceServer::new(Api { pods, switches }))
-        .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) })
-        .await
-        .expect("serves");
+    api(pods, status).serve(listener, async { drop(stopped.await) }).await.expect("serves");
     let _ = std::fs::remove_file(socket);
 }
 

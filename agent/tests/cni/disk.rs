@@ -10,16 +10,14 @@ use rustix::{
     mount::{MountFlags, mount, mount_remount},
 };
 use tokio::sync::watch;
-use tonic::Status;
 use weft_agent::{
-    pods::{DirDisk, HostSide, NodeState, PodService, PodStore},
-    veth::Released,
+    pods::{AddressBook, Allocation, DirDisk, HostSide, NodeState, PodError, PodStore},
+    veth::{AttachmentKey, Released},
 };
 use weft_core::{
     desired::Pod,
     types::{LinkName, PerFamily},
 };
-use weft_proto::v1;
 
 use crate::lab::on_a_host;
 
@@ -47,12 +45,12 @@ fn file_system() -> PathBuf {
 }
 
 /// Opens the store; what was wrong with it is the second.
-fn open(directory: &Path) -> (PodService<NoHost>, Vec<String>) {
+fn open(directory: &Path) -> (AddressBook<NoHost>, Vec<String>) {
     let opened = PodStore::open(DirDisk::open(&directory.join("pods")).expect("a disk")).expect("a store");
     let pod_cidrs = PerFamily { v4: Some("10.1.0.0/16".parse().expect("a CIDR")), v6: None };
     let (_, node) = watch::channel(NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) });
     let released = Released::beside(&directory.join("agent.sock"));
-    (PodService::new(opened.store, NoHost, node, released, Default::default()), opened.damage)
+    (AddressBook::new(opened.store, NoHost, node, released, Default::default()), opened.damage)
 }
 
 /// Waits until the thread of a store that was dropped has let go of the lock.
@@ -62,18 +60,16 @@ fn wait_for_lock(directory: &Path) -> File {
     lock
 }
 
-fn attachment(number: u32) -> Option<v1::Attachment> {
-    Some(v1::Attachment { container_id: format!("c{number}"), interface: "eth0".to_owned() })
+fn key(number: u32) -> AttachmentKey {
+    AttachmentKey::new(&format!("c{number}"), "eth0").expect("valid")
 }
 
-async fn allocate(pods: &PodService<NoHost>, number: u32) -> Result<v1::AllocatePodResponse, Status> {
-    pods.allocate(v1::AllocatePodRequest { attachment: attachment(number), ..Default::default() }).await
+async fn allocate(pods: &AddressBook<NoHost>, number: u32) -> Result<Allocation, PodError> {
+    pods.allocate(key(number), String::new(), String::new()).await
 }
 
-async fn release(pods: &PodService<NoHost>, number: u32) {
-    pods.release(v1::ReleasePodRequest { attachment: attachment(number) })
-        .await
-        .expect("a release never hangs on a disk");
+async fn release(pods: &AddressBook<NoHost>, number: u32) {
+    pods.end(&key(number)).await.expect("a release never hangs on a disk");
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -95,10 +91,10 @@ fn a_full_disk_costs_no_allocation_and_heals_by_itself() {
                 number += 1;
                 match allocate(&pods, number).await {
                     Ok(_) => assert!(number < 100, "the disk is not full"),
-                    Err(status) => break status,
+                    Err(error) => break error.to_string(),
                 }
             };
-            assert!(error.message().contains("check the disk's space"), "{error}");
+            assert!(error.contains("check the disk's space"), "{error}");
             assert_eq!(pods.store().records().len(), number as usize - 1);
             assert_eq!(allocate(&pods, 1).await.expect("known"), first);
             // Pods go although the disk is full.
@@ -129,7 +125,7 @@ fn on_a_read_only_disk_pods_stay_known_and_new_ones_are_refused() {
             let (pods, damage) = open(&directory);
             assert!(damage.len() == 1 && damage[0].contains("Read-only"), "{damage:?}");
             assert_eq!(allocate(&pods, 1).await.expect("known"), first);
-            assert!(allocate(&pods, 2).await.expect_err("not durable").message().contains("Read-only"));
+            assert!(allocate(&pods, 2).await.expect_err("not durable").to_string().contains("Read-only"));
             release(&pods, 1).await;
             mount_remount(&directory, MountFlags::empty(), c"").expect("writable again");
             allocate(&pods, 2).await.expect("well again, without a restart");

@@ -409,7 +409,7 @@ fn status_tells_whether_an_add_would_succeed() {
         let agent = Agent::start(&directory.0, dual_stack());
         let plugin = Plugin::new(&socket(&directory.0), "x").set("cniVersion", "1.1.0");
         plugin.run("STATUS").success();
-        agent.switches.ready.store(false, Ordering::SeqCst);
+        agent.status.send_modify(|status| status.ready = false);
         plugin.run("STATUS").error(51);
         drop(agent);
         plugin.run("STATUS").error(50);

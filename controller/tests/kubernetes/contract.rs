@@ -1,7 +1,10 @@
 //! The contract that every store keeps, as far as there are no join tokens; and what this one promises besides.
 
 use weft_api::{PodCidrClaim, Vtep};
-use weft_controller::store::{KubeStore, Life, Store, StoreError, Stored, Write};
+use weft_controller::{
+    KubeStore,
+    store::{Life, Store, StoreError, Stored, Write},
+};
 use weft_core::{
     settings::{Mode, Settings},
     types::{Family, Vni},

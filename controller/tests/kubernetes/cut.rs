@@ -12,7 +12,10 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use tower::{BoxError, Service};
-use weft_controller::store::{KubeStore, Life, NodeRecord, Store, Stored, Write};
+use weft_controller::{
+    KubeStore,
+    store::{Life, NodeRecord, Store, Stored, Write},
+};
 
 use crate::{
     api::{ApiServer, NAMESPACE},

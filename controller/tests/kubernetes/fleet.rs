@@ -10,7 +10,10 @@ use kube::{
 };
 use tokio::time::{Instant, sleep};
 use weft_api::{PodCidrClaim, Vtep};
-use weft_controller::store::{KubeStore, Store as _, Write};
+use weft_controller::{
+    KubeStore,
+    store::{Store as _, Write},
+};
 
 use crate::{
     api::{ApiServer, NAMESPACE},

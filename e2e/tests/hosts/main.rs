@@ -9,6 +9,7 @@ mod managers;
 mod newcomer;
 mod options;
 mod readme;
+mod reasons;
 mod shell;
 mod units;
 

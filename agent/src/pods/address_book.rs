@@ -1,4 +1,4 @@
-//! The pod part of `weft.v1.AgentService`.
+//! The address book: which pod of this node has which address.
 //!
 //! Owns the order between disk and kernel: an allocation is durable before it is answered, the host's side is read
 //! back before an attachment is; a release takes the host's side away before it frees the address, so that a route
@@ -7,19 +7,15 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    net::IpAddr,
+    io,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ipnetwork::IpNetwork;
 use tokio::sync::{Mutex, watch};
-use tonic::Status;
 use weft_core::{
     desired::Pod,
-    kernel::{GATEWAY_V4, GATEWAY_V6},
     types::{LinkName, PerFamily, PodCidr},
 };
-use weft_proto::{convert, v1};
 
 use super::{
     PodStore, Record, StoreError,
@@ -56,8 +52,65 @@ pub struct NodeState {
     pub ready: Result<(), String>,
 }
 
-/// Pods of this node.
-pub struct PodService<H> {
+/// What a pod gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocation {
+    /// The addresses, with the names and MACs of both ends.
+    pub record: Record,
+    /// MTU of both ends in bytes.
+    pub mtu: u32,
+}
+
+/// Why a request of a runtime was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// Not now.
+    #[error("this node takes no pods yet: {0}")]
+    NotReady(String),
+    /// Not before the controller gave it one.
+    #[error("this node has no pod CIDR yet: the controller has not given it one")]
+    NoPodCidr,
+    /// The store's answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host's side is not as it has to be.
+    #[error("the host's side of {key} ({link}){}: {message}", if *.is_end { " is not gone" } else { "" })]
+    HostSide {
+        /// Whose it is.
+        key: AttachmentKey,
+        /// The host's end.
+        link: LinkName,
+        /// It was to go.
+        is_end: bool,
+        /// What is missing, or still there.
+        message: String,
+    },
+    /// A DEL overtook the ADD.
+    #[error("{0} was released while it was attached")]
+    Released(AttachmentKey),
+    /// Nothing is held for it.
+    #[error("no allocation for {0}: it was never added, or was deleted")]
+    Unknown(AttachmentKey),
+    /// The pod's interface can be neither looked for nor deleted.
+    #[error("interface {link}: {message}")]
+    Interface {
+        /// The host's end.
+        link: LinkName,
+        /// What the kernel said.
+        message: String,
+    },
+    /// The note of a release cannot be cleared.
+    #[error("note of the release of {key}: {source}")]
+    Note {
+        /// Whose release it is.
+        key: AttachmentKey,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+/// The pods of this node.
+pub struct AddressBook<H> {
     store: PodStore,
     host: H,
     node: watch::Receiver<NodeState>,
@@ -69,8 +122,8 @@ pub struct PodService<H> {
     disk_trouble: DiskTrouble,
 }
 
-impl<H: HostSide> PodService<H> {
-    /// A service over an opened store.
+impl<H: HostSide> AddressBook<H> {
+    /// One over an opened store.
     pub fn new(
         store: PodStore,
         host: H,
@@ -93,68 +146,57 @@ impl<H: HostSide> PodService<H> {
     }
 
     /// Reserves addresses, durably.
-    pub async fn allocate(&self, request: v1::AllocatePodRequest) -> Result<v1::AllocatePodResponse, Status> {
-        let key = key(request.attachment)?;
+    pub async fn allocate(&self, key: AttachmentKey, netns: String, pod: String) -> Result<Allocation, PodError> {
         self.finish_noted_release(&key).await?;
         let node = self.node.borrow().clone();
-        node.ready.map_err(|why| Status::unavailable(format!("this node takes no pods yet: {why}")))?;
+        node.ready.map_err(PodError::NotReady)?;
         if node.pod_cidrs.is_empty() {
-            return Err(Status::unavailable("this node has no pod CIDR yet: the controller has not given it one"));
+            return Err(PodError::NoPodCidr);
         }
-        let wish = Wish { key, cidrs: node.pod_cidrs, netns: request.netns, pod: request.pod, now: unix_seconds() };
+        let wish = Wish { key, cidrs: node.pod_cidrs, netns, pod, now: unix_seconds() };
         fault::point("allocate-before-journal");
         let allocated = self.store.allocate(wish).await;
         self.note_disk(&allocated);
-        let record = allocated.map_err(status)?;
+        let record = allocated?;
         fault::point("allocate-after-journal");
-        Ok(answer(&record, node.pod_mtu))
+        Ok(Allocation { record, mtu: node.pod_mtu })
     }
 
     /// Programs the host's side of an allocated pod whose interface exists.
-    pub async fn attach(&self, request: v1::AttachPodRequest) -> Result<v1::AttachPodResponse, Status> {
-        let key = key(request.attachment)?;
-        let record = self.find(&key)?;
-        let refused = |why| Status::internal(format!("the host's side of {key} ({}): {why}", record.link));
+    pub async fn attach(&self, key: &AttachmentKey) -> Result<(), PodError> {
+        let record = self.find(key)?;
+        let refused = |message| PodError::HostSide { key: key.clone(), link: record.link, is_end: false, message };
         fault::point("attach-before-host");
         self.host.ensure(record.host_side()).await.map_err(refused)?;
         fault::point("attach-after-host");
         // A DEL that overtook this ADD took away what was there before it, and frees the address: leave no route to it.
-        if self.is_ending(&key) || self.find(&key).is_err() {
+        if self.is_ending(key) || self.find(key).is_err() {
             self.host.remove(record.link).await.map_err(refused)?;
-            return Err(Status::aborted(format!("{key} was released while it was attached")));
+            return Err(PodError::Released(key.clone()));
         }
-        Ok(v1::AttachPodResponse {})
-    }
-
-    /// Ends an attachment.
-    pub async fn release(&self, request: v1::ReleasePodRequest) -> Result<v1::ReleasePodResponse, Status> {
-        self.end(&key(request.attachment)?).await?;
-        Ok(v1::ReleasePodResponse {})
+        Ok(())
     }
 
     /// What is held for an attachment, and what is wrong with it.
-    pub async fn check(&self, request: v1::CheckPodRequest) -> Result<v1::CheckPodResponse, Status> {
-        let key = key(request.attachment)?;
-        let record = self.find(&key)?;
+    pub async fn check(&self, key: &AttachmentKey) -> Result<(Allocation, Vec<String>), PodError> {
+        let record = self.find(key)?;
         let node = self.node.borrow().clone();
         let mut problems = self.host.check(record.link).await;
         if let Some(address) = record.outside(&node.pod_cidrs) {
-            problems.push(StoreError::Outside { key, address }.to_string());
+            problems.push(StoreError::Outside { key: key.clone(), address }.to_string());
         }
-        Ok(v1::CheckPodResponse { allocation: Some(answer(&record, node.pod_mtu)), problems })
+        Ok((Allocation { record, mtu: node.pod_mtu }, problems))
     }
 
-    /// Ends all attachments but the valid ones.
-    pub async fn collect(&self, request: v1::CollectPodsRequest) -> Result<v1::CollectPodsResponse, Status> {
-        let valid = request.valid.into_iter().map(|one| key(Some(one))).collect::<Result<Vec<_>, _>>()?;
+    /// Ends all attachments but the valid ones, and says which.
+    pub async fn collect(&self, valid: &[AttachmentKey]) -> Result<Vec<AttachmentKey>, PodError> {
         let mut released = Vec::new();
         for key in self.store.records().keys().filter(|key| !valid.contains(key)) {
             self.end(key).await?;
             tracing::info!(attachment = %key, "the runtime no longer has this attachment: released");
-            let (container_id, interface) = (key.container().to_owned(), key.interface().to_string());
-            released.push(v1::Attachment { container_id, interface });
+            released.push(key.clone());
         }
-        Ok(v1::CollectPodsResponse { released })
+        Ok(released)
     }
 
     /// Carries out the releases that plugins noted while no agent answered; to be called after the socket listens, and
@@ -162,8 +204,8 @@ impl<H: HostSide> PodService<H> {
     pub async fn take_noted_releases(&self) -> Vec<String> {
         let (keys, mut problems) = self.released.list();
         for key in keys {
-            if let Err(status) = self.finish_noted_release(&key).await {
-                problems.push(format!("release of {key}: {}", status.message()));
+            if let Err(error) = self.finish_noted_release(&key).await {
+                problems.push(format!("release of {key}: {error}"));
             }
         }
         problems
@@ -200,7 +242,7 @@ impl<H: HostSide> PodService<H> {
 
     /// Ends an attachment whose pod is gone: with `link`, its interface goes too; without, it is looked for once more,
     /// and an attachment that has one again stays. False where it stayed.
-    pub(super) async fn reap(&self, record: &Record, link: Option<PodLink>) -> Result<bool, Status> {
+    pub(super) async fn reap(&self, record: &Record, link: Option<PodLink>) -> Result<bool, PodError> {
         // From here on no ADD of it succeeds that did not make its interface before.
         let _ending = Ending::begin(&self.ending, &record.key);
         if self.store.records().get(&record.key) != Some(record) {
@@ -211,7 +253,7 @@ impl<H: HostSide> PodService<H> {
             Some(link) => witness::delete(&link).map(|()| false),
             None => witness::is_linked(&of),
         });
-        let failed = |error: &dyn std::fmt::Display| Status::internal(format!("interface {}: {error}", record.link));
+        let failed = |error: &dyn ToString| PodError::Interface { link: record.link, message: error.to_string() };
         let linked = linked.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         if !linked {
             self.end(&record.key).await?;
@@ -219,25 +261,25 @@ impl<H: HostSide> PodService<H> {
         Ok(!linked)
     }
 
-    async fn finish_noted_release(&self, key: &AttachmentKey) -> Result<(), Status> {
+    async fn finish_noted_release(&self, key: &AttachmentKey) -> Result<(), PodError> {
         let _noted = self.noted.lock().await;
         if !self.released.is_noted(key) {
             return Ok(());
         }
         self.end(key).await?;
         tracing::info!(attachment = %key, "released: its DEL came while no agent answered");
-        self.released.clear(key).map_err(|error| Status::internal(format!("note of the release of {key}: {error}")))
+        self.released.clear(key).map_err(|source| PodError::Note { key: key.clone(), source })
     }
 
-    /// Takes the host's side away, then frees the addresses.
-    async fn end(&self, key: &AttachmentKey) -> Result<(), Status> {
+    /// Ends an attachment: takes the host's side away, then frees the addresses.
+    pub async fn end(&self, key: &AttachmentKey) -> Result<(), PodError> {
         let _ending = Ending::begin(&self.ending, key);
         let link = key.link();
-        let refused = |why| Status::internal(format!("the host's side of {key} ({link}) is not gone: {why}"));
+        let refused = |message| PodError::HostSide { key: key.clone(), link, is_end: true, message };
         fault::point("release-before-host");
         self.host.remove(link).await.map_err(refused)?;
         fault::point("release-before-journal");
-        self.store.release(key).await.map_err(status)?;
+        self.store.release(key).await?;
         fault::point("release-after-journal");
         Ok(())
     }
@@ -246,13 +288,12 @@ impl<H: HostSide> PodService<H> {
         self.ending.lock().expect(UNPOISONED).contains_key(key)
     }
 
-    fn find(&self, key: &AttachmentKey) -> Result<Record, Status> {
-        let unknown = || Status::not_found(format!("no allocation for {key}: it was never added, or was deleted"));
-        self.store.records().get(key).cloned().ok_or_else(unknown)
+    fn find(&self, key: &AttachmentKey) -> Result<Record, PodError> {
+        self.store.records().get(key).cloned().ok_or_else(|| PodError::Unknown(key.clone()))
     }
 }
 
-/// Why no lock of [`PodService::ending`] is poisoned.
+/// Why no lock of [`AddressBook::ending`] is poisoned.
 const UNPOISONED: &str = "nobody panics while counting";
 
 /// Counts a call that ends an attachment, until it returns or is dropped.
@@ -277,38 +318,6 @@ impl Drop for Ending<'_> {
                 all.remove(self.key);
             }
         }
-    }
-}
-
-fn key(attachment: Option<v1::Attachment>) -> Result<AttachmentKey, Status> {
-    let attachment = attachment.ok_or_else(|| Status::invalid_argument("attachment: missing"))?;
-    AttachmentKey::new(&attachment.container_id, &attachment.interface)
-        .map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-fn answer(record: &Record, mtu: u32) -> v1::AllocatePodResponse {
-    let gateway = |address: &IpAddr| match address {
-        IpAddr::V4(_) => GATEWAY_V4.octets().to_vec(),
-        IpAddr::V6(_) => GATEWAY_V6.octets().to_vec(),
-    };
-    v1::AllocatePodResponse {
-        addresses: record.addresses.iter().map(|address| convert::to_cidr(IpNetwork::from(*address))).collect(),
-        gateways: record.addresses.iter().map(gateway).collect(),
-        mtu,
-        host_interface: record.link.to_string(),
-        host_mac: record.host_mac.octets().to_vec(),
-        pod_mac: record.pod_mac.octets().to_vec(),
-    }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "used as a function in map_err")]
-fn status(error: StoreError) -> Status {
-    let text = error.to_string();
-    match error {
-        StoreError::Exhausted(_) => Status::resource_exhausted(text),
-        StoreError::Outside { .. } => Status::failed_precondition(text),
-        StoreError::Disk { .. } => Status::internal(text),
-        StoreError::Stopped => Status::unavailable(text),
     }
 }
 

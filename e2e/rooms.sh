@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Holds what modules "must never" know of each other, as far as imports show it: rooms.sh, for ./dev lint.
+#
+# Owns the list of rooms. A room that is not there any more is an error too, since its rule would hold nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+broken=0
+
+# room PATHS WORDS WHY: no file below one of these paths, separated by spaces, says one of these words, an extended regular expression. Tests
+# and the protocol's simulation may.
+room() {
+    local paths=$1 words=$2 why=$3 path found
+    for path in $paths; do
+        [ -e "$path" ] || { printf 'rooms.sh: %s is not there: mend its rule (%s)\n' "$path" "$why" >&2; broken=1; continue; }
+        found=$(grep -rnE --include='*.rs' --exclude=tests.rs --exclude-dir=simulation "$words" "$path" | grep -vE '^[^:]*:[0-9]+: *//' || true)
+        [ -n "$found" ] || continue
+        printf '%s\n    ^ %s: %s\n' "$found" "$path" "$why" >&2
+        broken=1
+    done
+}
+
+room "agent/src/engine.rs agent/src/engine agent/src/pods.rs agent/src/pods agent/src/veth.rs agent/src/veth agent/src/kernel.rs agent/src/kernel agent/src/probe.rs agent/src/standing.rs" \
+    '\b(weft_proto|tonic|prost)\b' "the middle of the agent knows no wire: api, controller and cni do"
+room "controller/src/cluster.rs controller/src/cluster controller/src/kubernetes.rs controller/src/kubernetes controller/src/metrics.rs" \
+    '\b(weft_proto::v1|tonic|prost)\b' "the middle of the controller knows no messages: rpc and fanout do"
+room "controller/src/cluster.rs controller/src/cluster" '\bcrate::(rpc|kubernetes|tls|servers|run|http)\b' "membership knows nothing of who carries it"
+room "controller/src/store.rs controller/src/store" '\bcrate::(kubernetes|cluster|rpc)\b' "a store keeps what it is told"
+room "agent/src/kernel.rs agent/src/kernel" '\bcrate::(engine|pods|controller|api|cni|veth)\b' "the edge to the kernel decides nothing"
+room "agent/src/veth.rs agent/src/veth" '\bcrate::(cni|pods|engine|api|controller)\b' "plugin and agent stand on the pair, and not it on them"
+room "agent/src/pods.rs agent/src/pods" '\bcrate::(cni|api|engine|controller)\b' "the address book is asked, and asks nobody"
+room "agent/src/cni.rs agent/src/cni" '\bcrate::(pods|engine|api|controller|run)\b' "the plugin knows the agent by its socket only"
+room "agent/src/config.rs agent/src/config" '\bcrate::(cni|run|engine|api)\b' "configuration is read before anything runs"
+room "program/src" '\bweft_(core|proto|api|agent|controller|cli)::' "what all programs share knows none of them"
+room "cli/src" '\bweft_(agent|controller)::' "the command asks the others, and is none of them"
+
+exit "$broken"
