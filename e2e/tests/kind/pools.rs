@@ -72,12 +72,17 @@ async fn said(kind: &Kind, outside: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
+/// Has the pods of a node made anew elsewhere, and no others come.
+async fn drained(kind: &Kind, node: &Node) -> Result<()> {
+    let how = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=50s"];
+    kind.kubectl(&[&["drain", node.name()], how.as_slice()].concat()).await.map(drop)
+}
+
 /// Has a node get pod CIDRs anew, as the documents say.
 pub(crate) async fn moved(kind: &Kind, node: &Node) -> Result<()> {
-    let name = node.name();
-    kind.kubectl(&["drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=50s"]).await?;
+    drained(kind, node).await?;
     registered_again(kind, node).await?;
-    kind.told(name, &[VtepState::Ready]).await?;
+    kind.told(node.name(), &[VtepState::Ready]).await?;
     kind.settled().await
 }
 
@@ -132,6 +137,9 @@ kind_test!(a_node_that_got_another_pod_cidr_names_the_pods_it_left_behind_and_ta
     let scene = Scene::set(kind, "behind").await?;
     let ([here, _], [_, node]) = (kind.across(), kind.neighbours());
     let stays = scene.pod("stays", here).await?;
+    // Earlier tests drain nodes, so that CoreDNS may be here, and would be left behind too.
+    drained(kind, node).await?;
+    kind.kubectl(&["uncordon", node.name()]).await?;
     scene.pod("behind", node).await?;
     kind.install(&json!({ "pools": new(kind) })).await?;
     registered_again(kind, node).await?;
