@@ -129,7 +129,7 @@ impl<H: HostSide> AgentService for Api<H> {
     ) -> Result<Response<v1::CollectPodsResponse>, Status> {
         let valid = request.into_inner().valid.into_iter().map(|one| pods::key(Some(one)));
         let released = self.pods.collect(&valid.collect::<Result<Vec<_>, _>>()?).await?;
-        Ok(Response::new(v1::CollectPodsResponse { released: released.iter().map(pods::attachment).collect() }))
+        Ok(Response::new(v1::CollectPodsResponse { released: released.iter().map(Into::into).collect() }))
     }
 
     async fn list_local_peers(

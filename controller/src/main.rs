@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use weft_controller::{Config, InitOptions, OperatorOptions, Options, UninstallOptions};
 use weft_program::{
     Generate,
-    config::{Problems, Source, reference},
+    config::{Source, reference},
     log,
 };
 
@@ -42,8 +42,7 @@ enum Command {
 }
 
 fn load(source: &Source<Options>) -> anyhow::Result<Config> {
-    let mut problems = Problems::default();
-    let options = source.read(&mut problems);
+    let (options, problems) = source.read();
     Ok(Config::check(&options, problems)?)
 }
 

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use self::file::Entry;
 pub use self::{
-    problems::{Invalid, Problems},
+    problems::{Invalid, Problems, parse},
     reference::reference,
 };
 
@@ -59,25 +59,33 @@ impl<O> FromArgMatches for Source<O> {
 }
 
 impl<O: Args> Source<O> {
-    /// Reads the file, if there is one, and lays the flags over it; what is wrong with the file goes to `problems`.
-    pub fn read(&self, problems: &mut Problems) -> O {
-        let mut options: O = match &self.file {
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => of_text(&path.display().to_string(), &text, problems),
-                Err(error) => {
-                    problems.tell(format!("config file {} cannot be read: {error}; check --config", path.display()));
-                    of_text("", "", problems)
-                }
-            },
-            None => of_text("", "", problems),
+    /// Reads the file, if there is one, and lays the flags over it; with what is wrong with the file.
+    pub fn read(&self) -> (O, Problems) {
+        let mut problems = Problems::default();
+        let (name, text) = match &self.file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path);
+                let unread =
+                    |error| problems.tell(format!("config file {name} cannot be read: {error}; check --config"));
+                let text = text.map_err(unread).unwrap_or_default();
+                (name, text)
+            }
+            None => Default::default(),
         };
+        let mut options: O = lay_out(&name, &text, &mut problems);
         options.update_from_arg_matches(&self.flags).expect("texts, which have been read once");
-        options
+        (options, problems)
     }
 }
 
-/// The options of a file with this name and this text.
-pub fn of_text<O: Args>(name: &str, text: &str, problems: &mut Problems) -> O {
+/// The options of a file with this name and this text, with what is wrong with it.
+pub fn of_text<O: Args>(name: &str, text: &str) -> (O, Problems) {
+    let mut problems = Problems::default();
+    (lay_out(name, text, &mut problems), problems)
+}
+
+fn lay_out<O: Args>(name: &str, text: &str, problems: &mut Problems) -> O {
     let command = O::augment_args(Command::new("options").no_binary_name(true).disable_help_flag(true));
     let mut words = Vec::new();
     for (key, entry) in file::read(name, text, problems) {
@@ -86,7 +94,7 @@ pub fn of_text<O: Args>(name: &str, text: &str, problems: &mut Problems) -> O {
             Err(problem) => problems.tell(format!("config file {name}: {problem}")),
         }
     }
-    let matches = command.get_matches_from(words);
+    let matches = command.try_get_matches_from(words).expect("each option was tried alone, and none comes twice");
     O::from_arg_matches(&matches).expect("texts, none of which has to be given")
 }
 
@@ -103,7 +111,19 @@ fn words_of(command: &Command, name: &str, entry: Entry) -> Result<Vec<OsString>
         Entry::Many(_) => return Err(format!("option {name} takes one value, not a list")),
         Entry::Unclear(what) => return Err(format!("option {name} is {what}")),
     };
-    Ok(values.into_iter().map(|value| format!("--{flag}={value}").into()).collect())
+    let words: Vec<OsString> = values.into_iter().map(|value| format!("--{flag}={value}").into()).collect();
+    match command.clone().try_get_matches_from(&words) {
+        Ok(_) => Ok(words),
+        // What the flag would not take either, such as an empty path.
+        Err(error) => Err(format!("option {name}: {}", first_line(&error))),
+    }
+}
+
+/// What a flag's parser says, without the lines that lead to a help that a file has none of.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use tonic::Status;
-use weft_core::kernel::{GATEWAY_V4, GATEWAY_V6};
+use weft_core::types::Family;
 use weft_proto::{convert::to_cidr, v1};
 
 use crate::{
     pods::{Allocation, PodError, StoreError},
-    veth::AttachmentKey,
+    veth::{AttachmentKey, gateway},
 };
 
 /// An attachment as it was named.
@@ -21,19 +21,18 @@ pub(super) fn key(attachment: Option<v1::Attachment>) -> Result<AttachmentKey, S
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-/// An attachment, to be named.
-pub(super) fn attachment(key: &AttachmentKey) -> v1::Attachment {
-    v1::Attachment { container_id: key.container().to_owned(), interface: key.interface().to_string() }
+impl From<&AttachmentKey> for v1::Attachment {
+    fn from(key: &AttachmentKey) -> Self {
+        Self { container_id: key.container().to_owned(), interface: key.interface().to_string() }
+    }
 }
 
 /// What a pod gets.
 pub(super) fn answer(Allocation { record, mtu }: &Allocation) -> v1::AllocatePodResponse {
-    let gateway = |address: &IpAddr| match address {
-        IpAddr::V4(_) => GATEWAY_V4.octets().to_vec(),
-        IpAddr::V6(_) => GATEWAY_V6.octets().to_vec(),
-    };
+    let host = |address: IpAddr| to_cidr(IpNetwork::from(address));
+    let gateway = |address: &IpAddr| host(gateway(Family::of(*address))).address;
     v1::AllocatePodResponse {
-        addresses: record.addresses.iter().map(|address| to_cidr(IpNetwork::from(*address))).collect(),
+        addresses: record.addresses.iter().copied().map(host).collect(),
         gateways: record.addresses.iter().map(gateway).collect(),
         mtu: *mtu,
         host_interface: record.link.to_string(),

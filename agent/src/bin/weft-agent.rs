@@ -10,7 +10,7 @@ use weft_agent::{
     run,
 };
 use weft_program::{
-    config::{Problems, Source, reference},
+    config::{Source, reference},
     log,
 };
 
@@ -26,8 +26,8 @@ fn main() -> ExitCode {
 
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
     let load = |source: Source<Options>| -> anyhow::Result<Config> {
-        let mut problems = Problems::default();
-        let config = source.read(&mut problems).check(problems)?;
+        let (options, problems) = source.read();
+        let config = options.check(problems)?;
         log::init(config.log_format);
         Ok(config)
     };

@@ -55,31 +55,31 @@ impl Agent {
         pod: String,
     ) -> Result<AllocatePodResponse, CniError> {
         let netns = netns.display().to_string();
-        let request = v1::AllocatePodRequest { attachment: Some(wire(key)), netns, pod };
+        let request = v1::AllocatePodRequest { attachment: Some(key.into()), netns, pod };
         self.call("allocate", &async |client| client.allocate_pod(request.clone()).await)
     }
 
     /// Has the host's side programmed.
     pub(super) fn attach(&mut self, key: &AttachmentKey) -> Result<(), CniError> {
-        let request = v1::AttachPodRequest { attachment: Some(wire(key)) };
+        let request = v1::AttachPodRequest { attachment: Some(key.into()) };
         self.call("attach", &async |client| client.attach_pod(request.clone()).await).map(|_| ())
     }
 
     /// Ends the attachment.
     pub(super) fn release(&mut self, key: &AttachmentKey) -> Result<(), CniError> {
-        let request = v1::ReleasePodRequest { attachment: Some(wire(key)) };
+        let request = v1::ReleasePodRequest { attachment: Some(key.into()) };
         self.call("release", &async |client| client.release_pod(request.clone()).await).map(|_| ())
     }
 
     /// What the agent holds for the attachment.
     pub(super) fn check(&mut self, key: &AttachmentKey) -> Result<CheckPodResponse, CniError> {
-        let request = v1::CheckPodRequest { attachment: Some(wire(key)) };
+        let request = v1::CheckPodRequest { attachment: Some(key.into()) };
         self.call("check", &async |client| client.check_pod(request.clone()).await)
     }
 
     /// Ends all attachments but the valid ones.
     pub(super) fn collect(&mut self, valid: &[AttachmentKey]) -> Result<Vec<v1::Attachment>, CniError> {
-        let request = v1::CollectPodsRequest { valid: valid.iter().map(wire).collect() };
+        let request = v1::CollectPodsRequest { valid: valid.iter().map(Into::into).collect() };
         self.call("collect", &async |client| client.collect_pods(request.clone()).await).map(|answer| answer.released)
     }
 
@@ -134,6 +134,7 @@ fn connect(runtime: &Runtime, socket: &Path) -> Result<AgentServiceClient<Channe
     let channel = runtime
         .block_on(async { timeout(CONNECT, endpoint.connect_with_connector(connector)).await })
         .map_err(|_| unreachable(socket, &"no answer within 2 s"))?
+        // Tonic's say "transport error" and hide the rest in their causes.
         .map_err(|error| unreachable(socket, &with_causes(&error)))?;
     Ok(AgentServiceClient::new(channel))
 }
@@ -161,11 +162,6 @@ fn error(what: &str, status: &Status) -> CniError {
         .because(format!("{what}: gRPC {:?}", status.code()))
 }
 
-fn wire(key: &AttachmentKey) -> v1::Attachment {
-    v1::Attachment { container_id: key.container().to_owned(), interface: key.interface().to_string() }
-}
-
-/// Tonic's errors say "transport error" and hide the rest in their causes.
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;

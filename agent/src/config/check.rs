@@ -6,7 +6,6 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    str::FromStr,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use weft_core::{
     types::{LinkName, NodeName, parse_underlay_mtu},
 };
 use weft_program::{
-    config::{Invalid, Problems},
+    config::{Invalid, Problems, parse},
     log::Format,
 };
 
@@ -159,10 +158,6 @@ fn chain(names: &[String], problems: &mut Problems) -> Vec<Chained> {
         }
     }
     chain
-}
-
-fn parse<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text:?} cannot be read: {remedy}"))
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {

@@ -30,9 +30,8 @@ fn reports_every_problem_at_once() {
 
 #[test]
 fn problems_of_the_file_and_of_values_are_told_together() {
-    let mut problems = Problems::default();
     let text = "node: Not_A_Name\nnoed: b\npodGrace: -4\nnoCni: maybe\nlogFormat: xml\n";
-    let options: Options = of_text("agent.yaml", text, &mut problems);
+    let (options, problems) = of_text::<Options>("agent.yaml", text);
     let text = options.check(problems).expect_err("nothing of it is right").to_string();
     for word in ["noed", "Not_A_Name", "controller", "podGrace", "noCni", "logFormat"] {
         assert!(text.contains(word), "{word} is missing in: {text}");
@@ -41,10 +40,9 @@ fn problems_of_the_file_and_of_values_are_told_together() {
 
 #[test]
 fn a_file_says_what_flags_do() {
-    let mut problems = Problems::default();
     let text = "node: a\ncontrollers: [\"192.0.2.1:7887\"]\nmetricsListen: off\nnoCni: true\npodGrace: 5\n\
                 logFormat: json\ntokenFile:\nnonMasqueradeCIDRs: [10.0.0.0/8]\n";
-    let options: Options = of_text("agent.yaml", text, &mut problems);
+    let (options, problems) = of_text::<Options>("agent.yaml", text);
     let config = options.check(problems).expect("sound");
     assert_eq!((config.controllers.as_slice(), config.metrics_listen), (&["192.0.2.1:7887".to_owned()][..], None));
     assert_eq!((config.log_format, config.pod_grace), (Format::Json, Duration::from_secs(5)));

@@ -2,7 +2,7 @@
 //!
 //! Owns the defaults and every rule, those between options included. Must never stop at the first problem.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnetwork::IpNetwork;
 use weft_core::{
@@ -14,7 +14,7 @@ use weft_core::{
 #[cfg(test)]
 use weft_program::config::of_text;
 use weft_program::{
-    config::{Invalid, Problems},
+    config::{Invalid, Problems, parse},
     log::Format,
 };
 use weft_proto::convert::to_settings_more;
@@ -55,8 +55,7 @@ impl Config {
     /// Reads the text of a file.
     #[cfg(test)]
     pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
-        let mut problems = Problems::default();
-        let file = of_text("the file", text, &mut problems);
+        let (file, problems) = of_text("the file", text);
         Self::check_in(&file, &Environment::default(), problems)
     }
 
@@ -140,10 +139,6 @@ impl Config {
         }
         if problems.is_empty() { Ok(config) } else { Err(problems.into()) }
     }
-}
-
-fn parse<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text:?} cannot be read: {remedy}"))
 }
 
 fn data_dir(problems: &mut Problems, options: &Options) -> PathBuf {

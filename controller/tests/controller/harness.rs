@@ -22,7 +22,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use weft_controller::{Config, InitOptions, Options, Running, pki::SERVER_NAME};
-use weft_program::config::{Problems, of_text};
+use weft_program::config::of_text;
 use weft_proto::v1::{self, join_service_client::JoinServiceClient, operator_service_client::OperatorServiceClient};
 
 /// A directory that is removed at the end.
@@ -95,8 +95,7 @@ impl Cluster {
         change(&mut options);
         let file = weft_controller::init(&InitOptions { options }).expect("init");
         let text = std::fs::read_to_string(&file).expect("what init wrote");
-        let mut problems = Problems::default();
-        let options = of_text("config.yaml", &text, &mut problems);
+        let (options, problems) = of_text("config.yaml", &text);
         let config = Config::check(&options, problems).expect("what init wrote");
         Self { _dir: dir, config, running: None }
     }

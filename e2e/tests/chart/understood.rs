@@ -4,7 +4,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use weft_api::names;
 use weft_controller::Config;
-use weft_program::config::{Problems, of_text};
+use weft_program::config::of_text;
 
 use crate::{
     documents::{container, object, of, texts},
@@ -19,8 +19,7 @@ fn the_controller_understands_its_options() {
         let options = object(&objects, "ConfigMap", "weft-controller")["data"]["config.yaml"].as_str().expect("a text");
         // The rest comes from the pod's environment.
         let text = format!("{options}\nnamespace: weft-system\nidentity: pod\nadvertise: 192.0.2.1:7887\n");
-        let mut problems = Problems::default();
-        let options = of_text("the file", &text, &mut problems);
+        let (options, problems) = of_text("the file", &text);
         Config::check(&options, problems).unwrap_or_else(|error| panic!("{variant:?}: {error}\n{text}"));
     }
 }
@@ -36,8 +35,8 @@ fn the_agent_understands_its_flags() {
         words.extend(["--node=a", "--controller=192.0.2.1:7887"].map(str::to_owned));
         let cli = weft_agent::cli::Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{variant:?}: {error}"));
         let weft_agent::cli::Command::Run(source) = cli.command else { panic!("{words:?} does not run an agent") };
-        let mut problems = Problems::default();
-        let config = source.read(&mut problems).check(problems);
+        let (options, problems) = source.read();
+        let config = options.check(problems);
         config.unwrap_or_else(|error| panic!("{variant:?}: {error}"));
     }
 }

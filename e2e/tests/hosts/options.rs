@@ -2,16 +2,13 @@
 
 use weft_program::config::reference;
 
-/// A file of this repository.
-fn file(path: &str) -> String {
-    let place = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&place).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
+use crate::readme::README;
 
 fn compare(program: &str, expected: &str) {
     let path = format!("docs/reference/{program}.md");
-    assert_eq!(file(&path), expected, "{path} is old: write it anew with `{program} reference > {path}`");
-    assert!(file("README.md").contains(&format!("]({path})")), "the README does not lead to {path}");
+    let page = std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(page.expect(&path), expected, "{path} is old: write it anew with `{program} reference > {path}`");
+    assert!(README.contains(&format!("]({path})")), "the README does not lead to {path}");
 }
 
 #[test]

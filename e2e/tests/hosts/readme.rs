@@ -4,6 +4,9 @@
 
 use anyhow::{Context, Result, ensure};
 
+/// All of it.
+pub(crate) const README: &str = include_str!("../../../README.md");
+
 /// One block.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -13,8 +16,7 @@ pub(crate) struct Block {
 
 /// The blocks of a section, in order.
 pub(crate) fn blocks(section: &str) -> Result<Vec<Block>> {
-    let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.split_once(&format!("\n## {section}\n")).with_context(|| format!("no section {section}"))?;
+    let (_, rest) = README.split_once(&format!("\n## {section}\n")).with_context(|| format!("no section {section}"))?;
     let text = rest.split_once("\n## ").map_or(rest, |(text, _)| text);
     let mut blocks = Vec::new();
     for part in text.split("<!-- on: ").skip(1) {

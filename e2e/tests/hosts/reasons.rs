@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use weft_core::standing::Reason;
 
+use crate::readme::README;
+
 #[test]
 fn the_readme_says_what_each_reason_means_and_what_to_do() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("the README");
-    let table = readme.split("| state | reason | meaning | do |\n").nth(1).expect("a table of reasons");
+    let table = README.split("| state | reason | meaning | do |\n").nth(1).expect("a table of reasons");
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.split('|').nth(2));
     let listed: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();

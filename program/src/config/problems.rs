@@ -2,7 +2,7 @@
 //!
 //! Owns how they are said. Must never end at the first.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Collects problems, so that all are told.
 #[derive(Debug, Default)]
@@ -60,3 +60,11 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
+
+/// A value of one of the simple kinds; `remedy` says what to give instead of what cannot be read.
+///
+/// # Errors
+/// A sentence with text and remedy.
+pub fn parse<T: FromStr>(text: &str, remedy: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} cannot be read: {remedy}"))
+}

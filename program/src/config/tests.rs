@@ -20,6 +20,13 @@ struct Sample {
     stay: Option<String>,
 }
 
+/// Where to find something, which a path must not be empty for.
+#[derive(Debug, Args)]
+struct Place {
+    #[arg(long)]
+    directory: Option<PathBuf>,
+}
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
@@ -27,8 +34,7 @@ struct Cli {
 }
 
 fn file(text: &str) -> (Sample, Vec<String>) {
-    let mut problems = Problems::default();
-    let sample = of_text("a.yaml", text, &mut problems);
+    let (sample, problems) = of_text("a.yaml", text);
     (sample, Invalid::from(problems).0)
 }
 
@@ -65,6 +71,14 @@ fn every_wrong_entry_is_told() {
 }
 
 #[test]
+fn what_a_flag_would_not_take_is_one_problem_among_others() {
+    let (place, problems) = of_text::<Place>("a.yaml", "directory: ''\nelsewhere: b\n");
+    let Invalid(problems) = problems.into();
+    assert_eq!((place.directory, problems.len()), (None, 2), "{problems:?}");
+    assert!(problems[0].contains("option directory: a value is required for"), "{problems:?}");
+}
+
+#[test]
 fn a_file_without_options_is_one() {
     assert_eq!(file("# nothing yet\n\n"), (Sample::default(), vec![]));
     for broken in ["- a\n", "places: [\n", "places: a\nplaces: b\n"] {
@@ -79,15 +93,14 @@ fn flags_win_over_the_file() {
         .expect("a writable temp dir");
     let file = format!("--config={}", path.display());
     let cli = Cli::parse_from(["sample", &file, "--device-name", "of-flag", "--place", "c", "--stay"]);
-    let mut problems = Problems::default();
-    let sample = cli.source.read(&mut problems);
+    let (sample, problems) = cli.source.read();
     std::fs::remove_file(&path).expect("just written");
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!((sample.device_name.as_deref(), sample.stay.as_deref()), (Some("of-flag"), Some("true")));
     assert_eq!((sample.places, sample.quiet_cidrs), (texts(&["c"]), texts(&["10.0.0.0/8"])));
     let gone = Cli::parse_from(["sample", "--config=/nonexistent/weft.yaml", "--place=d"]);
-    let mut problems = Problems::default();
-    assert_eq!(gone.source.read(&mut problems).places, ["d"]);
+    let (sample, problems) = gone.source.read();
+    assert_eq!(sample.places, ["d"]);
     let error = Invalid::from(problems).to_string();
     assert!(error.contains("1 problem:") && error.contains("/nonexistent/weft.yaml"), "{error}");
 }

@@ -71,8 +71,7 @@ fn a_broken_file_is_one_problem_among_others() {
 }
 
 fn in_kubernetes(text: &str, environment: &Environment) -> Result<Config, Invalid> {
-    let mut problems = Problems::default();
-    let file = of_text("the file", &format!("store: kubernetes\n{text}"), &mut problems);
+    let (file, problems) = of_text("the file", &format!("store: kubernetes\n{text}"));
     Config::check_in(&file, environment, problems)
 }
 
