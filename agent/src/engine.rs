@@ -30,7 +30,7 @@ use tokio::{
 use tracing::{info, warn};
 use weft_core::{
     desired::{Local, NexthopIds, Pod},
-    kernel::{Key, Objects},
+    kernel::{Key, Objects, Seen, Value},
     masquerade::Unmasqueraded,
     membership::View,
     standing::{Facts, PeerProblem},
@@ -266,7 +266,7 @@ impl<K: Kernel> Engine<K> {
     /// Decides whether an event is news. What we hold already was most likely our own doing.
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Object(key, value) if self.desired.get(key) == value.as_ref() => self.seems_mended(*key),
+            Event::Object(key, seen) if is_as_wanted(self.desired.get(key), seen.as_ref()) => self.seems_mended(*key),
             Event::Object(key, _) => {
                 tracing::debug!("{key} was changed by somebody");
                 match self.pod_of(key) {
@@ -314,5 +314,14 @@ impl<K: Kernel> Engine<K> {
         }
         targets.underlays = underlays.into();
         self.out.targets.send_replace(Arc::new(targets));
+    }
+}
+
+/// True if an object is, or is not, there as it should be.
+fn is_as_wanted(wanted: Option<&Value>, seen: Option<&Seen>) -> bool {
+    match (wanted, seen) {
+        (Some(wanted), Some(seen)) => seen.is(wanted),
+        (None, None) => true,
+        _ => false,
     }
 }

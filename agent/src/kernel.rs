@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Objects, Observed, Value},
+    kernel::{Key, Objects, Observed, Seen},
     nft::CounterName,
     types::{Family, LinkName, PerFamily, UnderlayAddress},
 };
@@ -119,7 +119,7 @@ pub struct Failure {
 pub enum Event {
     /// An object that is ours, or in a place of ours, is now this (none: gone). Whoever holds the same already need
     /// not look.
-    Object(Key, Option<Value>),
+    Object(Key, Option<Seen>),
     /// An object in our range changed in a way that only a look can tell (a link, a table, a sysctl).
     Look,
     /// A link of a pod came, went or changed, or a setting of it; nothing else is concerned.

@@ -5,10 +5,14 @@
 //! it is deleted first, and all that goes with it is put again in the same plan. Must never plan for an object that is
 //! not provably ours.
 
-use std::{cmp::Ordering, collections::BTreeSet, iter::Peekable};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+};
 
 use crate::{
-    kernel::{Key, Objects, Observed, Route, Value, Via},
+    kernel::{Key, Objects, Observed, Route, Seen, Value, Via},
     types::LinkName,
 };
 
@@ -21,9 +25,9 @@ pub enum Op {
         key: Key,
         /// What it becomes.
         value: Value,
-        /// What it is now, where it is ours.
-        old: Option<Value>,
-        /// True where its place is held by what used to be ours and was altered: replace that.
+        /// What it is now, if it is ours.
+        old: Option<Seen>,
+        /// True if its place is held by what used to be ours and was altered: replace that.
         replace: bool,
     },
     /// Remove the object; what goes with it goes too.
@@ -31,7 +35,7 @@ pub enum Op {
         /// Which object.
         key: Key,
         /// What it is now.
-        value: Value,
+        old: Seen,
     },
 }
 
@@ -67,7 +71,7 @@ pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool,
     let fate = Fate::of(observed, desired, held, device);
     let mut plan = Plan::default();
     if let Fate::Recreate { old, .. } = &fate {
-        plan.ops.push(Op::Delete { key: Key::Device, value: (*old).clone() });
+        plan.ops.push(Op::Delete { key: Key::Device, old: (*old).clone() });
     }
     let mut deletes = Vec::new();
     for (key, have, want) in join(observed.ours.iter(), desired.iter()) {
@@ -84,7 +88,7 @@ pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool,
         _ => true,
     };
     let deletes = deletes.into_iter().rev().filter(|(key, _)| wanted(key));
-    plan.ops.extend(deletes.map(|(key, value)| Op::Delete { key: *key, value: value.clone() }));
+    plan.ops.extend(deletes.map(|(key, old)| Op::Delete { key: *key, old: old.clone() }));
     plan
 }
 
@@ -97,19 +101,21 @@ pub fn diff_keys(
     held: &dyn Fn(&Key) -> bool,
     device: LinkName,
 ) -> Option<Plan> {
-    let only = |objects: &Objects| -> Objects {
-        keys.iter().filter_map(|key| objects.get(key).map(|value| (*key, value.clone()))).collect()
-    };
     let observed = Observed {
-        ours: only(&observed.ours),
+        ours: only(&observed.ours, keys),
+        device: observed.device,
         foreign: observed.foreign.intersection(keys).copied().collect(),
         links: BTreeSet::new(),
     };
-    let desired = only(desired);
+    let desired = only(desired, keys);
     if keys.contains(&Key::Device) && !matches!(Fate::of(&observed, &desired, held, device), Fate::Stay) {
         return None;
     }
     Some(diff(&observed, &desired, held, device))
+}
+
+fn only<V: Clone>(objects: &BTreeMap<Key, V>, keys: &BTreeSet<Key>) -> BTreeMap<Key, V> {
+    keys.iter().filter_map(|key| objects.get(key).map(|value| (*key, value.clone()))).collect()
 }
 
 /// What happens to the device, and so to all that lives on it.
@@ -121,18 +127,17 @@ enum Fate<'a> {
     /// It goes, and what is on it with it.
     Delete { device: LinkName },
     /// It goes and comes back empty.
-    Recreate { device: LinkName, old: &'a Value },
+    Recreate { device: LinkName, old: &'a Seen },
     /// Its name belongs to a link that is not ours.
     Foreign { device: LinkName },
 }
 
 impl<'a> Fate<'a> {
     fn of(observed: &'a Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool, device: LinkName) -> Self {
+        let name = observed.device.unwrap_or(device);
         match (observed.ours.get(&Key::Device), desired.get(&Key::Device)) {
-            (Some(old @ Value::Device(have)), Some(Value::Device(want))) if !have.can_become(want) => {
-                Self::Recreate { device: have.name, old }
-            }
-            (Some(Value::Device(have)), None) => Self::Delete { device: have.name },
+            (Some(old), Some(want)) if !can_become(old, want) => Self::Recreate { device: name, old },
+            (Some(_), None) => Self::Delete { device: name },
             (None, Some(_)) if observed.foreign.contains(&Key::Device) && !held(&Key::Device) => {
                 Self::Foreign { device }
             }
@@ -142,34 +147,42 @@ impl<'a> Fate<'a> {
     }
 
     /// True where an object that was read is gone before the puts begin.
-    fn has_taken(&self, key: &Key, value: &Value) -> bool {
+    fn has_taken(&self, key: &Key, seen: &Seen) -> bool {
         match self {
-            Self::Create { device } | Self::Recreate { device, .. } => key.goes_with_device(value, *device),
+            Self::Create { device } | Self::Recreate { device, .. } => key.goes_with_device(seen.value(), *device),
             Self::Stay | Self::Delete { .. } | Self::Foreign { .. } => false,
         }
     }
 
     /// True where an object goes in the end without an operation of its own.
-    fn will_take(&self, key: &Key, value: &Value) -> bool {
-        matches!(self, Self::Delete { device } if *key != Key::Device && key.goes_with_device(value, *device))
+    fn will_take(&self, key: &Key, seen: &Seen) -> bool {
+        matches!(self, Self::Delete { device } if *key != Key::Device && key.goes_with_device(seen.value(), *device))
     }
 
     /// True where an object cannot be put, because it would land on somebody else's link.
     fn forbids(&self, key: &Key, value: &Value) -> bool {
-        matches!(self, Self::Foreign { device } if *key != Key::Device && key.goes_with_device(value, *device))
+        matches!(self, Self::Foreign { device } if *key != Key::Device && key.goes_with_device(Some(value), *device))
+    }
+}
+
+/// True if the device can be changed in place. One that was altered cannot: the kernel keeps most of what it was made with.
+fn can_become(old: &Seen, want: &Value) -> bool {
+    match (old, want) {
+        (Seen::As(Value::Device(have)), Value::Device(want)) => have.can_become(want),
+        _ => false,
     }
 }
 
 fn put(
     plan: &mut Plan,
     key: &Key,
-    have: Option<&Value>,
+    have: Option<&Seen>,
     want: &Value,
     observed: &Observed,
     held: &dyn Fn(&Key) -> bool,
     fate: &Fate<'_>,
 ) {
-    if have == Some(want) || fate.forbids(key, want) || leads_astray(key, want, &plan.conflicts) {
+    if have.is_some_and(|have| have.is(want)) || fate.forbids(key, want) || leads_astray(key, want, &plan.conflicts) {
         return;
     }
     let replace = have.is_none() && observed.foreign.contains(key);
@@ -193,9 +206,9 @@ fn leads_astray(key: &Key, want: &Value, conflicts: &[Key]) -> bool {
 
 /// Both sides of every key, ascending; each key once.
 fn join<'a>(
-    have: impl Iterator<Item = (&'a Key, &'a Value)>,
+    have: impl Iterator<Item = (&'a Key, &'a Seen)>,
     want: impl Iterator<Item = (&'a Key, &'a Value)>,
-) -> impl Iterator<Item = (&'a Key, Option<&'a Value>, Option<&'a Value>)> {
+) -> impl Iterator<Item = (&'a Key, Option<&'a Seen>, Option<&'a Value>)> {
     let (mut have, mut want) = (have.peekable(), want.peekable());
     std::iter::from_fn(move || match order(&mut have, &mut want)? {
         Ordering::Less => have.next().map(|(key, value)| (key, Some(value), None)),
@@ -207,7 +220,7 @@ fn join<'a>(
 /// On which side the next key is, or none at the end of both.
 fn order<'a, T, U>(have: &mut Peekable<T>, want: &mut Peekable<U>) -> Option<Ordering>
 where
-    T: Iterator<Item = (&'a Key, &'a Value)>,
+    T: Iterator<Item = (&'a Key, &'a Seen)>,
     U: Iterator<Item = (&'a Key, &'a Value)>,
 {
     match (have.peek(), want.peek()) {

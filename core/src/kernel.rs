@@ -94,8 +94,6 @@ pub enum Value {
     Sysctl(i32),
     /// For keys that say all: [`Key::Address`], [`Key::Element`], [`Key::Bound`] and [`Stray::Address`].
     Present,
-    /// For [`Key::Address`]: it is there for a while only, as a DHCP client sets it. Never wanted.
-    Passing,
     /// For [`Key::Ruleset`].
     Ruleset(Arc<Ruleset>),
     /// For [`Key::Fdb`]: the underlay address of the VTEP.
@@ -125,20 +123,16 @@ pub struct Device {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
-    /// Every other attribute is as we set it: learning off, addrgenmode none, no underlay link, DF unset. Always true
-    /// in a desired state.
-    pub sound: bool,
 }
 
 impl Device {
-    /// True where `self` can be changed into `wanted` in place. The kernel takes a new MAC, MTU and, within a family, a new
+    /// True if `self` can be changed into `wanted` in place. The kernel takes a new MAC, MTU and, within a family, a new
     /// local address (`vxlan_changelink` in drivers/net/vxlan/vxlan_core.c), but neither VNI nor port.
     pub fn can_become(&self, wanted: &Self) -> bool {
         self.name == wanted.name
             && self.vni == wanted.vni
             && self.port == wanted.port
             && self.local.is_ipv4() == wanted.local.is_ipv4()
-            && self.sound
     }
 }
 
@@ -147,8 +141,8 @@ impl Device {
 pub struct Route {
     /// How packets leave.
     pub via: Via,
-    /// Path MTU in bytes where it differs from the link's; 0: the link's.
-    pub mtu: u32,
+    /// Path MTU in bytes, if it differs from the link's.
+    pub mtu: Option<u32>,
     /// Source address the host uses for its own packets.
     pub src: Option<IpAddr>,
 }
@@ -169,11 +163,53 @@ pub enum Via {
 /// A set of kernel objects.
 pub type Objects = BTreeMap<Key, Value>;
 
+/// What a reading shows of one object of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// It is set to this, which a desired state could want.
+    As(Value),
+    /// Somebody set it to what no desired state can want, such as a route with weights or a device that learns.
+    Altered {
+        /// The kernel takes what is wanted over it; otherwise it has to be deleted first.
+        in_place: bool,
+    },
+}
+
+impl Seen {
+    /// What it is set to, if a desired state could want that.
+    pub const fn value(&self) -> Option<&Value> {
+        match self {
+            Self::As(value) => Some(value),
+            Self::Altered { .. } => None,
+        }
+    }
+
+    /// True if it is set to `wanted`.
+    pub fn is(&self, wanted: &Value) -> bool {
+        self.value() == Some(wanted)
+    }
+
+    /// True if it cannot become anything wanted unless it is deleted first.
+    pub const fn is_deleted_first(&self) -> bool {
+        matches!(self, Self::Altered { in_place: false })
+    }
+}
+
+/// Objects of ours as they were read.
+pub type SeenObjects = BTreeMap<Key, Seen>;
+
+/// Objects as a reading shows them that finds them as they should be.
+pub fn seen(objects: Objects) -> SeenObjects {
+    objects.into_iter().map(|(key, value)| (key, Seen::As(value))).collect()
+}
+
 /// What a reading of the kernel found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Objects that carry our marks, and the current values of the sysctls asked for.
-    pub ours: Objects,
+    pub ours: SeenObjects,
+    /// What our VXLAN device is called, if it is there: the configured name may have changed since it was made.
+    pub device: Option<LinkName>,
     /// Keys whose place in the kernel is held by an object without our marks, such as a route to a pod CIDR that an
     /// administrator added.
     pub foreign: BTreeSet<Key>,
@@ -196,8 +232,9 @@ impl Key {
         matches!(self, Self::Ruleset | Self::Element(..) | Self::Bound(..))
     }
 
-    /// True where the object lives on the VXLAN device `device` and so goes with it.
-    pub fn goes_with_device(&self, value: &Value, device: LinkName) -> bool {
+    /// True if the object lives on the VXLAN device `device` and so goes with it; `value` is what it is set to. Of a route that
+    /// was altered nobody knows: it is replaced or deleted, which succeeds if it has gone.
+    pub fn goes_with_device(&self, value: Option<&Value>, device: LinkName) -> bool {
         match self {
             Self::Device | Self::Address(_) | Self::Fdb(_) | Self::Nexthop(_) | Self::Stray(_) => true,
             Self::Neighbour(link, _) => *link == device,
@@ -205,7 +242,9 @@ impl Key {
             // IPv4 routes go with their source address too (`fib_sync_down_addr` in net/ipv4/fib_semantics.c), which is a
             // VTEP address wherever there is a device.
             Self::Route(to, _) => match value {
-                Value::Route(route) => matches!(route.via, Via::Nexthop(_)) || (to.is_ipv4() && route.src.is_some()),
+                Some(Value::Route(route)) => {
+                    matches!(route.via, Via::Nexthop(_)) || (to.is_ipv4() && route.src.is_some())
+                }
                 _ => false,
             },
             Self::Ruleset | Self::Element(..) | Self::Bound(..) => false,

@@ -71,10 +71,6 @@ impl CounterName {
 pub struct Ruleset {
     /// Base chains, ordered by [`Chain::place`].
     pub chains: Vec<Chain>,
-    /// What a foreign hand did to the table that the chains do not show, such as a missing counter, a set with other
-    /// flags or a chain with policy drop; each says what it is. Always empty in a desired state, so that none equals
-    /// it.
-    pub foreign: Vec<String>,
 }
 
 impl Ruleset {

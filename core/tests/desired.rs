@@ -177,7 +177,7 @@ fn gateways_are_such_that_the_kernel_takes_them() {
 fn a_near_peer_takes_the_plain_route_and_only_the_route_differs() {
     let (me, near) = (member(1, ME, 1500), member(2, NEAR, 1500));
     let direct = peer_objects(&settings(Mode::CrossSubnet, Family::V4), &me, &near);
-    let via = |text: &str| Route { via: Via::Gateway(parsed(text), link("eth0")), mtu: 0, src: None };
+    let via = |text: &str| Route { via: Via::Gateway(parsed(text), link("eth0")), mtu: None, src: None };
     assert_eq!(route(&direct, "10.244.2.0/24"), Some(via("192.0.2.2")));
     assert_eq!(route(&direct, "fd00:244:0:2::/64"), Some(via("2001:db8:1::2")));
     let always = peer_objects(&settings(Mode::Always, Family::V4), &me, &near);
@@ -214,7 +214,7 @@ fn mode_never_leaves_no_tunnel_and_no_route_to_far_peers() {
     let of_the_tunnel = |key: &Key, value: &Value| match (key, value) {
         // The pods' routes name the underlay address as source, which no device of ours holds.
         (Key::Route(..), Value::Route(route)) => matches!(route.via, Via::Nexthop(_)),
-        _ => key.goes_with_device(value, link("weft0")),
+        _ => key.goes_with_device(Some(value), link("weft0")),
     };
     assert!(objects.iter().all(|(key, value)| !of_the_tunnel(key, value)));
     assert!(matches!(route(&objects, "10.244.2.0/24"), Some(Route { via: Via::Gateway(..), .. })));
@@ -242,11 +242,10 @@ fn the_mtu_is_exact_for_either_outer_family() {
 fn a_route_names_an_mtu_only_where_the_peer_is_narrower() {
     let me = member(1, ME, 1500);
     for (theirs, outer, expected) in [
-        (1400, Family::V4, 1350),
-        (1400, Family::V6, 1330),
-        (1500, Family::V4, 0),
-        (9000, Family::V4, 0),
-        (0, Family::V4, 0),
+        (1400, Family::V4, Some(1350)),
+        (1400, Family::V6, Some(1330)),
+        (1500, Family::V4, None),
+        (9000, Family::V4, None),
     ] {
         let objects = peer_objects(&settings(Mode::CrossSubnet, outer), &me, &member(3, FAR, theirs));
         assert_eq!(route(&objects, "10.244.3.0/24").map(|route| route.mtu), Some(expected), "peer's MTU {theirs}");
@@ -273,12 +272,12 @@ fn the_smallest_of_link_node_and_announcement_is_the_nodes_mtu() {
         let mut ids = NexthopIds::new();
         route(&peer(&settings, me, local, &near, &mut ids), "10.244.2.0/24").expect("a direct route").mtu
     };
-    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1450, 0));
+    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1450, None));
     local.mtu_limit = Some(1400);
-    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1350, 1400));
+    assert_eq!((device(&node(&settings, &me, &local)).mtu, of_route(&me, &local)), (1350, Some(1400)));
     // The controller lowered it, and nobody has to be told but by that.
     let lowered = Member { underlay_mtu: 1300, ..me };
-    assert_eq!((device(&node(&settings, &lowered, &local)).mtu, of_route(&lowered, &local)), (1280, 1300));
+    assert_eq!((device(&node(&settings, &lowered, &local)).mtu, of_route(&lowered, &local)), (1280, Some(1300)));
 }
 
 /// Inside a subnet of mixed MTUs nobody answers that a packet was too big: large datagrams would be lost.
@@ -286,7 +285,7 @@ fn the_smallest_of_link_node_and_announcement_is_the_nodes_mtu() {
 fn a_direct_route_carries_no_more_than_the_peer_takes() {
     let settings = settings(Mode::CrossSubnet, Family::V4);
     let me = member(1, ME, 9000);
-    for (theirs, expected) in [(1500, 1500), (9000, 0), (65_536, 0), (0, 0)] {
+    for (theirs, expected) in [(1500, Some(1500)), (9000, None), (65_536, None)] {
         let objects = peer_objects(&settings, &me, &member(2, NEAR, theirs));
         for to in ["10.244.2.0/24", "fd00:244:0:2::/64"] {
             assert_eq!(route(&objects, to).expect("a direct route").mtu, expected, "{to} with {theirs}");
@@ -348,7 +347,7 @@ fn a_pod_has_its_route_with_the_vtep_address_as_source_in_both_families() {
     for (to, address, src) in
         [("10.244.1.5/32", "10.244.1.5", "10.244.1.0"), ("fd00:244:0:1::5/128", "fd00:244:0:1::5", "fd00:244:0:1::")]
     {
-        let expected = Route { via: Via::Link(attached.link), mtu: 0, src: Some(parsed(src)) };
+        let expected = Route { via: Via::Link(attached.link), mtu: None, src: Some(parsed(src)) };
         assert_eq!(route(&objects, to), Some(expected));
         let neighbour = objects.get(&Key::Neighbour(attached.link, parsed(address)));
         assert_eq!(neighbour, Some(&Value::Neighbour(attached.mac)));

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 use weft_core::{
     desired::{self, Local},
     diff::{Op, diff_keys},
-    kernel::{Key, Objects, Observed},
+    kernel::{Key, Objects, Observed, Seen},
     membership::{Delta, Digests, Member, Snapshot, Told, Touched},
     settings::Settings,
     types::Revision,
@@ -116,7 +116,7 @@ impl<K: Kernel> Engine<K> {
         for key in &keys {
             let refused = self.deviations.remove(key).is_some();
             if let Some(value) = self.desired.remove(key).filter(|_| !refused) {
-                believed.ours.insert(*key, value);
+                believed.ours.insert(*key, Seen::As(value));
             }
         }
         let new = objects.keys().filter(|key| !believed.ours.contains_key(key));

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Objects, Observed, POD_LINK_PREFIX, Value},
+    kernel::{Key, Objects, Observed, POD_LINK_PREFIX, Seen, Value, seen},
     nft::CounterName,
     types::LinkName,
 };
@@ -96,7 +96,7 @@ impl FakeKernel {
         let key = *op.key();
         let event = match op {
             _ if key.is_of_table() || matches!(key, Key::Device | Key::Sysctl(_)) => Event::Look,
-            Op::Put { value, .. } => Event::Object(key, Some(value.clone())),
+            Op::Put { value, .. } => Event::Object(key, Some(Seen::As(value.clone()))),
             Op::Delete { .. } => Event::Object(key, None),
         };
         inner.tell(&event);
@@ -132,7 +132,7 @@ impl FakeKernel {
         let mut inner = self.inner();
         inner.state.foreign.remove(&key);
         inner.state.ours.insert(key, value.clone());
-        inner.tell(&Event::Object(key, Some(value)));
+        inner.tell(&Event::Object(key, Some(Seen::As(value))));
     }
 
     /// Makes the operation after `distance` others fail with `errno`, without effect.
@@ -269,7 +269,8 @@ impl Kernel for FakeKernel {
             state.ours.iter().filter(|(key, _)| asked(key)).map(|(key, value)| (*key, value.clone())).collect();
         ours.extend(keys.into_iter().filter_map(|key| Some((*key, state.sysctl(key)?))));
         let foreign = state.foreign.iter().filter(|key| asked(key)).copied().collect();
-        Ok(Observed { ours, foreign, links: state.links.clone() })
+        let device = state.device_name();
+        Ok(Observed { ours: seen(ours), device, foreign, links: state.links.clone() })
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<Failure> {

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 pub(crate) use trial::{Missing, Module};
 use weft_core::{
     diff::Op,
-    kernel::{Key, Objects, Value},
+    kernel::{Key, Objects, Seen, SeenObjects, Value},
     nft::{CounterName, SetName, TABLE},
 };
 
@@ -68,35 +68,35 @@ impl Nft {
     }
 
     /// Reads the table whole: [`Key::Ruleset`] and every [`Key::Element`]; nothing where there is no table.
-    pub async fn read(&mut self) -> Result<Objects, KernelError> {
+    pub async fn read(&mut self) -> Result<SeenObjects, KernelError> {
         self.table().map(Table::objects).map_err(|fault| error(format!("nftables table inet {TABLE}"), &fault))
     }
 
     /// As [`Self::read`], and asks once more for each element among `wanted` that was not found. A hash set that has just grown
     /// is moved to a larger table in the background, and a dump in several messages may then leave elements out without a
     /// word (`nft_rhash_walk` in net/netfilter/nft_set_hash.c, which counts the elements it has to skip).
-    pub async fn read_expecting(&mut self, wanted: &Objects) -> Result<Objects, KernelError> {
+    pub async fn read_expecting(&mut self, wanted: &Objects) -> Result<SeenObjects, KernelError> {
         let mut found = self.read().await?;
         let filled: BTreeSet<SetName> = found.keys().filter_map(Key::set).collect();
         let missing = by_set(wanted.keys().filter(|key| !found.contains_key(key)));
         for (set, keys) in missing.into_iter().filter(|(set, _)| !set.is_interval() && filled.contains(set)) {
             let there = self.ask_for_each(set, &keys).map_err(|fault| of_set(set, &fault))?;
-            found.extend(there.into_iter().map(|key| (key, Value::Present)));
+            found.extend(there.into_iter().map(|key| (key, Seen::As(Value::Present))));
         }
         Ok(found)
     }
 
     /// Reads those of `keys` that are elements, or the ruleset; what is missing is left out.
-    pub async fn read_elements(&mut self, keys: &[Key]) -> Result<Objects, KernelError> {
+    pub async fn read_elements(&mut self, keys: &[Key]) -> Result<SeenObjects, KernelError> {
         if keys.contains(&Key::Ruleset) {
             let mut all = self.read().await?;
             all.retain(|key, _| keys.contains(key));
             return Ok(all);
         }
-        let mut found = Objects::new();
+        let mut found = SeenObjects::new();
         for (set, keys) in by_set(keys) {
             let present = self.present(set, &keys).map_err(|fault| of_set(set, &fault))?;
-            found.extend(present.into_iter().map(|key| (key, Value::Present)));
+            found.extend(present.into_iter().map(|key| (key, Seen::As(Value::Present))));
         }
         Ok(found)
     }

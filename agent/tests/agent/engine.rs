@@ -11,7 +11,7 @@ use weft_agent::controller::{Held, Update};
 use weft_core::{
     desired::Pod,
     diff::Op,
-    kernel::{Key, Objects, Value},
+    kernel::{Key, Objects, Seen, Value},
     membership::{Digest, Digests, Member, More},
     nft::SetName,
     standing::Reason,
@@ -132,7 +132,7 @@ fn drift_is_put_back_and_counted() {
                 continue;
             }
             let repairs = world.status.borrow_and_update().repairs;
-            let delete = Op::Delete { key: *key, value: value.clone() };
+            let delete = Op::Delete { key: *key, old: Seen::As(value.clone()) };
             world.kernel.meddle(&delete).expect("it is there");
             world.status.wait_for(|s| s.repairs > repairs && s.ready).await.expect("the loop runs");
             assert_eq!(world.kernel.objects(), wanted, "round {round}: {key} was not put back as it was");
@@ -146,7 +146,7 @@ fn drift_waits_no_longer_than_seconds_for_a_kernel_that_gave_no_answer() {
         world.log.upsert(member(2, false));
         world.snapshot().await;
         let (key, repairs) = (route("10.244.2.0/24"), world.status.borrow_and_update().repairs);
-        let delete = Op::Delete { key, value: world.kernel.objects()[&key].clone() };
+        let delete = Op::Delete { key, old: Seen::As(world.kernel.objects()[&key].clone()) };
         world.kernel.interrupt_reads(20);
         world.kernel.meddle(&delete).expect("it is there");
         world.status.wait_for(|status| !status.ready).await.expect("the loop runs");
@@ -419,7 +419,7 @@ fn links_of_pods_that_are_not_attached_cost_nothing() {
         let key = route(&pod_network(&pod));
         let value = world.kernel.objects()[&key].clone();
         let repairs = world.status.borrow_and_update().repairs;
-        world.kernel.meddle(&Op::Delete { key, value }).expect("it is there");
+        world.kernel.meddle(&Op::Delete { key, old: Seen::As(value) }).expect("it is there");
         world.status.wait_for(|status| status.repairs > repairs).await.expect("the loop runs");
         assert!(world.kernel.objects().contains_key(&key));
         assert_eq!(world.kernel.reads() - before, 2, "before and after the repair");

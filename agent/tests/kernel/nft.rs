@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use weft_agent::kernel::{Event, nft::Nft};
 use weft_core::{
     diff::Op,
-    kernel::{Key, Objects, Value},
+    kernel::{Key, Objects, Seen, SeenObjects, Value, seen},
     nft::{CounterName, Ruleset, SetName},
     types::Family,
 };
@@ -18,23 +18,25 @@ use crate::{
     table::{PEERS4, POOLS4, apply, desired, element, pair, programmed, put, put_rules, rules},
 };
 
-fn ruleset_of(objects: &Objects) -> Option<&Ruleset> {
-    objects.values().find_map(|value| if let Value::Ruleset(ruleset) = value { Some(ruleset.as_ref()) } else { None })
+fn ruleset_of(objects: &SeenObjects) -> Option<&Ruleset> {
+    objects
+        .values()
+        .find_map(|value| if let Seen::As(Value::Ruleset(ruleset)) = value { Some(ruleset.as_ref()) } else { None })
 }
 
 #[test]
 fn reads_back_what_it_wrote() {
     inside("nft::reads_back_what_it_wrote", || async {
         let mut nft = Nft::open().expect("a socket");
-        assert_eq!(nft.read().await.expect("a reading"), Objects::new(), "there is no table yet");
+        assert_eq!(nft.read().await.expect("a reading"), SeenObjects::new(), "there is no table yet");
         let mut nft = programmed().await;
-        assert_eq!(nft.read().await.expect("a reading"), desired());
+        assert_eq!(nft.read().await.expect("a reading"), seen(desired()));
         apply(&mut nft, &[put_rules(Family::V4)]).await;
-        assert_eq!(nft.read().await.expect("a reading"), desired(), "the same once more changes nothing");
-        let gone = Op::Delete { key: Key::Ruleset, value: desired()[&Key::Ruleset].clone() };
+        assert_eq!(nft.read().await.expect("a reading"), seen(desired()), "the same once more changes nothing");
+        let gone = Op::Delete { key: Key::Ruleset, old: Seen::As(desired()[&Key::Ruleset].clone()) };
         apply(&mut nft, std::slice::from_ref(&gone)).await;
         apply(&mut nft, &[gone]).await;
-        assert_eq!(nft.read().await.expect("a reading"), Objects::new());
+        assert_eq!(nft.read().await.expect("a reading"), SeenObjects::new());
     });
 }
 
@@ -42,7 +44,7 @@ fn reads_back_what_it_wrote() {
 fn elements_come_and_go_alone() {
     inside("nft::elements_come_and_go_alone", || async {
         let mut nft = programmed().await;
-        let delete = |set, network| Op::Delete { key: element(set, network), value: Value::Present };
+        let delete = |set, network| Op::Delete { key: element(set, network), old: Seen::As(Value::Present) };
         // The wider pool overlaps the one it replaces, and one of the deletions is of what is not there.
         let ops = [
             put(element(PEERS4, "10.0.0.11/32"), Value::Present),
@@ -61,7 +63,7 @@ fn elements_come_and_go_alone() {
             Op::Put { key, value, .. } => drop(all.insert(*key, value.clone())),
             Op::Delete { key, .. } => drop(all.remove(key)),
         });
-        assert_eq!(nft.read().await.expect("a reading"), all);
+        assert_eq!(nft.read().await.expect("a reading"), seen(all));
     });
 }
 
@@ -73,7 +75,7 @@ fn a_pool_that_goes_and_what_of_it_stays_are_one_transaction() {
         let members: Vec<Key> = (0..200).map(|n| element(POOLS4, &format!("10.244.{n}.0/24"))).collect();
         let mut ops: Vec<Op> = members.iter().map(|key| put(*key, Value::Present)).collect();
         ops.push(put(element(POOLS4, "10.99.0.0/16"), Value::Present));
-        ops.push(Op::Delete { key: element(POOLS4, "10.244.0.0/16"), value: Value::Present });
+        ops.push(Op::Delete { key: element(POOLS4, "10.244.0.0/16"), old: Seen::As(Value::Present) });
         let foreign = Foreign::open();
         let before = foreign.generation();
         apply(&mut nft, &ops).await;
@@ -92,7 +94,7 @@ fn a_refusal_fails_every_operation_and_names_the_culprit_first() {
         let failures = nft.apply(&[&good, &bad]).await;
         let keys: Vec<Key> = failures.iter().map(|failure| failure.key).collect();
         assert_eq!(keys, [*bad.key(), *good.key()], "{failures:?}");
-        assert_eq!(nft.read().await.expect("a reading"), desired(), "nothing of it was applied");
+        assert_eq!(nft.read().await.expect("a reading"), seen(desired()), "nothing of it was applied");
     });
 }
 
@@ -117,9 +119,9 @@ fn ten_thousand_members_are_one_transaction() {
             let held = nft.read_expecting(&wanted).await.expect("a reading");
             assert_eq!(ops.iter().filter(|op| held.contains_key(op.key())).count(), 10_000);
             let deletions: Vec<Op> =
-                ops.iter().map(|op| Op::Delete { key: *op.key(), value: Value::Present }).collect();
+                ops.iter().map(|op| Op::Delete { key: *op.key(), old: Seen::As(Value::Present) }).collect();
             apply(&mut nft, &deletions).await;
-            assert_eq!(nft.read().await.expect("a reading"), desired());
+            assert_eq!(nft.read().await.expect("a reading"), seen(desired()));
         }
     });
 }
@@ -154,7 +156,7 @@ fn the_pod_cidrs_of_ten_thousand_members_are_one_transaction() {
                 // The rules change, and the pairs stay where they are.
                 apply(&mut nft, &[put_rules(outer)]).await;
                 let deletions: Vec<Op> =
-                    ops.iter().map(|op| Op::Delete { key: *op.key(), value: Value::Present }).collect();
+                    ops.iter().map(|op| Op::Delete { key: *op.key(), old: Seen::As(Value::Present) }).collect();
                 apply(&mut nft, &deletions).await;
                 assert_eq!(nft.read().await.expect("a reading"), bare);
             }
@@ -169,13 +171,13 @@ fn a_pod_cidr_that_moves_is_one_transaction() {
         let (old, new) = (pair("10.0.0.9", "10.244.9.0/24"), pair("10.0.0.10", "10.244.9.0/24"));
         let foreign = Foreign::open();
         let before = foreign.generation();
-        apply(&mut nft, &[put(new, Value::Present), Op::Delete { key: old, value: Value::Present }]).await;
+        apply(&mut nft, &[put(new, Value::Present), Op::Delete { key: old, old: Seen::As(Value::Present) }]).await;
         assert_eq!(foreign.generation(), before + 1);
         let mut wanted = desired();
         wanted.remove(&old);
         wanted.insert(new, Value::Present);
-        assert_eq!(nft.read().await.expect("a reading"), wanted);
-        assert_eq!(nft.read_elements(&[old, new]).await.expect("a reading"), Objects::from([(new, Value::Present)]));
+        assert_eq!(nft.read().await.expect("a reading"), seen(wanted));
+        assert_eq!(nft.read_elements(&[old, new]).await.expect("a reading"), seen([(new, Value::Present)].into()));
     });
 }
 
@@ -249,15 +251,16 @@ fn every_foreign_edit_is_seen_and_put_right() {
         let foreign = Foreign::open();
         for (name, edit) in edits() {
             foreign.edit(&edit);
-            let seen = nft.read().await.expect("a reading");
-            assert_ne!(ruleset_of(&seen), Some(&rules(Family::V4)), "{name} went unseen");
+            let found = nft.read().await.expect("a reading");
+            assert_ne!(ruleset_of(&found), Some(&rules(Family::V4)), "{name} went unseen");
 
             // What the reconcile loop does: everything that differs, at once.
-            let missing = desired().into_iter().filter(|(key, value)| seen.get(key) != Some(value));
+            let missing =
+                desired().into_iter().filter(|(key, value)| found.get(key).is_none_or(|seen| !seen.is(value)));
             let repair: Vec<Op> = missing.map(|(key, value)| put(key, value)).collect();
             let before = foreign.generation();
             apply(&mut nft, &repair).await;
-            assert_eq!(nft.read().await.expect("a reading"), desired(), "after {name}");
+            assert_eq!(nft.read().await.expect("a reading"), seen(desired()), "after {name}");
             let transactions = if name == "a sleeping table" { 2 } else { 1 };
             assert_eq!(foreign.generation() - before, transactions, "{name} took several transactions");
         }
@@ -274,7 +277,7 @@ fn a_set_that_is_created_anew_keeps_its_elements() {
         let refill = Edit::new(foreign::NEW_ELEMENT, &[text(1, "weft"), text(2, "peers4"), elements]);
         Foreign::open().edit(&[limited, vec![refill]].concat());
         apply(&mut nft, &[put_rules(Family::V4)]).await;
-        assert_eq!(nft.read().await.expect("a reading"), desired());
+        assert_eq!(nft.read().await.expect("a reading"), seen(desired()));
     });
 }
 
@@ -303,7 +306,7 @@ fn foreign_tables_stay_as_they_are() {
         assert!(before[..3].iter().all(|dump| !dump.is_empty()), "the foreign tables are there");
         let mut nft = programmed().await;
         apply(&mut nft, &[put_rules(Family::V4)]).await;
-        apply(&mut nft, &[Op::Delete { key: Key::Ruleset, value: Value::Present }]).await;
+        apply(&mut nft, &[Op::Delete { key: Key::Ruleset, old: Seen::As(Value::Present) }]).await;
         assert_eq!(look(), before);
     });
 }
@@ -356,6 +359,6 @@ fn counters_and_members_survive_a_repair() {
         Foreign::open().edit(&[rule("weft", "input", &[verdict(1)]).first()]);
         apply(&mut nft, &[put_rules(Family::V4)]).await;
         assert_eq!(nft.counter(CounterName::TunnelFromStranger).await.expect("a figure"), 1);
-        assert_eq!(nft.read().await.expect("a reading"), desired());
+        assert_eq!(nft.read().await.expect("a reading"), seen(desired()));
     });
 }

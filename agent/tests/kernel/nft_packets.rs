@@ -4,7 +4,7 @@
 use weft_agent::kernel::nft::Nft;
 use weft_core::{
     diff::Op,
-    kernel::{Key, Value},
+    kernel::{Key, Seen, Value},
     nft::{CounterName, SetName},
     types::Family,
 };
@@ -52,7 +52,7 @@ fn tunnel_packets_are_taken_from_members_only() {
 
             // A member that leaves is a stranger from then on.
             let peer = Key::Element(SetName::Peers(family), member.parse().expect("a host"));
-            let gone = [peer, bound].map(|key| Op::Delete { key, value: Value::Present });
+            let gone = [peer, bound].map(|key| Op::Delete { key, old: Seen::As(Value::Present) });
             apply(&mut nft, &gone).await;
             send(member, 0, me, PORT, &own);
             tunnel(member, me, 88);

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use crate::kernel::{Key, NEXTHOP_IDS, Objects, Value};
+use crate::kernel::{Key, NEXTHOP_IDS, Objects, Seen, SeenObjects, Value};
 
 /// Nexthop ids by gateway address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl NexthopIds {
 
     /// Learns assignments from a reading of the kernel. Those made before stay; of two objects for one gateway the lower
     /// id counts, and the other is nobody's.
-    pub fn adopt(&mut self, observed: &Objects) {
-        for (key, value) in observed {
-            if let (Key::Nexthop(id), Value::Nexthop(gateway)) = (key, value)
+    pub fn adopt(&mut self, observed: &SeenObjects) {
+        for (key, seen) in observed {
+            if let (Key::Nexthop(id), Seen::As(Value::Nexthop(gateway))) = (key, seen)
                 && NEXTHOP_IDS.contains(id)
                 && !self.ids.contains_key(gateway)
                 && self.taken.insert(*id)
@@ -119,6 +119,7 @@ const fn after(id: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::seen;
 
     fn gateway(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
@@ -142,14 +143,14 @@ mod tests {
             .map(|n| (Key::Nexthop(before.id(gateway(n)).expect("plenty")), Value::Nexthop(gateway(n))))
             .collect();
         let mut after = NexthopIds::new();
-        after.adopt(&objects);
+        after.adopt(&seen(objects.clone()));
         for n in (1..=9).rev() {
             assert_eq!(after.id(gateway(n)), before.id(gateway(n)));
         }
         // A later reading, in which somebody swapped two gateways: the assignment stays, and the objects are put right.
         let swapped =
             [(1, 2), (2, 1)].map(|(a, b)| (Key::Nexthop(before.ids[&gateway(a)]), Value::Nexthop(gateway(b))));
-        after.adopt(&Objects::from(swapped));
+        after.adopt(&seen(swapped.into()));
         assert_eq!(after.ids, before.ids);
         let fresh = after.id(gateway(10)).expect("plenty");
         assert!(!objects.contains_key(&Key::Nexthop(fresh)));
@@ -169,7 +170,7 @@ mod tests {
     fn one_id_never_stands_for_two_gateways() {
         let mut ids = NexthopIds::new();
         let id = ids.id(gateway(1)).expect("plenty");
-        ids.adopt(&Objects::from([(Key::Nexthop(id), Value::Nexthop(gateway(2)))]));
+        ids.adopt(&seen([(Key::Nexthop(id), Value::Nexthop(gateway(2)))].into()));
         assert_ne!(ids.id(gateway(2)), Some(id));
     }
 
@@ -177,7 +178,7 @@ mod tests {
     fn ids_are_taken_around_the_end_until_none_is_left() {
         let mut ids = NexthopIds::new();
         let last = *NEXTHOP_IDS.end();
-        ids.adopt(&Objects::from([(Key::Nexthop(last), Value::Nexthop(gateway(1)))]));
+        ids.adopt(&seen([(Key::Nexthop(last), Value::Nexthop(gateway(1)))].into()));
         assert_eq!(ids.id(gateway(2)), Some(*NEXTHOP_IDS.start()));
         ids.taken = NEXTHOP_IDS.collect();
         assert_eq!(ids.id(gateway(3)), None);

@@ -45,7 +45,7 @@ pub fn pod(settings: &Settings, me: &Member, local: &Local, pod: &Pod) -> Object
     for address in pod.addresses.iter().copied().filter(|address| is_own(me, *address)) {
         let to = IpNetwork::from(address);
         let src = pod_route_source(settings, me, local, Family::of(address));
-        let route = Route { via: Via::Link(pod.link), mtu: 0, src };
+        let route = Route { via: Via::Link(pod.link), mtu: None, src };
         objects.insert(Key::Neighbour(pod.link, address), Value::Neighbour(pod.mac));
         objects.insert(Key::Route(to, metric(&to)), Value::Route(route));
     }
@@ -97,7 +97,7 @@ fn forwarding(me: &Member, local: &Local) -> Vec<(Key, Value)> {
 
 /// Overlay addresses that nobody has never leave by the default route.
 fn unreachable(settings: &Settings, me: &Member) -> impl Iterator<Item = (Key, Value)> {
-    let value = Value::Route(Route { via: Via::Unreachable, mtu: 0, src: None });
+    let value = Value::Route(Route { via: Via::Unreachable, mtu: None, src: None });
     let networks: Vec<_> = me.pod_cidrs.iter().chain(&settings.pools).map(|cidr| cidr.network()).collect();
     networks.into_iter().map(move |to| (Key::Route(to, UNREACHABLE_METRIC), value.clone()))
 }

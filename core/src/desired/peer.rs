@@ -133,7 +133,7 @@ fn through_tunnel(settings: &Settings, me: &Member, local: &Local, peer: &Member
     Route { via: Via::Nexthop(id), mtu: narrower(of_path, of_device), src: None }
 }
 
-/// A route's MTU: 0 where the link's own says the same.
-const fn narrower(of_path: u32, of_link: u32) -> u32 {
-    if of_path < of_link { of_path } else { 0 }
+/// A route's MTU, unless the link's own says the same.
+fn narrower(of_path: u32, of_link: u32) -> Option<u32> {
+    (of_path < of_link).then_some(of_path)
 }

@@ -27,7 +27,6 @@ pub(super) fn device(settings: &Settings, me: &Member, local: &Local) -> Option<
         local: outer_address(settings, me, local)?,
         mtu: mtu(settings, me, own_mtu(me, local)),
         up: true,
-        sound: true,
     })
 }
 
@@ -41,18 +40,14 @@ pub fn pod_mtu(settings: &Settings, me: &Member, local: &Local) -> u32 {
 }
 
 /// The largest packet that this node sends to another: what it found itself, and no more than is announced of it, which the
-/// controller may have lowered for the whole cluster. 0 is announced before the first facts.
+/// controller may have lowered for the whole cluster.
 pub(super) fn own_mtu(me: &Member, local: &Local) -> u32 {
-    match me.underlay_mtu {
-        0 => local.mtu(),
-        announced => announced.min(local.mtu()),
-    }
+    me.underlay_mtu.min(local.mtu())
 }
 
 /// The largest packet to a peer: that of the narrower end.
 pub(super) fn mtu_towards(me: &Member, local: &Local, peer: &Member) -> u32 {
-    let own = own_mtu(me, local);
-    if peer.underlay_mtu == 0 { own } else { own.min(peer.underlay_mtu) }
+    own_mtu(me, local).min(peer.underlay_mtu)
 }
 
 /// The own underlay address of the outer family: the registered one, as that is where peers send to and whom they take

@@ -36,7 +36,6 @@ pub fn ruleset(settings: &Settings, device: LinkName, unmasqueraded: &Unmasquera
             output(settings),
             postrouting(settings, device, unmasqueraded),
         ],
-        foreign: Vec::new(),
     }
 }
 

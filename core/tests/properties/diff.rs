@@ -8,7 +8,7 @@ use std::{
 use proptest::{prelude::*, sample::select};
 use weft_core::{
     diff::{Op, diff, diff_keys},
-    kernel::{Device, Key, Objects, Observed, Route, Sysctl, Value, Via, metric},
+    kernel::{Device, Key, Objects, Observed, Route, Seen, Sysctl, Value, Via, metric, seen},
     masquerade::Unmasqueraded,
     nft::{SetName, ruleset},
     settings::Mode,
@@ -37,7 +37,6 @@ fn world() -> Vec<(Key, Vec<Value>)> {
             local: [192, 0, 2, last].into(),
             mtu,
             up: true,
-            sound: true,
         })
     };
     let route = |via, mtu| Value::Route(Route { via, mtu, src: None });
@@ -73,9 +72,9 @@ fn world() -> Vec<(Key, Vec<Value>)> {
         let id = NEXTHOP + u32::from(n);
         let gateway = [10, 244, n + 1, 0].into();
         let paths = [
-            route(Via::Nexthop(NEXTHOP), 0),
-            route(Via::Nexthop(id), 1350),
-            route(Via::Gateway([192, 0, 2, 9].into(), link("eth0")), 0),
+            route(Via::Nexthop(NEXTHOP), None),
+            route(Via::Nexthop(id), Some(1350)),
+            route(Via::Gateway([192, 0, 2, 9].into(), link("eth0")), None),
         ];
         world.extend([
             (Key::Fdb(mac(n)), vec![Value::Fdb([192, 0, 2, 7].into()), Value::Fdb([192, 0, 2, 8].into())]),
@@ -92,9 +91,8 @@ fn objects() -> impl Strategy<Value = Objects> {
     let each = world().into_iter().map(|(key, values)| (Just(key), proptest::option::weighted(0.7, select(values))));
     each.collect::<Vec<_>>().prop_map(|picked| {
         let pairs = picked.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)));
-        let mut objects: Objects = pairs.collect::<BTreeMap<_, _>>();
-        model::settle(&mut objects, link("weft0"));
-        objects
+        let objects: Objects = pairs.collect::<BTreeMap<_, _>>();
+        model::reachable(&objects, &[], link("weft0"))
     })
 }
 
@@ -103,10 +101,32 @@ fn some_keys(weight: f64) -> impl Strategy<Value = BTreeSet<Key>> {
     each.collect::<Vec<_>>().prop_map(|all| all.into_iter().filter(|(_, chosen)| *chosen).map(|(key, _)| key).collect())
 }
 
+/// What somebody can have set to what nobody wants, and whether the kernel takes what is wanted over it.
+fn alteration(key: &Key) -> Option<Seen> {
+    match key {
+        Key::Fdb(_) => Some(Seen::Altered { in_place: false }),
+        Key::Device => Some(Seen::Altered { in_place: false }),
+        Key::Route(..) | Key::Nexthop(_) | Key::Address(_) | Key::Ruleset => Some(Seen::Altered { in_place: true }),
+        _ => None,
+    }
+}
+
 prop_compose! {
-    fn observed(foreign: f64)(ours in objects(), foreign in some_keys(foreign)) -> Observed {
+    fn observed(foreign: f64)(
+        ours in objects(),
+        altered in some_keys(0.15),
+        foreign in some_keys(foreign),
+    ) -> Observed {
         let foreign = foreign.into_iter().filter(|key| !ours.contains_key(key) && !matches!(key, Key::Sysctl(_)));
-        Observed { foreign: foreign.collect(), ours, links: BTreeSet::new() }
+        let foreign = foreign.collect();
+        let mut ours = seen(ours);
+        for (key, seen) in &mut ours {
+            if let Some(alteration) = alteration(key).filter(|_| altered.contains(key)) {
+                *seen = alteration;
+            }
+        }
+        let device = ours.contains_key(&Key::Device).then(|| link("weft0"));
+        Observed { foreign, ours, device, links: BTreeSet::new() }
     }
 }
 
@@ -119,7 +139,7 @@ proptest! {
         let mut after = before.clone();
         prop_assert_eq!(model::run(&mut after, &plan.ops, device), Ok(()));
         after.ours.retain(|key, _| !matches!(key, Key::Sysctl(_)) || desired.contains_key(key));
-        prop_assert_eq!(&after.ours, &desired);
+        prop_assert_eq!(&after.ours, &seen(desired.clone()));
         prop_assert!(diff(&after, &desired, &|_| false, device).is_empty());
     }
 
@@ -133,7 +153,7 @@ proptest! {
         prop_assert!(before.foreign.difference(&after.foreign).all(|key| held.contains(key) && desired.contains_key(key)));
         prop_assert!(plan.conflicts.iter().all(|key| before.foreign.contains(key) && !held.contains(key)));
         for (key, value) in model::reachable(&desired, &plan.conflicts, device) {
-            prop_assert_eq!(after.ours.get(&key), Some(&value), "{}", key);
+            prop_assert_eq!(after.ours.get(&key).and_then(Seen::value), Some(&value), "{}", key);
         }
         let again = diff(&after, &desired, &is_held, device);
         prop_assert_eq!(again.ops, vec![]);
@@ -162,7 +182,7 @@ proptest! {
         let keys: BTreeSet<Key> = keys.into_iter().filter(|key| *key != Key::Device).collect();
         let few = diff_keys(&before, &desired, &keys, &|_| false, device).expect("the device is not among them");
         prop_assert!(few.ops.iter().all(|op| keys.contains(op.key())));
-        let device_stays = before.ours.get(&Key::Device) == desired.get(&Key::Device) && !before.foreign.contains(&Key::Device);
+        let device_stays = before.ours.get(&Key::Device) == seen(desired.clone()).get(&Key::Device) && !before.foreign.contains(&Key::Device);
         let whole = |plan: &weft_core::diff::Plan| !plan.conflicts.iter().any(|key| matches!(key, Key::Nexthop(_) | Key::Ruleset));
         let table_stays = before.ours.contains_key(&Key::Ruleset) == desired.contains_key(&Key::Ruleset);
         if device_stays && table_stays && whole(&all) {
@@ -176,7 +196,7 @@ proptest! {
         let keys = BTreeSet::from([Key::Device]);
         let few = diff_keys(&before, &desired, &keys, &|_| false, link("weft0"));
         let in_place = match (before.ours.get(&Key::Device), desired.get(&Key::Device)) {
-            (Some(Value::Device(have)), Some(Value::Device(want))) => have.can_become(want),
+            (Some(Seen::As(Value::Device(have))), Some(Value::Device(want))) => have.can_become(want),
             (None, None) => true,
             _ => false,
         };
@@ -188,7 +208,7 @@ proptest! {
 #[test]
 fn the_kernel_drops_what_goes_with_the_device_and_the_table() {
     let all: Objects = world().into_iter().map(|(key, mut values)| (key, values.remove(0))).collect();
-    let observed = Observed { ours: all, ..Observed::default() };
+    let observed = Observed { ours: seen(all), ..Observed::default() };
     let plan = diff(&observed, &Objects::new(), &|_| false, link("weft0"));
     let deleted: Vec<_> = plan.ops.iter().map(|op| *op.key()).collect();
     let pod = Key::Neighbour(link("wpod0"), [10, 244, 0, 2].into());
@@ -201,11 +221,11 @@ fn a_reading_that_saw_more_than_the_device_is_not_believed() {
     let mut all: Objects = world().into_iter().map(|(key, mut values)| (key, values.remove(0))).collect();
     let desired = all.clone();
     let device = all.remove(&Key::Device).expect("part of the world");
-    let observed = Observed { ours: all, ..Observed::default() };
+    let observed = Observed { ours: seen(all), ..Observed::default() };
     let plan = diff(&observed, &desired, &|_| false, link("weft0"));
     let first = Op::Put { key: Key::Device, value: device, old: None, replace: false };
     assert_eq!(plan.ops.first(), Some(&first));
-    let lives_on_it = |(key, value): &(&Key, &Value)| key.goes_with_device(value, link("weft0"));
+    let lives_on_it = |(key, value): &(&Key, &Value)| key.goes_with_device(Some(value), link("weft0"));
     assert_eq!(plan.ops.len(), desired.iter().filter(lives_on_it).count());
 }
 
@@ -214,7 +234,7 @@ fn a_reading_that_saw_more_than_the_device_is_not_believed() {
 fn makes_before_it_breaks() {
     let all: Objects = world().into_iter().map(|(key, mut values)| (key, values.remove(0))).collect();
     let (some, rest): (Objects, Objects) = all.into_iter().partition(|(key, _)| !matches!(key, Key::Route(..)));
-    let observed = Observed { ours: rest, ..Observed::default() };
+    let observed = Observed { ours: seen(rest), ..Observed::default() };
     let plan = diff(&observed, &some, &|_| false, link("weft0"));
     let puts = plan.ops.iter().take_while(|op| matches!(op, Op::Put { .. })).map(Op::key);
     assert!(puts.clone().is_sorted() && puts.count() == some.len());

@@ -33,6 +33,14 @@ impl State {
         Self { device, ours: Objects::new(), foreign: BTreeSet::new(), links: BTreeSet::from([loopback]) }
     }
 
+    /// What our device is called, if it is there.
+    pub(super) fn device_name(&self) -> Option<LinkName> {
+        match self.ours.get(&Key::Device) {
+            Some(Value::Device(device)) => Some(device.name),
+            _ => None,
+        }
+    }
+
     pub(super) fn carry_out(&mut self, op: &Op) -> Result<(), KernelError> {
         match op {
             Op::Put { key, value, old, replace } => self.put(key, value, old.is_some() || *replace),
@@ -147,10 +155,9 @@ impl State {
             let of_it = matches!(key, Key::Route(to, _) if to.is_ipv6()) && leads_to(value, device, true);
             if let Value::Route(route) = value
                 && of_it
-                && route.mtu != 0
-                && (route.mtu >= new || route.mtu == old)
+                && route.mtu.is_some_and(|mtu| mtu >= new || mtu == old)
             {
-                route.mtu = new;
+                route.mtu = Some(new);
             }
         }
     }

@@ -10,7 +10,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressMessage},
 };
 use weft_core::{
-    kernel::{Key, Stray, Value},
+    kernel::{Key, Seen, Stray, Value},
     types::Family,
 };
 
@@ -76,12 +76,13 @@ impl Address {
     }
 
     /// What it is on the VXLAN device. A VTEP address is a whole host for ever.
-    pub(super) fn on_device(&self) -> (Key, Value) {
+    pub(super) fn on_device(&self) -> (Key, Seen) {
         let is_host = self.of == IpNetwork::from(self.address);
         match self.flags.contains(AddressFlags::Permanent) {
-            _ if !is_host => (Key::Stray(Stray::Address(self.address, self.of)), Value::Present),
-            true => (Key::Address(self.address), Value::Present),
-            false => (Key::Address(self.address), Value::Passing),
+            _ if !is_host => (Key::Stray(Stray::Address(self.address, self.of)), Seen::As(Value::Present)),
+            true => (Key::Address(self.address), Seen::As(Value::Present)),
+            // There for a while only, as a DHCP client sets it.
+            false => (Key::Address(self.address), Seen::Altered { in_place: true }),
         }
     }
 }

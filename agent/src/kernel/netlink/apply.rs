@@ -9,16 +9,14 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rustix::io::Errno;
 use weft_core::{
     diff::Op,
-    kernel::{Device, Key, Stray, Value, Via},
+    kernel::{Device, Key, Seen, Stray, Value, Via},
     types::LinkName,
 };
 
 use super::{
     Netlink, address,
     connection::{BATCH, Outcomes, acknowledged, refused},
-    fdb::{self, ELSEWHERE},
-    link, neighbour,
-    nexthop::{self, OTHER_KIND},
+    fdb, link, neighbour, nexthop,
     request::Request,
     route,
     wire::Refusal,
@@ -110,14 +108,15 @@ impl Netlink {
 
     async fn push_device(&mut self, op: &Op) -> Result<(), KernelError> {
         match op {
-            Op::Put { value: Value::Device(new), old: Some(Value::Device(old)), .. } => {
+            Op::Put { value: Value::Device(new), old: Some(Seen::As(Value::Device(old))), .. } => {
                 link::change(&mut self.batch, old, new);
             }
             Op::Put { value: Value::Device(new), replace, .. } => self.push_new_device(new, *replace).await?,
-            Op::Delete { value: Value::Device(Device { name, .. }), .. } => {
-                self.batch.push(acknowledged(0), &link::delete(*name));
+            Op::Delete { .. } => {
+                let device = self.links.device(self.device).map(|link| link.name);
+                device.into_iter().for_each(|name| self.batch.push(acknowledged(0), &link::delete(name)));
             }
-            _ => {}
+            Op::Put { .. } => {}
         }
         Ok(())
     }
@@ -131,13 +130,13 @@ impl Netlink {
             link::create(&mut self.batch, new, has_ipv6());
             return Ok(());
         };
-        match holder.as_device().filter(|old| replace && old.can_become(new)) {
-            Some(old) => {
+        match holder.as_device() {
+            Some(Seen::As(Value::Device(old))) if replace && old.can_become(new) => {
                 link::mark(&mut self.batch, new.name);
                 link::change(&mut self.batch, &old, new);
                 Ok(())
             }
-            None => Err(taken(new.name)),
+            _ => Err(taken(new.name)),
         }
     }
 
@@ -191,7 +190,7 @@ impl Netlink {
                 self.contested.insert(*key);
                 true
             }
-            Op::Put { value, old: Some(old), .. } => refusal.says_absent() && is_removed_first(old, value),
+            Op::Put { old: Some(old), .. } => refusal.says_absent() && old.is_deleted_first(),
             Op::Put { .. } => false,
             Op::Delete { .. } => refusal.says_absent(),
         }
@@ -200,8 +199,11 @@ impl Netlink {
     /// Who keeps a device from being made: the kernel has one VXLAN device to a VNI and port, and does not say which.
     fn rival(&self, op: &Op) -> Option<KernelError> {
         let Op::Put { key: Key::Device, value: Value::Device(new), .. } = op else { return None };
-        let same = |other: &Device| other.vni == new.vni && other.port == new.port && other.name != new.name;
-        let other = self.links.iter().filter_map(link::Link::as_device).find(same)?;
+        let is_rival = |link: &&link::Link| {
+            let vxlan = link.vxlan.as_ref();
+            vxlan.is_some_and(|vxlan| vxlan.vni == Some(new.vni) && vxlan.port == new.port) && link.name != new.name
+        };
+        let other = self.links.iter().find(is_rival)?;
         let message = format!(
             "link {} has VNI {} and port {} already: remove it, or give the cluster another VNI or port",
             other.name, new.vni, new.port
@@ -213,7 +215,7 @@ impl Netlink {
     fn expect_echo(&self, op: &Op) {
         let Some(echoes) = &self.echoes else { return };
         match op {
-            Op::Put { key: Key::Fdb(mac), value: Value::Fdb(remote), .. } => echoes.expect(*mac, Some(*remote)),
+            Op::Put { key: Key::Fdb(mac), value: Value::Fdb(remote), .. } => echoes.expect(*mac, Some(Some(*remote))),
             Op::Delete { key: Key::Fdb(mac), .. } => echoes.expect(*mac, None),
             _ => {}
         }
@@ -234,15 +236,17 @@ impl Netlink {
     fn messages(&self, op: &Op) -> Result<Messages, KernelError> {
         match op {
             Op::Put { key, value, old, replace } => self.put(key, value, old.as_ref(), *replace),
-            Op::Delete { key, value } => self.delete(key, value),
+            Op::Delete { key, old } => self.delete(key, old),
         }
     }
 
-    fn put(&self, key: &Key, value: &Value, old: Option<&Value>, replace: bool) -> Result<Messages, KernelError> {
+    fn put(&self, key: &Key, value: &Value, old: Option<&Seen>, replace: bool) -> Result<Messages, KernelError> {
         let over = NLM_F_CREATE | NLM_F_REPLACE;
         let place = if old.is_none() && !replace { NLM_F_CREATE | NLM_F_EXCL } else { over };
-        let removed = old.is_some_and(|old| is_removed_first(old, value));
-        let mut messages = if removed { self.delete(key, value)? } else { Messages::new() };
+        let mut messages = match old {
+            Some(old) if old.is_deleted_first() => self.delete(key, old)?,
+            _ => Messages::new(),
+        };
         let (flags, request) = match (key, value) {
             (Key::Address(address), Value::Present) => (over, address::put(self.device_index(key)?, *address).into()),
             // What else is on our own device, such as a neighbour the kernel could not resolve, is nobody's to keep.
@@ -267,26 +271,26 @@ impl Netlink {
         Ok(messages)
     }
 
-    fn delete(&self, key: &Key, value: &Value) -> Result<Messages, KernelError> {
+    fn delete(&self, key: &Key, old: &Seen) -> Result<Messages, KernelError> {
         let link = match key {
             Key::Address(_) | Key::Fdb(_) | Key::Stray(_) => self.links.device(self.device),
             Key::Neighbour(link, _) => self.links.named(*link),
             _ => None,
         };
-        let request: Request = match (key, value, link) {
-            (Key::Address(address), _, Some(link)) => address::delete(link.index, *address).into(),
-            (Key::Stray(Stray::Address(address, of)), _, Some(link)) => {
+        let request: Request = match (key, link) {
+            (Key::Address(address), Some(link)) => address::delete(link.index, *address).into(),
+            (Key::Stray(Stray::Address(address, of)), Some(link)) => {
                 address::delete_stray(link.index, *address, *of).into()
             }
-            (Key::Stray(Stray::Route(to, metric, protocol)), Value::Route(route), Some(link)) => {
-                route::delete_stray(*to, *metric, *protocol, route, link.index).into()
+            (Key::Stray(Stray::Route(to, metric, protocol)), Some(link)) => {
+                route::delete_stray(*to, *metric, *protocol, old, link.index).into()
             }
-            (Key::Fdb(mac), _, Some(link)) => fdb::delete(link.index, *mac).into(),
-            (Key::Neighbour(_, address), _, Some(link)) => neighbour::delete(link.index, *address).into(),
+            (Key::Fdb(mac), Some(link)) => fdb::delete(link.index, *mac).into(),
+            (Key::Neighbour(_, address), Some(link)) => neighbour::delete(link.index, *address).into(),
             // It went with its link.
-            (Key::Address(_) | Key::Fdb(_) | Key::Neighbour(..) | Key::Stray(_), _, None) => return Ok(Messages::new()),
-            (Key::Nexthop(id), ..) => nexthop::Request::Delete(*id).into(),
-            (Key::Route(to, metric), Value::Route(route), _) => route::delete(*to, *metric, route).into(),
+            (Key::Address(_) | Key::Fdb(_) | Key::Neighbour(..) | Key::Stray(_), None) => return Ok(Messages::new()),
+            (Key::Nexthop(id), _) => nexthop::Request::Delete(*id).into(),
+            (Key::Route(to, metric), _) => route::delete(*to, *metric, old).into(),
             _ => return Err(mismatch(key)),
         };
         Ok(vec![(0, request)])
@@ -315,18 +319,9 @@ impl Progress<'_> {
     }
 }
 
-/// True where the kernel cannot change `old` into the new value in place.
-fn is_removed_first(old: &Value, new: &Value) -> bool {
-    match (old, new) {
-        (Value::Fdb(old), Value::Fdb(_)) => *old == ELSEWHERE,
-        (Value::Nexthop(old), Value::Nexthop(_)) => *old == OTHER_KIND,
-        _ => false,
-    }
-}
-
 /// True where an operation puts something onto the device.
 fn is_put_on(op: &Op, device: LinkName) -> bool {
-    matches!(op, Op::Put { key, value, .. } if *key != Key::Device && key.goes_with_device(value, device))
+    matches!(op, Op::Put { key, value, .. } if *key != Key::Device && key.goes_with_device(Some(value), device))
 }
 
 /// The link an operation names.

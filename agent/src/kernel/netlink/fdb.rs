@@ -2,13 +2,16 @@
 //!
 //! Must never set or remove one of another device.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
-use weft_core::types::Mac;
+use weft_core::{
+    kernel::{Seen, Value},
+    types::Mac,
+};
 
 use super::wire::{attributes, ip, mac, u16_at, u32_at};
 
@@ -19,18 +22,14 @@ pub(super) const NDA_LLADDR: u16 = 2;
 pub(super) const NUD_PERMANENT: u16 = 0x80;
 const NUD_NOARP: u16 = 0x40;
 
-/// What is told of an entry that leads elsewhere than to an underlay address, such as to a nexthop group or another port:
-/// no desired value equals it, so it is put right, and that by deletion first, because the kernel does not turn every kind
-/// into every other in place. (A unicast MAC never has several remotes: the kernel appends to none but zero and multicast
-/// ones, which no VTEP has.)
-pub(super) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
-/// An entry.
+/// An entry. (A unicast MAC never has several remotes: the kernel appends to none but zero and multicast ones, which no VTEP
+/// has.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) link: u32,
     pub(super) mac: Mac,
-    pub(super) remote: IpAddr,
+    /// The underlay address that it leads to; none if it leads elsewhere, such as to a nexthop group or another port.
+    pub(super) remote: Option<IpAddr>,
 }
 
 impl Entry {
@@ -48,8 +47,12 @@ impl Entry {
             }
         }
         let permanent = state & (NUD_PERMANENT | NUD_NOARP) != 0;
-        let remote = remote.filter(|_| permanent && !more).unwrap_or(ELSEWHERE);
-        Some(Self { link, mac: address?, remote })
+        Some(Self { link, mac: address?, remote: remote.filter(|_| permanent && !more) })
+    }
+
+    /// As an object. The kernel does not turn every other kind of entry into ours in place.
+    pub(super) fn seen(&self) -> Seen {
+        self.remote.map_or(Seen::Altered { in_place: false }, |remote| Seen::As(Value::Fdb(remote)))
     }
 }
 

@@ -24,8 +24,8 @@ fn read_as_everything(payload: &[u8]) {
     let _ = address::Address::read(payload);
     let _ = neighbour::Neighbour::read(payload);
     let _ = fdb::Entry::read(payload);
-    let _ = nexthop::Nexthop::read(payload).map(|nexthop| nexthop.value(Some(1)));
-    let _ = route::Found::read(payload).map(|found| found.value(|_| None));
+    let _ = nexthop::Nexthop::read(payload).map(|nexthop| nexthop.seen(Some(1)));
+    let _ = route::Found::read(payload).map(|found| found.seen(|_| None));
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::NLM_F_ACK;
 use weft_core::{
-    kernel::{Key, NEXTHOP_IDS, Observed, Stray, UNREACHABLE_METRIC, Value},
+    kernel::{Key, NEXTHOP_IDS, Observed, Seen, SeenObjects, Stray, UNREACHABLE_METRIC, Value},
     types::{Family, LinkName},
 };
 
@@ -37,11 +37,7 @@ impl Netlink {
     pub(super) async fn read_keys(&mut self, keys: &[Key]) -> Result<Observed, KernelError> {
         self.refresh_named(keys).await?;
         let mut observed = Observed { links: self.links.names().collect(), ..Observed::default() };
-        let mut every = Observed::default();
-        let device = self.observe_device(&mut every);
-        if keys.contains(&Key::Device) {
-            observed = Observed { links: observed.links, ..every };
-        }
+        let device = self.observe_device(&mut observed);
         if let Some(device) = device {
             if keys.iter().any(|key| matches!(key, Key::Address(_) | Key::Stray(Stray::Address(..)))) {
                 self.read_addresses(device, &mut observed.ours).await?;
@@ -166,8 +162,7 @@ impl Netlink {
         self.name_links(&looked_up).await?;
         for (key, found) in &looked_up.found {
             if found.marked() {
-                let value = found.value(|index| self.links.name(index));
-                observed.ours.insert(*key, Value::Route(value));
+                observed.ours.insert(*key, found.seen(|index| self.links.name(index)));
             } else {
                 observed.foreign.insert(*key);
             }
@@ -175,7 +170,7 @@ impl Netlink {
         for family in Family::ALL {
             let of = |key: &&Key| matches!(key, Key::Route(to, _) if Family::of(to.ip()) == family);
             if looked_up.hidden.iter().any(|key| of(&key)) {
-                let mut all = weft_core::kernel::Objects::new();
+                let mut all = SeenObjects::new();
                 self.read_routes(family, &mut all).await?;
                 all.retain(|key, _| looked_up.hidden.contains(key));
                 observed.ours.extend(all);
@@ -239,17 +234,17 @@ impl LookedUp {
 
 /// Adds the object that came for `key`.
 fn answer(key: Key, payload: &[u8], device: Option<u32>, observed: &mut Observed) {
-    let value = match key {
-        Key::Fdb(_) => Entry::read(payload).map(|entry| Value::Fdb(entry.remote)),
-        Key::Neighbour(..) => Neighbour::read(payload).and_then(|n| n.mac).map(Value::Neighbour),
+    let seen = match key {
+        Key::Fdb(_) => Entry::read(payload).map(|entry| entry.seen()),
+        Key::Neighbour(..) => Neighbour::read(payload).and_then(|n| n.mac).map(|mac| Seen::As(Value::Neighbour(mac))),
         Key::Nexthop(_) => {
             let Some(nexthop) = Nexthop::read(payload) else { return };
             if !nexthop.marked && NEXTHOP_IDS.contains(&nexthop.id) {
                 observed.foreign.insert(key);
             }
-            nexthop.marked.then(|| Value::Nexthop(nexthop.value(device)))
+            nexthop.marked.then(|| nexthop.seen(device))
         }
         _ => None,
     };
-    observed.ours.extend(value.map(|value| (key, value)));
+    observed.ours.extend(seen.map(|seen| (key, seen)));
 }

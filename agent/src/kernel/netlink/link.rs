@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 pub(super) use encode::{by_name, change, create, delete, dump, mark};
 use weft_core::{
-    kernel::{Device, POD_LINK_PREFIX},
+    kernel::{Device, POD_LINK_PREFIX, Seen, Value},
     types::{Family, LinkName, Mac, Vni},
 };
 
@@ -53,7 +53,8 @@ pub(crate) struct Vxlan {
     /// Of its outer packets.
     pub(crate) family: Family,
     pub(super) local: Option<IpAddr>,
-    /// See [`Device::sound`].
+    /// Every attribute that [`Device`] does not name is as we set it: learning off, addrgenmode none, no underlay link, DF
+    /// unset.
     pub(super) sound: bool,
 }
 
@@ -63,27 +64,26 @@ impl Link {
         decode::link(payload)
     }
 
-    /// As the VXLAN device, where it is one of ours. A local address that is absent is told as unspecified, and a VNI of
-    /// none (collect-metadata) makes the device unsound.
-    pub(super) fn device(&self) -> Option<Device> {
+    /// As the VXLAN device, if it is one of ours.
+    pub(super) fn device(&self) -> Option<Seen> {
         self.as_device().filter(|_| self.marked)
     }
 
-    /// As a VXLAN device, whoever's it is.
-    pub(super) fn as_device(&self) -> Option<Device> {
+    /// As a VXLAN device, whoever's it is. The kernel keeps most of what one is made with.
+    pub(super) fn as_device(&self) -> Option<Seen> {
         let vxlan = self.vxlan.as_ref()?;
-        let least = Vni::new(1).expect("1 is a VNI");
-        let unspecified = IpAddr::from([0, 0, 0, 0]);
-        Some(Device {
-            name: self.name,
-            mac: self.mac.unwrap_or(Mac::local([0; 6])),
-            vni: vxlan.vni.unwrap_or(least),
-            port: vxlan.port,
-            local: vxlan.local.unwrap_or(unspecified),
-            mtu: self.mtu,
-            up: self.up,
-            sound: vxlan.sound && vxlan.vni.is_some() && vxlan.local.is_some(),
-        })
+        let device = vxlan.sound.then_some(()).and_then(|()| {
+            Some(Device {
+                name: self.name,
+                mac: self.mac?,
+                vni: vxlan.vni?,
+                port: vxlan.port,
+                local: vxlan.local?,
+                mtu: self.mtu,
+                up: self.up,
+            })
+        });
+        Some(device.map_or(Seen::Altered { in_place: false }, |device| Seen::As(Value::Device(device))))
     }
 
     /// True for what can be nothing but a pod's, marked or not yet.

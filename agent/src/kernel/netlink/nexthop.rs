@@ -2,10 +2,10 @@
 //!
 //! Owns the mark on them: protocol 87 and the id range. Must never touch one that lacks either.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NetlinkSerializable};
-use weft_core::kernel::PROTOCOL;
+use weft_core::kernel::{PROTOCOL, Seen, Value};
 
 use super::wire::{attributes, ip, number, u32_at};
 
@@ -25,11 +25,6 @@ const RTNH_F_ONLINK: u32 = 4;
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// What is told of a nexthop of ours that is not an onlink gateway on the VXLAN device, so that it is put right in place.
-pub(super) const ALTERED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// The same where the kernel refuses a change in place (a group or an FDB nexthop): it must be deleted first.
-pub(super) const OTHER_KIND: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// A request about nexthops.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +94,18 @@ pub(super) struct Nexthop {
     /// It carries our protocol.
     pub(super) marked: bool,
     pub(super) link: Option<u32>,
-    /// Its gateway, [`ALTERED`] or [`OTHER_KIND`].
-    pub(super) gateway: IpAddr,
+    kind: Kind,
+}
+
+/// What a nexthop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An onlink gateway.
+    Onlink(IpAddr),
+    /// Something else that the kernel turns into one in place.
+    Single,
+    /// A group or an FDB nexthop, which the kernel turns into nothing else.
+    Other,
 }
 
 impl Nexthop {
@@ -119,17 +124,20 @@ impl Nexthop {
                 _ => {}
             }
         }
-        let gateway = match gateway {
-            _ if other => OTHER_KIND,
-            Some(gateway) if !altered => gateway,
-            _ => ALTERED,
+        let kind = match gateway {
+            _ if other => Kind::Other,
+            Some(gateway) if !altered => Kind::Onlink(gateway),
+            _ => Kind::Single,
         };
-        Some(Self { id: id?, marked: protocol == PROTOCOL, link, gateway })
+        Some(Self { id: id?, marked: protocol == PROTOCOL, link, kind })
     }
 
-    /// Its gateway as a value, where `device` is the index of the VXLAN device.
-    pub(super) fn value(&self, device: Option<u32>) -> IpAddr {
-        let in_place = self.link.is_some() && self.link == device;
-        if in_place || self.gateway == OTHER_KIND { self.gateway } else { ALTERED }
+    /// As an object, if `device` is the index of the VXLAN device.
+    pub(super) fn seen(&self, device: Option<u32>) -> Seen {
+        match self.kind {
+            Kind::Onlink(gateway) if self.link.is_some() && self.link == device => Seen::As(Value::Nexthop(gateway)),
+            Kind::Onlink(_) | Kind::Single => Seen::Altered { in_place: true },
+            Kind::Other => Seen::Altered { in_place: false },
+        }
     }
 }

@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use weft_core::{
-    kernel::{Key, NEXTHOP_IDS, Objects, Observed, PROTOCOL, Value},
-    types::{Family, LinkName, Mac},
+    kernel::{Key, NEXTHOP_IDS, Objects, Observed, PROTOCOL, Seen, SeenObjects, Value},
+    types::{Family, LinkName},
 };
 
 use super::{
@@ -77,8 +77,9 @@ impl Netlink {
     pub(super) fn observe_device(&self, observed: &mut Observed) -> Option<u32> {
         let found = self.links.device(self.device);
         if let Some(device) = found.and_then(Link::device) {
-            observed.ours.insert(Key::Device, Value::Device(device));
+            observed.ours.insert(Key::Device, device);
         }
+        observed.device = found.map(|link| link.name);
         let holder = self.links.named(self.device);
         if holder.is_some_and(|link| link.device().is_none()) {
             observed.foreign.insert(Key::Device);
@@ -87,7 +88,7 @@ impl Netlink {
     }
 
     /// Adds the addresses of the device.
-    pub(super) async fn read_addresses(&mut self, device: u32, ours: &mut Objects) -> Result<(), KernelError> {
+    pub(super) async fn read_addresses(&mut self, device: u32, ours: &mut SeenObjects) -> Result<(), KernelError> {
         for family in Family::ALL {
             let mut found: Vec<Address> = Vec::new();
             let sink = |part: Part<'_>| match part {
@@ -100,16 +101,14 @@ impl Netlink {
         Ok(())
     }
 
-    async fn read_fdb(&mut self, device: u32, ours: &mut Objects) -> Result<(), KernelError> {
-        let mut found: Vec<(Mac, IpAddr)> = Vec::new();
+    async fn read_fdb(&mut self, device: u32, ours: &mut SeenObjects) -> Result<(), KernelError> {
+        let mut found: Vec<Entry> = Vec::new();
         let sink = |part: Part<'_>| match part {
-            Part::Object(payload) => {
-                found.extend(Entry::read(payload).filter(|entry| entry.link == device).map(|e| (e.mac, e.remote)));
-            }
+            Part::Object(payload) => found.extend(Entry::read(payload).filter(|entry| entry.link == device)),
             Part::Again => found.clear(),
         };
         self.connection.dump(&fdb::dump(device), "FDB of the VXLAN device", sink).await?;
-        ours.extend(found.into_iter().map(|(mac, remote)| (Key::Fdb(mac), Value::Fdb(remote))));
+        ours.extend(found.iter().map(|entry| (Key::Fdb(entry.mac), entry.seen())));
         Ok(())
     }
 
@@ -118,7 +117,7 @@ impl Netlink {
         &mut self,
         device: Option<u32>,
         wanted: &Objects,
-        ours: &mut Objects,
+        ours: &mut SeenObjects,
     ) -> Result<(), KernelError> {
         let mut on = self.pod_links(wanted);
         let others = !on.is_empty();
@@ -136,7 +135,7 @@ impl Netlink {
         self.connection.dump(&request, "neighbours", sink).await?;
         for neighbour in found {
             if let (Some(link), Some(mac)) = (self.links.name(neighbour.link), neighbour.mac) {
-                ours.insert(Key::Neighbour(link, neighbour.address), Value::Neighbour(mac));
+                ours.insert(Key::Neighbour(link, neighbour.address), Seen::As(Value::Neighbour(mac)));
             }
         }
         Ok(())
@@ -168,7 +167,7 @@ impl Netlink {
         for nexthop in found {
             let key = Key::Nexthop(nexthop.id);
             if nexthop.marked {
-                observed.ours.insert(key, Value::Nexthop(nexthop.value(device)));
+                observed.ours.insert(key, nexthop.seen(device));
             } else {
                 observed.foreign.insert(key);
             }
@@ -177,7 +176,7 @@ impl Netlink {
     }
 
     /// Adds our routes of a family.
-    pub(super) async fn read_routes(&mut self, family: Family, ours: &mut Objects) -> Result<(), KernelError> {
+    pub(super) async fn read_routes(&mut self, family: Family, ours: &mut SeenObjects) -> Result<(), KernelError> {
         let mut found: Vec<Found> = Vec::new();
         let sink = |part: Part<'_>| match part {
             Part::Object(payload) => {
@@ -191,16 +190,16 @@ impl Netlink {
             other => other?,
         }
         for route in found {
-            let value = route.value(|index| self.links.name(index));
+            let seen = route.seen(|index| self.links.name(index));
             // Of several in one place the kernel tells the one in force first.
-            ours.entry(Key::Route(route.to, route.metric)).or_insert(Value::Route(value));
+            ours.entry(Key::Route(route.to, route.metric)).or_insert(seen);
         }
         Ok(())
     }
 
     /// Adds others' routes by the device. The kernel tells ours as well, since it cannot be asked for what is not of a
     /// protocol; they are passed over unread.
-    pub(super) async fn read_stray_routes(&mut self, device: u32, ours: &mut Objects) -> Result<(), KernelError> {
+    pub(super) async fn read_stray_routes(&mut self, device: u32, ours: &mut SeenObjects) -> Result<(), KernelError> {
         for family in Family::ALL {
             let mut found: Vec<Found> = Vec::new();
             let sink = |part: Part<'_>| match part {
@@ -252,13 +251,13 @@ fn least_name() -> LinkName {
 pub(super) fn read_sysctls<'a>(
     sysctls: &Sysctls,
     keys: impl Iterator<Item = &'a Key>,
-    ours: &mut Objects,
+    ours: &mut SeenObjects,
 ) -> Result<(), KernelError> {
     for key in keys {
         if let Key::Sysctl(sysctl) = key
             && let Some(value) = sysctls.read(sysctl)?
         {
-            ours.insert(*key, Value::Sysctl(value));
+            ours.insert(*key, Seen::As(Value::Sysctl(value)));
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use netlink_packet_route::{
     },
 };
 use weft_core::{
-    kernel::{Key, PROTOCOL, Route, Stray, Value, Via},
+    kernel::{Key, PROTOCOL, Route, Seen, Stray, Value, Via},
     types::{Family, LinkName},
 };
 
@@ -49,10 +49,6 @@ const RA: u8 = 9;
 /// RT_TABLE_MAIN.
 const MAIN: u32 = 254;
 
-/// What is told of a route of ours that says more, or other things, than a [`Route`] can: no nexthop has id 0, so it
-/// differs from every desired route and is replaced.
-pub(super) const ALTERED: Route = Route { via: Via::Nexthop(0), mtu: 0, src: None };
-
 /// A route as far as it concerns us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -65,7 +61,7 @@ pub(crate) struct Found {
     pub(crate) link: Option<u32>,
     pub(crate) gateway: Option<IpAddr>,
     nexthop: Option<u32>,
-    mtu: u32,
+    mtu: Option<u32>,
     pub(super) source: Option<IpAddr>,
     altered: bool,
 }
@@ -79,7 +75,7 @@ impl Found {
             AF_INET6 => [0; 16].into(),
             _ => return None,
         };
-        let (mut table, mut metric, mut mtu) = (u32::from(table), 0, 0);
+        let (mut table, mut metric, mut mtu) = (u32::from(table), 0, None);
         let (mut link, mut gateway, mut nexthop, mut source, mut altered) =
             (None, None, None, None, source_prefix != 0);
         for (kind, value) in attributes(payload, HEADER) {
@@ -108,10 +104,10 @@ impl Found {
 
     /// What it is if it leads by the VXLAN device `device` without being ours. None for what is there by itself: the prefix of
     /// an address goes with it. None, too, for what names no protocol: it could not be told from ours in a deletion.
-    pub(super) fn stray(&self, device: u32, name: impl Fn(u32) -> Option<LinkName>) -> Option<(Key, Value)> {
+    pub(super) fn stray(&self, device: u32, name: impl Fn(u32) -> Option<LinkName>) -> Option<(Key, Seen)> {
         let is_stray = self.in_main && self.link == Some(device) && !matches!(self.protocol, PROTOCOL | KERNEL | 0);
         let key = Key::Stray(Stray::Route(self.to, self.metric, self.protocol));
-        is_stray.then(|| (key, Value::Route(self.value(name))))
+        is_stray.then(|| (key, self.seen(name)))
     }
 
     /// Its destination is this host.
@@ -134,26 +130,30 @@ impl Found {
         self.to.prefix() == 0 || self.protocol == KERNEL || self.protocol == RA
     }
 
-    /// As a value; `name` names links.
-    pub(super) fn value(&self, name: impl Fn(u32) -> Option<LinkName>) -> Route {
+    /// As an object; `name` names links. One that says more, or other things, than a [`Route`] can is replaced in place.
+    pub(super) fn seen(&self, name: impl Fn(u32) -> Option<LinkName>) -> Seen {
+        let route = self.via(name).map(|via| Route { via, mtu: self.mtu, src: self.source });
+        route.filter(|_| !self.altered).map_or(Seen::Altered { in_place: true }, |route| Seen::As(Value::Route(route)))
+    }
+
+    fn via(&self, name: impl Fn(u32) -> Option<LinkName>) -> Option<Via> {
         let link = self.link.and_then(name);
-        let via = match (self.kind, self.nexthop, self.gateway, link) {
-            (RTN_UNREACHABLE, None, None, _) => Via::Unreachable,
-            (RTN_UNICAST, Some(id), ..) => Via::Nexthop(id),
-            (RTN_UNICAST, None, Some(gateway), Some(link)) => Via::Gateway(gateway, link),
-            (RTN_UNICAST, None, None, Some(link)) => Via::Link(link),
-            _ => return ALTERED,
-        };
-        if self.altered { ALTERED } else { Route { via, mtu: self.mtu, src: self.source } }
+        match (self.kind, self.nexthop, self.gateway, link) {
+            (RTN_UNREACHABLE, None, None, _) => Some(Via::Unreachable),
+            (RTN_UNICAST, Some(id), ..) => Some(Via::Nexthop(id)),
+            (RTN_UNICAST, None, Some(gateway), Some(link)) => Some(Via::Gateway(gateway, link)),
+            (RTN_UNICAST, None, None, Some(link)) => Some(Via::Link(link)),
+            _ => None,
+        }
     }
 }
 
-/// Reads RTA_METRICS; true where there is another than the MTU.
-fn metrics(value: &[u8], mtu: &mut u32) -> bool {
+/// Reads RTA_METRICS; true if there is another than the MTU.
+fn metrics(value: &[u8], mtu: &mut Option<u32>) -> bool {
     let mut more = false;
     for (kind, value) in nested(value) {
         match kind {
-            RTAX_MTU => *mtu = number(value).unwrap_or_default(),
+            RTAX_MTU => *mtu = number(value).filter(|mtu| *mtu != 0),
             _ => more = true,
         }
     }
@@ -208,16 +208,13 @@ pub(super) fn lookup_entry(to: IpAddr) -> Message {
     Message::GetRoute(message)
 }
 
-fn route(to: IpNetwork, metric: u32, via: Via) -> RouteMessage {
+fn route(to: IpNetwork, metric: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: family(Family::of(to.ip())),
         destination_prefix_length: to.prefix(),
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Other(PROTOCOL),
-        scope: if matches!(via, Via::Link(_)) { RouteScope::Link } else { RouteScope::Universe },
-        // Also on deletion: an IPv4 metric of 0 there means "any".
-        kind: if via == Via::Unreachable { RouteType::Unreachable } else { RouteType::Unicast },
         ..RouteHeader::default()
     };
     message.attributes =
@@ -227,7 +224,9 @@ fn route(to: IpNetwork, metric: u32, via: Via) -> RouteMessage {
 
 /// Sets a route; `link` is the index of the link it names, `over` says that it replaces what is there.
 pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32, over: bool) -> Message {
-    let mut message = route(to, metric, value.via);
+    let mut message = route(to, metric);
+    message.header.scope = if matches!(value.via, Via::Link(_)) { RouteScope::Link } else { RouteScope::Universe };
+    message.header.kind = kind(value.via);
     match value.via {
         Via::Nexthop(id) => message.attributes.push(RouteAttribute::NhId(id)),
         Via::Gateway(gateway, _) => {
@@ -240,9 +239,8 @@ pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32, over: bo
     // Asked for an IPv4 route through a nexthop object without metrics, the kernel takes what it has for the same object
     // with any metrics (`fib_find_info_nh` in net/ipv4/fib_semantics.c): the MTU would never go. An empty list is one.
     let through_nexthop = matches!(value.via, Via::Nexthop(_)) && to.is_ipv4();
-    if value.mtu != 0 || (over && through_nexthop) {
-        let mtu = (value.mtu != 0).then_some(RouteMetric::Mtu(value.mtu));
-        message.attributes.push(RouteAttribute::Metrics(mtu.into_iter().collect()));
+    if value.mtu.is_some() || (over && through_nexthop) {
+        message.attributes.push(RouteAttribute::Metrics(value.mtu.map(RouteMetric::Mtu).into_iter().collect()));
     }
     message.attributes.extend(value.src.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
     Message::NewRoute(message)
@@ -250,24 +248,29 @@ pub(super) fn put(to: IpNetwork, metric: u32, value: &Route, link: u32, over: bo
 
 /// Removes somebody else's route by `link`. The protocol keeps the kernel from taking ours in the same place for it, and
 /// routes through nexthop objects are not found by a link (`fib_nh_match` in net/ipv4/fib_semantics.c).
-pub(super) fn delete_stray(to: IpNetwork, metric: u32, protocol: u8, value: &Route, link: u32) -> Message {
-    let mut message = route(to, metric, value.via);
+pub(super) fn delete_stray(to: IpNetwork, metric: u32, protocol: u8, old: &Seen, link: u32) -> Message {
+    let mut message = route(to, metric);
     message.header.scope = RouteScope::NoWhere;
     message.header.kind = RouteType::Unspec;
     message.header.protocol = RouteProtocol::from(protocol);
-    message.attributes.push(match value.via {
-        Via::Nexthop(id) if id != 0 => RouteAttribute::NhId(id),
+    message.attributes.push(match old {
+        Seen::As(Value::Route(Route { via: Via::Nexthop(id), .. })) => RouteAttribute::NhId(*id),
         _ => RouteAttribute::Oif(link),
     });
     Message::DelRoute(message)
 }
 
-/// Removes a route of ours.
-pub(super) fn delete(to: IpNetwork, metric: u32, value: &Route) -> Message {
-    let mut message = route(to, metric, value.via);
+/// Removes a route of ours. Its kind is named if it is known: an IPv4 metric of 0 means "any" there.
+pub(super) fn delete(to: IpNetwork, metric: u32, old: &Seen) -> Message {
+    let mut message = route(to, metric);
     message.header.scope = RouteScope::NoWhere;
-    if *value == ALTERED {
-        message.header.kind = RouteType::Unspec;
-    }
+    message.header.kind = match old {
+        Seen::As(Value::Route(route)) => kind(route.via),
+        _ => RouteType::Unspec,
+    };
     Message::DelRoute(message)
+}
+
+fn kind(via: Via) -> RouteType {
+    if via == Via::Unreachable { RouteType::Unreachable } else { RouteType::Unicast }
 }

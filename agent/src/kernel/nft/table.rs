@@ -6,8 +6,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tracing::debug;
 use weft_core::{
-    kernel::{Key, Objects, Value},
+    kernel::{Key, Seen, SeenObjects, Value},
     nft::{Chain, ChainKind, CounterName, Hook, Ruleset, SetName, TABLE, sets},
 };
 
@@ -155,20 +156,27 @@ impl Table {
     }
 
     /// As objects of ours; none where there is no table.
-    pub(super) fn objects(self) -> Objects {
-        let mut objects = Objects::new();
+    pub(super) fn objects(self) -> SeenObjects {
+        let mut objects = SeenObjects::new();
         let Some(flags) = self.flags else { return objects };
-        let mut ruleset = Ruleset { foreign: self.foreign(flags), chains: Vec::new() };
-        ruleset.chains = self.chains.into_iter().filter_map(|found| found.base).collect();
-        ruleset.chains.sort_by(|a, b| a.place().cmp(&b.place()));
+        let foreign = self.foreign(flags);
+        let mut chains: Vec<_> = self.chains.into_iter().filter_map(|found| found.base).collect();
+        chains.sort_by(|a, b| a.place().cmp(&b.place()));
         for found in self.sets.into_iter().filter(|found| found.ours.is_some()) {
-            objects.extend(found.content.keys.into_iter().map(|key| (key, Value::Present)));
+            objects.extend(found.content.keys.into_iter().map(|key| (key, Seen::As(Value::Present))));
         }
-        objects.insert(Key::Ruleset, Value::Ruleset(Arc::new(ruleset)));
+        let ruleset = if foreign.is_empty() {
+            Seen::As(Value::Ruleset(Arc::new(Ruleset { chains })))
+        } else {
+            debug!("nftables table inet {TABLE} is not as Weft wrote it: {}", foreign.join("; "));
+            Seen::Altered { in_place: true }
+        };
+        objects.insert(Key::Ruleset, ruleset);
         objects
     }
 
-    /// What is not as we would write it, beside the rules.
+    /// What is not as we would write it and chains do not show, such as a missing counter, a set with other flags or a chain
+    /// with policy drop.
     fn foreign(&self, flags: u32) -> Vec<String> {
         let mut foreign = Vec::new();
         if flags != 0 {

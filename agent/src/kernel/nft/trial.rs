@@ -96,7 +96,7 @@ fn rule_in_words(socket: &mut Netfilter, chain: &Chain, rule: &Rule) -> Part {
     // Each time with one expression more: the last of the first that is refused is what is missing.
     let culprit = (1..=rule.len()).find(|length| {
         let short = Chain { rules: vec![rule[..*length].to_vec()], ..chain.clone() };
-        let ruleset = Arc::new(Ruleset { chains: vec![short], foreign: Vec::new() });
+        let ruleset = Arc::new(Ruleset { chains: vec![short] });
         first_refusal(socket, &ruleset).1.is_some()
     });
     match culprit.map(|length| &rule[length - 1]) {

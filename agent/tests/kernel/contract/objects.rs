@@ -44,18 +44,17 @@ pub(crate) fn vxlan() -> Device {
         local: ip("10.0.0.1"),
         mtu: 1450,
         up: true,
-        sound: true,
     }
 }
 
 /// An ordinary route.
 pub(crate) fn route(to: &str, via: Via) -> (Key, Value) {
     let to = network(to);
-    (Key::Route(to, metric(&to)), Value::Route(Route { via, mtu: 0, src: None }))
+    (Key::Route(to, metric(&to)), Value::Route(Route { via, mtu: None, src: None }))
 }
 
 fn unreachable(to: &str) -> (Key, Value) {
-    let value = Value::Route(Route { via: Via::Unreachable, mtu: 0, src: None });
+    let value = Value::Route(Route { via: Via::Unreachable, mtu: None, src: None });
     (Key::Route(network(to), UNREACHABLE_METRIC), value)
 }
 
@@ -109,7 +108,7 @@ pub(crate) fn peer(number: u8) -> Objects {
         objects.insert(Key::Bound(underlay, network(&to)), Value::Present);
         let (key, _) = route(&to, Via::Unreachable);
         // Every third has a smaller path.
-        let mtu = if number.is_multiple_of(3) { 1350 } else { 0 };
+        let mtu = number.is_multiple_of(3).then_some(1350);
         objects.insert(key, Value::Route(Route { via: Via::Nexthop(id), mtu, src: Some(vtep(&key)) }));
     }
     objects
@@ -138,7 +137,7 @@ pub(crate) fn pod() -> Objects {
     ]);
     for to in ["10.244.1.7/32", "fd00:244:0:1::7/128"] {
         let (key, _) = route(to, Via::Unreachable);
-        objects.insert(key, Value::Route(Route { via: Via::Link(pod_link()), mtu: 0, src: Some(vtep(&key)) }));
+        objects.insert(key, Value::Route(Route { via: Via::Link(pod_link()), mtu: None, src: Some(vtep(&key)) }));
     }
     objects
 }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use weft_agent::kernel::{Event, Failure, Kernel, KernelError, Scope, UnderlayQuery};
 use weft_core::{
     diff::{Op, diff},
-    kernel::{Device, Key, Objects, Observed, Route, Value, Via},
+    kernel::{Device, Key, Objects, Observed, Route, Seen, Value, Via, seen},
     types::{Family, Mac},
 };
 
@@ -35,11 +35,11 @@ async fn reach(kernel: &mut impl Kernel, wanted: &Objects) -> Observed {
 }
 
 fn put(key: Key, value: Value, old: Option<&Value>) -> Op {
-    Op::Put { key, value, old: old.cloned(), replace: false }
+    Op::Put { key, value, old: old.cloned().map(Seen::As), replace: false }
 }
 
 fn delete(objects: &Objects, key: Key) -> Op {
-    Op::Delete { key, value: objects[&key].clone() }
+    Op::Delete { key, old: Seen::As(objects[&key].clone()) }
 }
 
 async fn apply(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<Failure> {
@@ -57,7 +57,7 @@ fn nexthop_of(objects: &Objects, to: &str) -> u32 {
 pub(crate) async fn everything_put_is_read_back(mut kernel: impl Kernel, _: impl Hands) {
     let wanted = all(40);
     let observed = reach(&mut kernel, &wanted).await;
-    assert_eq!(observed.ours, wanted);
+    assert_eq!(observed.ours, seen(wanted.clone()));
     assert!(observed.foreign.is_empty(), "{:?}", observed.foreign);
     assert!(observed.links.contains(&device()) && observed.links.contains(&link("eth0")), "{:?}", observed.links);
 }
@@ -67,7 +67,7 @@ pub(crate) async fn few_keys_read_as_all_do(mut kernel: impl Kernel, _: impl Han
     reach(&mut kernel, &wanted).await;
     let keys: Vec<Key> = wanted.keys().copied().collect();
     let observed = kernel.read(Scope::Keys(&keys)).await.expect("a reading of keys");
-    assert_eq!(observed.ours, wanted);
+    assert_eq!(observed.ours, seen(wanted.clone()));
     let absent: Vec<Key> = peer(99).into_keys().collect();
     let observed = kernel.read(Scope::Keys(&absent)).await.expect("a reading of absent keys");
     assert_eq!((observed.ours, observed.foreign), Default::default());
@@ -87,20 +87,20 @@ pub(crate) async fn objects_change_in_place(mut kernel: impl Kernel, _: impl Han
             Value::Route(Route { via: Via::Nexthop(id), src: Some(src), .. })
                 if id.is_multiple_of(2) && src.is_ipv4() =>
             {
-                Value::Route(Route { via: Via::Gateway(ip("10.0.0.9"), link("eth0")), mtu: 1400, src: None })
+                Value::Route(Route { via: Via::Gateway(ip("10.0.0.9"), link("eth0")), mtu: Some(1400), src: None })
             }
             Value::Route(Route { via: Via::Nexthop(_), src: Some(src), .. }) if src.is_ipv6() => {
-                Value::Route(Route { via: Via::Gateway(ip("fd00:a::9"), link("eth0")), mtu: 1400, src: None })
+                Value::Route(Route { via: Via::Gateway(ip("fd00:a::9"), link("eth0")), mtu: Some(1400), src: None })
             }
             Value::Route(Route { via: Via::Gateway(gateway, _), .. }) => {
                 let id = if gateway.is_ipv4() { nexthop_id(Family::V4) } else { nexthop_id(Family::V6) };
-                Value::Route(Route { via: Via::Nexthop(id), mtu: 0, src: None })
+                Value::Route(Route { via: Via::Nexthop(id), mtu: None, src: None })
             }
             other => other.clone(),
         };
     }
     let observed = reach(&mut kernel, &wanted).await;
-    assert_eq!(observed.ours, wanted);
+    assert_eq!(observed.ours, seen(wanted.clone()));
 }
 
 /// An id that a peer of these scenarios has.
@@ -124,12 +124,12 @@ pub(crate) async fn the_device_changes_in_place(mut kernel: impl Kernel, _: impl
     for (key, value) in &wanted {
         let kept = match (key, value) {
             (Key::Neighbour(link, _), _) if *link == device() => None,
-            (Key::Route(to, _), Value::Route(route)) if to.is_ipv6() && route.mtu == 1350 => {
-                Some(Value::Route(Route { mtu: 1300, ..*route }))
+            (Key::Route(to, _), Value::Route(route)) if to.is_ipv6() && route.mtu == Some(1350) => {
+                Some(Value::Route(Route { mtu: Some(1300), ..*route }))
             }
             _ => Some(value.clone()),
         };
-        assert_eq!(observed.ours.get(key), kept.as_ref(), "{key}");
+        assert_eq!(observed.ours.get(key).and_then(Seen::value), kept.as_ref(), "{key}");
     }
     reach(&mut kernel, &wanted).await;
 }
@@ -149,7 +149,7 @@ pub(crate) async fn an_address_takes_routes_along(mut kernel: impl Kernel, _: im
             (true, false, _) => Some(Value::Route(Route { src: None, ..*route })),
             (true, true, _) => None,
         };
-        assert_eq!(observed.ours.get(key), kept.as_ref(), "{key}");
+        assert_eq!(observed.ours.get(key).and_then(Seen::value), kept.as_ref(), "{key}");
     }
     reach(&mut kernel, &wanted).await;
 }
@@ -164,11 +164,11 @@ pub(crate) async fn deletion_leaves_nothing(mut kernel: impl Kernel, _: impl Han
         pod()
             .into_iter()
             .filter(|(key, _)| matches!(key, Key::Neighbour(..)))
-            .map(|(key, value)| Op::Delete { key, value }),
+            .map(|(key, value)| Op::Delete { key, old: Seen::As(value) }),
     );
     let failures = apply(&mut kernel, &ops).await;
     assert!(failures.is_empty(), "{failures:#?}");
-    assert_eq!(read(&mut kernel, &nothing).await.ours, nothing);
+    assert_eq!(read(&mut kernel, &nothing).await.ours, seen(nothing.clone()));
     // What is not there cannot be deleted again, and that is no failure.
     let again: Vec<Op> = ops.into_iter().filter(|op| *op.key() != Key::Device).collect();
     let failures = apply(&mut kernel, &again).await;
@@ -182,7 +182,7 @@ pub(crate) async fn deleting_the_device_takes_what_is_on_it(mut kernel: impl Ker
     assert!(failures.is_empty(), "{failures:#?}");
     let observed = read(&mut kernel, &wanted).await;
     for (key, value) in &wanted {
-        let gone = key.goes_with_device(value, device());
+        let gone = key.goes_with_device(Some(value), device());
         assert_eq!(observed.ours.contains_key(key), !gone, "{key}");
     }
     assert!(!observed.links.contains(&device()));
@@ -196,7 +196,7 @@ pub(crate) async fn a_device_down_loses_what_it_carries(mut kernel: impl Kernel,
     let failures = apply(&mut kernel, &[put(Key::Device, down.clone(), wanted.get(&Key::Device))]).await;
     assert!(failures.is_empty(), "{failures:#?}");
     let observed = read(&mut kernel, &wanted).await;
-    assert_eq!(observed.ours.get(&Key::Device), Some(&down));
+    assert_eq!(observed.ours.get(&Key::Device), Some(&Seen::As(down)));
     let (to_peer, _) = route("10.244.2.0/24", Via::Unreachable);
     assert!(!observed.ours.contains_key(&to_peer), "the route stayed");
     assert!(!observed.ours.keys().any(|key| matches!(key, Key::Nexthop(_))), "nexthops stayed");
@@ -253,7 +253,7 @@ pub(crate) async fn an_altered_route_is_taken_back(mut kernel: impl Kernel, mut 
         let failures = apply(&mut kernel, &plan.ops).await;
         assert!(failures.is_empty(), "{failures:#?}");
         let observed = read(&mut kernel, &wanted).await;
-        assert_eq!(observed.ours, wanted);
+        assert_eq!(observed.ours, seen(wanted.clone()));
         assert!(observed.foreign.is_empty(), "{:?}", observed.foreign);
     }
 }
@@ -272,7 +272,7 @@ pub(crate) async fn one_failure_does_not_stop_the_rest(mut kernel: impl Kernel, 
     };
     assert_eq!(*key, lost);
     assert!(message.contains("Nexthop id does not exist"), "{message}");
-    assert_eq!(read(&mut kernel, &wanted).await.ours, wanted);
+    assert_eq!(read(&mut kernel, &wanted).await.ours, seen(wanted.clone()));
 }
 
 /// Waits until an event says that `key` may be otherwise; others do not matter.

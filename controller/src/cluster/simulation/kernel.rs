@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnetwork::IpNetwork;
 use weft_core::{
     diff::{Op, diff},
-    kernel::{Key, Objects, Observed, UNREACHABLE_METRIC},
+    kernel::{Key, Objects, Observed, Seen, SeenObjects, UNREACHABLE_METRIC},
     types::{LinkName, PodCidr},
 };
 
@@ -24,7 +24,7 @@ impl Kernel {
         *self = Self::default();
     }
 
-    pub(super) const fn objects(&self) -> &Objects {
+    pub(super) const fn objects(&self) -> &SeenObjects {
         &self.observed.ours
     }
 
@@ -43,7 +43,7 @@ impl Kernel {
 
     /// Pairs of outer and inner source that it takes.
     pub(super) fn bound(&self) -> impl Iterator<Item = (IpAddr, IpNetwork)> {
-        pairs::bound(&self.observed.ours)
+        pairs::bound(self.observed.ours.keys())
     }
 
     fn routes(&self) -> impl Iterator<Item = (IpNetwork, u32)> {
@@ -80,8 +80,8 @@ impl Kernel {
     fn carry_out(&mut self, op: Op, device: LinkName) {
         let ours = &mut self.observed.ours;
         match op {
-            Op::Put { key, value, .. } => drop(ours.insert(key, value)),
-            Op::Delete { key: Key::Device, .. } => ours.retain(|key, value| !key.goes_with_device(value, device)),
+            Op::Put { key, value, .. } => drop(ours.insert(key, Seen::As(value))),
+            Op::Delete { key: Key::Device, .. } => ours.retain(|key, seen| !key.goes_with_device(seen.value(), device)),
             Op::Delete { key, .. } => drop(ours.remove(&key)),
         }
     }

@@ -40,7 +40,7 @@ impl World {
 
     /// The planted bugs: any pod CIDR from any member, or one that is missing.
     pub(super) fn spoil_pairs(planted: Planted, desired: &mut Objects) {
-        let pairs: Vec<(IpAddr, IpNetwork)> = bound(desired).collect();
+        let pairs: Vec<(IpAddr, IpNetwork)> = bound(desired.keys()).collect();
         match (planted, pairs.first()) {
             (Planted::AnyInnerSource, Some((outer, _))) => {
                 desired.extend(pairs.iter().map(|(_, inner)| (Key::Bound(*outer, *inner), Value::Present)));
@@ -56,15 +56,15 @@ impl World {
         let peer = content.and_then(|content| content.members.iter().find(|member| member.name == *name));
         let Some((peer, outer)) = peer.and_then(|peer| Some((peer, peer.underlay.v4?.address()))) else { return true };
         let objects = self.agents[number].kernel.objects();
-        let leads_there = objects.get(&Key::Fdb(peer.mac)) == Some(&Value::Fdb(outer));
+        let leads_there = objects.get(&Key::Fdb(peer.mac)).is_some_and(|seen| seen.is(&Value::Fdb(outer)));
         let takes_its_own = peer.pod_cidrs.iter().all(|cidr| objects.contains_key(&Key::Bound(outer, cidr.network())));
         !(leads_there && takes_its_own)
     }
 }
 
 /// Pairs of outer and inner source.
-pub(super) fn bound(objects: &Objects) -> impl Iterator<Item = (IpAddr, IpNetwork)> {
-    objects.keys().filter_map(|key| match key {
+pub(super) fn bound<'a>(keys: impl Iterator<Item = &'a Key>) -> impl Iterator<Item = (IpAddr, IpNetwork)> {
+    keys.filter_map(|key| match key {
         Key::Bound(outer, inner) => Some((*outer, *inner)),
         _ => None,
     })

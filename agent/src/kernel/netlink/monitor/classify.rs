@@ -1,7 +1,7 @@
 //! From a message of the kernel to what it means for us.
 
 use weft_core::{
-    kernel::{Key, METRIC_V4, METRIC_V6, NEXTHOP_IDS, UNREACHABLE_METRIC, Value},
+    kernel::{Key, METRIC_V4, METRIC_V6, NEXTHOP_IDS, Seen, UNREACHABLE_METRIC, Value},
     types::Family,
 };
 
@@ -98,8 +98,8 @@ impl Monitor {
             let pod = self.links.get(address.link).is_some_and(Link::is_of_pod);
             return if pod { Vec::new() } else { vec![Event::Underlay] };
         }
-        let (key, value) = address.on_device();
-        let object = Event::Object(key, present.then_some(value));
+        let (key, seen) = address.on_device();
+        let object = Event::Object(key, present.then_some(seen));
         match (own, present) {
             (true, _) => Vec::new(),
             (false, true) => vec![object],
@@ -109,23 +109,22 @@ impl Monitor {
 
     fn fdb(&self, payload: &[u8], present: bool) -> Option<Event> {
         let entry = Entry::read(payload).filter(|entry| Some(entry.link) == self.index())?;
-        let remote = present.then_some(entry.remote);
-        let own = self.echoes.take(entry.mac, remote);
-        (!own).then(|| Event::Object(Key::Fdb(entry.mac), remote.map(Value::Fdb)))
+        let own = self.echoes.take(entry.mac, present.then_some(entry.remote));
+        (!own).then(|| Event::Object(Key::Fdb(entry.mac), present.then(|| entry.seen())))
     }
 
     fn neighbour(&self, payload: &[u8], present: bool) -> Option<Event> {
         let neighbour = Neighbour::read(payload)?;
         let link = self.links.get(neighbour.link).filter(|link| self.is_ours(link))?;
-        let value = neighbour.mac.filter(|_| present).map(Value::Neighbour);
-        Some(Event::Object(Key::Neighbour(link.name, neighbour.address), value))
+        let seen = neighbour.mac.filter(|_| present).map(|mac| Seen::As(Value::Neighbour(mac)));
+        Some(Event::Object(Key::Neighbour(link.name, neighbour.address), seen))
     }
 
     fn route(&self, payload: &[u8], present: bool) -> Option<Event> {
         let route = Found::read(payload).filter(|route| route.in_main)?;
         let stray = self.index().and_then(|device| route.stray(device, |index| self.links.name(index)));
-        if let Some((key, value)) = stray {
-            return Some(Event::Object(key, present.then_some(value)));
+        if let Some((key, seen)) = stray {
+            return Some(Event::Object(key, present.then_some(seen)));
         }
         if !route.marked() && route.names_underlay() {
             return Some(Event::Underlay);
@@ -134,8 +133,8 @@ impl Monitor {
         if route.metric != ordinary && route.metric != UNREACHABLE_METRIC {
             return None;
         }
-        let value = (present && route.marked()).then(|| Value::Route(route.value(|index| self.links.name(index))));
-        Some(Event::Object(Key::Route(route.to, route.metric), value))
+        let seen = (present && route.marked()).then(|| route.seen(|index| self.links.name(index)));
+        Some(Event::Object(Key::Route(route.to, route.metric), seen))
     }
 
     /// With a nexthop go its routes, those of IPv4 without a word.
@@ -143,8 +142,8 @@ impl Monitor {
         let Some(nexthop) = Nexthop::read(payload).filter(|nexthop| NEXTHOP_IDS.contains(&nexthop.id)) else {
             return Vec::new();
         };
-        let value = (present && nexthop.marked).then(|| Value::Nexthop(nexthop.value(self.index())));
-        let object = Event::Object(Key::Nexthop(nexthop.id), value);
+        let seen = (present && nexthop.marked).then(|| nexthop.seen(self.index()));
+        let object = Event::Object(Key::Nexthop(nexthop.id), seen);
         if present { vec![object] } else { vec![object, Event::Look] }
     }
 

@@ -8,18 +8,21 @@ use std::{
 
 use weft_core::types::Mac;
 
-/// What is expected for each MAC: its new underlay address, or none for its removal. Only the latest counts.
+/// What an entry leads to, as it is read; none if it is removed.
+type Remote = Option<Option<IpAddr>>;
+
+/// What is expected for each MAC. Only the latest counts.
 #[derive(Debug, Clone, Default)]
-pub(in crate::kernel::netlink) struct Echoes(Arc<Mutex<HashMap<Mac, Option<IpAddr>>>>);
+pub(in crate::kernel::netlink) struct Echoes(Arc<Mutex<HashMap<Mac, Remote>>>);
 
 impl Echoes {
     /// Expects a change; before it is sent.
-    pub(in crate::kernel::netlink) fn expect(&self, mac: Mac, remote: Option<IpAddr>) {
+    pub(in crate::kernel::netlink) fn expect(&self, mac: Mac, remote: Remote) {
         self.expected().insert(mac, remote);
     }
 
     /// True where exactly this was expected; it is then no longer.
-    pub(super) fn take(&self, mac: Mac, remote: Option<IpAddr>) -> bool {
+    pub(super) fn take(&self, mac: Mac, remote: Remote) -> bool {
         let mut expected = self.expected();
         let matches = expected.get(&mac) == Some(&remote);
         if matches {
@@ -36,7 +39,7 @@ impl Echoes {
         *self.expected() = HashMap::new();
     }
 
-    fn expected(&self) -> MutexGuard<'_, HashMap<Mac, Option<IpAddr>>> {
+    fn expected(&self) -> MutexGuard<'_, HashMap<Mac, Remote>> {
         // A map is whole after any panic between these few calls.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
