@@ -31,7 +31,7 @@ use weft_proto::{
 use self::asking::Counted;
 use crate::{
     controller::ConnectionStatus,
-    engine::{Handle, Status as EngineStatus},
+    engine::{EngineError, Handle, Status as EngineStatus},
     pods::{AddressBook, HostSide},
     preflight::Finding,
 };
@@ -136,7 +136,7 @@ impl<H: HostSide> AgentService for Api<H> {
         &self,
         _: Request<v1::ListLocalPeersRequest>,
     ) -> Result<Response<v1::ListLocalPeersResponse>, Status> {
-        let peers = self.engine.peers().await.map_err(Status::unavailable)?;
+        let peers = self.engine.peers().await.map_err(unavailable)?;
         let peers = peers.iter().map(v1::Peer::from).collect();
         Ok(Response::new(v1::ListLocalPeersResponse { peers }))
     }
@@ -145,7 +145,7 @@ impl<H: HostSide> AgentService for Api<H> {
         &self,
         _: Request<v1::GetAgentStatusRequest>,
     ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
-        let dropped = self.engine.dropped().await.map_err(Status::unavailable)?;
+        let dropped = self.engine.dropped().await.map_err(unavailable)?;
         let mut answer = self.status_answer();
         answer.dropped_from_pods = dropped.tunnel_from_pods;
         answer.dropped_from_strangers = dropped.tunnel_from_strangers;
@@ -154,6 +154,11 @@ impl<H: HostSide> AgentService for Api<H> {
         answer.pods_to_gateway = dropped.pods_to_gateway;
         Ok(Response::new(answer))
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "what map_err wants")]
+fn unavailable(error: EngineError) -> Status {
+    Status::unavailable(error.to_string())
 }
 
 impl<H: HostSide> Api<H> {

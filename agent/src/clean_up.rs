@@ -21,12 +21,13 @@ use crate::{
     config::Config,
     controller::{Order, note_of},
     durable,
-    engine::{Handle, Problem},
+    engine::{Handle, Problem, remove_everything},
     installer::Installer,
     kept_underlay::KeptUnderlay,
+    kernel::Netlink,
     last_good::LastGood,
     pods::{self, DirDisk, PodStore},
-    run, veth,
+    veth,
 };
 
 /// Between two attempts.
@@ -48,7 +49,8 @@ pub async fn cleanup(config: Config) -> anyhow::Result<()> {
         let disk = DirDisk::open(&pods_dir).with_context(|| format!("pods directory {}", pods_dir.display()))?;
         removed += unplug(&PodStore::open(disk)?.store, &config.cni_results_dir)?;
     }
-    removed += run::remove_kernel_objects(&config).await?;
+    let mut kernel = Netlink::open(config.device)?.with_sysctls(&config.sysctl_dir);
+    removed += remove_everything(&mut kernel, config.device).await?;
     remove_dir(&pods_dir)?;
     remove_dir(&config.state_dir.join("identity"))?;
     info!(objects = removed, "removed what Weft made on this host");
@@ -97,7 +99,7 @@ impl CleanUp {
                     warn!("this node is not clean yet: {error:#}; trying again");
                     problem = Problem::new(Reason::CleanUpFailed, format!("{error:#}"));
                     // The controller tells it those who wait; a loop that has ended, ends this one as well.
-                    let _ended = self.engine.stand_still(problem.clone()).await;
+                    let _ended = self.engine.halt(problem.clone()).await;
                 }
             }
             sleep_until(begun + RETRY).await;
@@ -106,8 +108,7 @@ impl CleanUp {
 
     /// Goes through everything; what is gone already is a success. `problem` is what the node says meanwhile.
     async fn attempt(&self, problem: Problem) -> anyhow::Result<usize> {
-        let kernel = |why: String| anyhow::anyhow!("{why}");
-        self.engine.stand_still(problem).await.map_err(kernel)?;
+        self.engine.halt(problem).await?;
         if let Some(installer) = self.installer.clone() {
             let removing = spawn_blocking(move || installer.remove()).await.context("the CNI files")?;
             let warnings = removing.context("the CNI files cannot be removed")?;
@@ -116,7 +117,7 @@ impl CleanUp {
         remove_membership(&self.config.state_dir)?;
         let (store, results) = (self.store.clone(), self.config.cni_results_dir.clone());
         let unplugged = spawn_blocking(move || unplug(&store, &results)).await.context("the pods' links")??;
-        let removed = self.engine.clear().await.map_err(kernel)?;
+        let removed = self.engine.clear().await?;
         for key in self.store.records().keys() {
             self.store.release(key).await.with_context(|| format!("the addresses of {key} cannot be freed"))?;
         }

@@ -6,18 +6,21 @@
 
 mod blame;
 mod change;
+mod error;
+mod halt;
 mod handle;
-mod look;
-mod mended;
+mod holdings;
+mod pass;
 mod peers;
 mod pod_links;
 mod pods;
-mod standing;
-mod still;
+mod schedule;
+mod settle;
+mod status;
 mod underlay;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -30,17 +33,23 @@ use tokio::{
 use tracing::{info, warn};
 use weft_core::{
     desired::{Local, NexthopIds, Pod},
-    kernel::{Key, Objects, Seen, Value},
+    kernel::Key,
     masquerade::Unmasqueraded,
     membership::View,
     standing::{Facts, PeerProblem},
     types::{LinkName, NodeName},
 };
 
-pub(crate) use self::standing::unix_ms;
+pub(crate) use self::status::unix_ms;
 pub use self::{
+    error::EngineError,
+    halt::remove_everything,
     handle::{Dropped, Handle, Request},
-    standing::{Problem, Status},
+    status::{Problem, Status},
+};
+use self::{
+    holdings::Holdings,
+    schedule::{Due, Schedule},
 };
 use crate::{
     controller::{Held, Standing, Update},
@@ -51,18 +60,6 @@ use crate::{
     probe::{Findings, Targets},
 };
 
-/// A full look at least so often; events make it come sooner. Lost kinds of events are covered by it.
-const FULL_LOOK: Duration = Duration::from_secs(60);
-/// After an event, so that a burst leads to one look.
-const SETTLE: Duration = Duration::from_millis(10);
-/// Between two looks while somebody keeps changing our objects back.
-const FIGHT_PAUSE: Duration = Duration::from_secs(1);
-/// Between a failed look and the next, doubled with each that follows.
-const RETRY: Duration = Duration::from_millis(500);
-/// Doubled so often at most if the kernel gave no answer: that passes by itself, and drift is not put back meanwhile.
-const UNHEARD_DOUBLINGS: u32 = 2;
-/// Changes of membership are written to disk, and probe targets renewed, at most so often.
-const TIDY: Duration = Duration::from_millis(500);
 /// At most so many peers with problems are named in a report; their number is always told.
 const NAMED_PEERS: usize = 64;
 
@@ -134,45 +131,29 @@ pub struct Engine<K> {
     carrier_lost: Option<Instant>,
     ids: NexthopIds,
     pods: BTreeMap<LinkName, Pod>,
-    /// Pods to be looked at, and when.
-    changed_pods: BTreeSet<LinkName>,
-    next_pod_look: Instant,
-    /// Deviating objects that somebody else seems to have put right, and when they are read.
-    mended: BTreeSet<Key>,
-    next_mended_look: Instant,
-    /// What the kernel should hold.
-    desired: Objects,
-    /// Where the kernel differed from it when it was last read, and could not be put right.
-    deviations: BTreeMap<Key, String>,
-    /// Those of them that the kernel did not take.
-    refused: BTreeSet<Key>,
-    /// The peers whose objects these are, a few of them, and how many there are.
+    holdings: Holdings,
+    /// The peers whose objects deviate, a few of them, and how many there are.
     blamed: (Vec<PeerProblem>, u32),
-    /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
-    unproven: BTreeSet<Key>,
-    /// True once a look ended with an empty second diff, until something says otherwise.
+    /// True once a pass ended with an empty second diff, until something says otherwise.
     trusted: bool,
     /// Since when the kernel is as it is: well, or with the present kind of problem.
     since: SystemTime,
     status: Status,
-    failed_looks: u32,
-    /// The last look failed for want of an answer, not for what the kernel answered.
+    /// The last pass failed for want of an answer, not for what the kernel answered.
     unheard: bool,
-    next_look: Instant,
-    last_look: Instant,
-    tidy_at: Option<Instant>,
+    schedule: Schedule,
     /// Takes the membership to the disk.
     saver: Saver,
     /// Nothing is put into the kernel any more.
-    is_still: bool,
+    is_halted: bool,
 }
 
 impl<K: Kernel> Engine<K> {
     /// A loop over `kernel` that has seen nothing yet; `pods` are those attached before it started.
     pub fn new(setup: Setup, kernel: K, out: Outputs, pods: Vec<Pod>, findings: Findings) -> Self {
-        let now = Instant::now();
         let saver = Saver::new(setup.last_good.clone(), setup.disk_trouble.clone());
         Self {
+            holdings: Holdings::new(setup.device),
             setup,
             kernel,
             out,
@@ -185,25 +166,14 @@ impl<K: Kernel> Engine<K> {
             carrier_lost: None,
             ids: NexthopIds::new(),
             pods: pods.into_iter().map(|pod| (pod.link, pod)).collect(),
-            changed_pods: BTreeSet::new(),
-            next_pod_look: now,
-            mended: BTreeSet::new(),
-            next_mended_look: now,
-            desired: Objects::new(),
-            deviations: BTreeMap::new(),
-            refused: BTreeSet::new(),
             blamed: (Vec::new(), 0),
-            unproven: BTreeSet::new(),
             trusted: false,
             since: SystemTime::now(),
             status: Status::default(),
-            failed_looks: 0,
             unheard: false,
-            next_look: now,
-            last_look: now,
-            tidy_at: None,
+            schedule: Schedule::new(),
             saver,
-            is_still: false,
+            is_halted: false,
         }
     }
 
@@ -213,11 +183,11 @@ impl<K: Kernel> Engine<K> {
         self.in_use = self.setup.kept_underlay.load();
         self.start_from_disk();
         loop {
-            let tidy = self.tidy_at.unwrap_or(self.next_look + FULL_LOOK);
+            let (at, due) = self.schedule.next();
             tokio::select! {
                 biased;
                 update = inputs.updates.recv() => match update {
-                    Some(_) if self.is_still => {}
+                    Some(_) if self.is_halted => {}
                     Some(update) => self.update(update).await,
                     None => return Ok(()),
                 },
@@ -225,11 +195,9 @@ impl<K: Kernel> Engine<K> {
                     Some(request) => self.requests(request, &mut inputs.requests).await,
                     None => return Ok(()),
                 },
-                () = sleep_until(self.next_look), if !self.is_still => self.look().await,
-                () = sleep_until(self.next_pod_look), if !self.changed_pods.is_empty() => self.look_at_pods().await,
-                () = sleep_until(self.next_mended_look), if !self.mended.is_empty() => self.look_at_mended().await,
+                () = sleep_until(at), if !self.is_halted => self.carry_out(due).await,
                 event = events.recv() => match event {
-                    Some(_) if self.is_still => {}
+                    Some(_) if self.is_halted => {}
                     Some(event) => self.event(&event),
                     None => anyhow::bail!("the kernel's events have ended; the agent cannot see drift and stops"),
                 },
@@ -238,14 +206,17 @@ impl<K: Kernel> Engine<K> {
                     self.look_within(Duration::ZERO);
                 }
                 () = inputs.findings.changed() => self.publish(),
-                () = sleep_until(tidy), if !self.is_still => self.tidy(),
             }
         }
     }
 
-    /// Removes every object of ours, for `weft-agent cleanup`.
-    pub async fn remove_everything(mut self) -> anyhow::Result<usize> {
-        self.clear().await
+    async fn carry_out(&mut self, due: Due) {
+        match due {
+            Due::Look => self.look().await,
+            Due::Pods => self.look_at_pods().await,
+            Due::Mended => self.look_at_mended().await,
+            Due::Tidy => self.tidy(),
+        }
     }
 
     fn start_from_disk(&mut self) {
@@ -266,35 +237,45 @@ impl<K: Kernel> Engine<K> {
     /// Decides whether an event is news. What we hold already was most likely our own doing.
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Object(key, seen) if is_as_wanted(self.desired.get(key), seen.as_ref()) => self.seems_mended(*key),
+            Event::Object(key, seen) if self.holdings.is_as_wanted(key, seen.as_ref()) => self.seems_mended(*key),
             Event::Object(key, _) => {
                 tracing::debug!("{key} was changed by somebody");
                 match self.pod_of(key) {
                     Some(link) => self.pod_changed(link),
-                    None => self.look_within(SETTLE),
+                    None => self.look_soon(),
                 }
             }
             Event::PodLink(link) => self.pod_changed(*link),
-            Event::Look | Event::Underlay | Event::Overflow => self.look_within(SETTLE),
+            Event::Look | Event::Underlay | Event::Overflow => self.look_soon(),
         }
     }
 
-    /// Brings the next look forward, but leaves a pause while somebody fights us.
+    /// An event shows an object as it should be: if it deviated, it is read soon.
+    fn seems_mended(&mut self, key: Key) {
+        if self.holdings.deviations().contains_key(&key) {
+            self.schedule.seems_mended(key);
+        }
+    }
+
+    /// Brings the next full pass forward, to after what may follow an event.
+    fn look_soon(&mut self) {
+        self.schedule.after_event(self.status.is_fought_over());
+    }
+
+    /// Brings the next full pass forward.
     fn look_within(&mut self, delay: Duration) {
-        let pause = if self.status.is_fought_over() { FIGHT_PAUSE } else { Duration::ZERO };
-        let earliest = (Instant::now() + delay).max(self.last_look + pause);
-        self.next_look = self.next_look.min(earliest);
+        self.schedule.look_within(delay, self.status.is_fought_over());
     }
 
     fn membership_changed(&mut self) {
         let (revision, digests) = (self.is_whole.then(|| self.view.revision()), Some(self.view.digests()));
         self.out.held.send_modify(|held| *held = Held { revision, digests, ..held.clone() });
-        self.tidy_at.get_or_insert(Instant::now() + TIDY);
+        self.schedule.tidy_soon();
     }
 
     /// Work that may wait a little: the disk and the prober.
     fn tidy(&mut self) {
-        self.tidy_at = None;
+        self.schedule.tidied();
         self.renew_targets();
         // A part, kept as if it were the whole, would be taken for it by the next run.
         if let Some(snapshot) = self.view.snapshot().filter(|_| self.is_whole) {
@@ -314,14 +295,5 @@ impl<K: Kernel> Engine<K> {
         }
         targets.underlays = underlays.into();
         self.out.targets.send_replace(Arc::new(targets));
-    }
-}
-
-/// True if an object is, or is not, there as it should be.
-fn is_as_wanted(wanted: Option<&Value>, seen: Option<&Seen>) -> bool {
-    match (wanted, seen) {
-        (Some(wanted), Some(seen)) => seen.is(wanted),
-        (None, None) => true,
-        _ => false,
     }
 }

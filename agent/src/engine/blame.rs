@@ -12,23 +12,26 @@ use weft_core::{
     types::NodeName,
 };
 
-use super::{Engine, NAMED_PEERS, standing::unix_ms};
+use super::{Engine, NAMED_PEERS, status::unix_ms};
 use crate::kernel::Kernel;
 
 impl<K: Kernel> Engine<K> {
     /// Deviations of the node's own objects and of its pods', and what is left of objects that nobody wants any more: as long
     /// as that is there, packets may go where they should not.
     pub(super) fn own_deviations(&self) -> BTreeMap<Key, String> {
-        if self.deviations.is_empty() {
+        let (deviations, desired) = (self.holdings.deviations(), self.holdings.desired());
+        if deviations.is_empty() {
             return BTreeMap::new();
         }
         let own = self.own_keys();
-        let is_own = |key: &Key| own.contains(key) || !self.desired.contains_key(key);
-        self.deviations.iter().filter(|(key, _)| is_own(key)).map(|(key, why)| (*key, why.clone())).collect()
+        let is_own = |key: &Key| own.contains(key) || !desired.contains_key(key);
+        deviations.iter().filter(|(key, _)| is_own(key)).map(|(key, why)| (*key, why.clone())).collect()
     }
 
     fn own_keys(&self) -> BTreeSet<Key> {
-        let Some((settings, me, local)) = self.context() else { return self.desired.keys().copied().collect() };
+        let Some((settings, me, local)) = self.context() else {
+            return self.holdings.desired().keys().copied().collect();
+        };
         let of_pod = |pod: &Pod| desired::pod(&settings, &me, &local, pod).into_keys();
         let node = desired::node(&settings, &me, &local, self.view.prefixes()).into_keys();
         node.chain(self.pods.values().flat_map(of_pod)).collect()
@@ -37,14 +40,14 @@ impl<K: Kernel> Engine<K> {
     /// The peers whose objects deviate: a few of them in full, and how many there are.
     pub(super) fn peers_to_blame(&self) -> (Vec<PeerProblem>, u32) {
         let (mut problems, mut count) = (Vec::new(), 0);
-        let Some((settings, me, local)) = self.context().filter(|_| !self.deviations.is_empty()) else {
+        let deviations = self.holdings.deviations();
+        let Some((settings, me, local)) = self.context().filter(|_| !deviations.is_empty()) else {
             return (problems, count);
         };
         let own = self.own_deviations();
         for member in self.view.members().filter(|member| member.name != me.name) {
             let keys = desired::peer_keys(&settings, &local, &member, &self.ids);
-            let first =
-                keys.iter().find_map(|key| self.deviations.get_key_value(key).filter(|_| !own.contains_key(key)));
+            let first = keys.iter().find_map(|key| deviations.get_key_value(key).filter(|_| !own.contains_key(key)));
             let Some((key, why)) = first else { continue };
             count += 1;
             if problems.len() < NAMED_PEERS {

@@ -1,23 +1,17 @@
 //! What the controller says: a change of few members costs work for these few only.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 use weft_core::{
     desired::{self, Local},
-    diff::{Op, diff_keys},
-    kernel::{Key, Objects, Observed, Seen},
     membership::{Delta, Digests, Member, Snapshot, Told, Touched},
     settings::Settings,
     types::Revision,
 };
 
 use super::Engine;
-use crate::{
-    controller::Update,
-    kernel::{Kernel, Scope},
-    masquerade,
-};
+use crate::{controller::Update, kernel::Kernel, masquerade};
 
 /// With more members than this a full look is cheaper.
 const FEW: usize = 256;
@@ -111,58 +105,8 @@ impl<K: Kernel> Engine<K> {
         }
         let is_of_a_peer = |address| self.view.is_of_a_peer(address, &me);
         let (keys, objects) = desired::changed(&settings, &me, &local, &old, &new, is_of_a_peer, &mut self.ids);
-        // Trusted: what was desired so far is what the kernel was read back to hold, but for what it refused.
-        let mut believed = Observed::default();
-        for key in &keys {
-            let refused = self.deviations.remove(key).is_some();
-            if let Some(value) = self.desired.remove(key).filter(|_| !refused) {
-                believed.ours.insert(*key, Seen::As(value));
-            }
-        }
-        let new = objects.keys().filter(|key| !believed.ours.contains_key(key));
-        self.unproven.extend(new);
-        self.desired.extend(objects);
-        self.settle(believed, &keys, &local).await
+        // Trusted: what was wanted so far is what the kernel was read back to hold, but for what deviated.
+        let believed = self.holdings.exchange(&keys, objects);
+        self.settle(believed, &keys).await
     }
-
-    /// Wants these from now on as well; what is new among them is not proven to be ours yet.
-    pub(super) fn want(&mut self, objects: Objects) {
-        self.unproven.extend(objects.keys().filter(|key| !self.desired.contains_key(key)));
-        self.desired.extend(objects);
-    }
-
-    /// From what is believed to what is desired for a few keys, read back. False where that failed.
-    pub(super) async fn settle(&mut self, believed: Observed, keys: &BTreeSet<Key>, local: &Local) -> bool {
-        let held = |_: &Key| false;
-        let Some(plan) = diff_keys(&believed, &self.desired, keys, &held, local.device) else { return false };
-        if plan.ops.is_empty() {
-            return plan.conflicts.is_empty();
-        }
-        // Until it was read back, what is missing counts as deviating.
-        let new: Vec<Key> = plan.ops.iter().filter(|op| is_new(op)).map(|op| *op.key()).collect();
-        self.deviations.extend(new.iter().map(|key| (*key, "was not read back yet".to_owned())));
-        if !self.kernel.apply(&plan.ops).await.is_empty() {
-            return false;
-        }
-        let listed: Vec<Key> = keys.iter().copied().collect();
-        let Ok(observed) = self.kernel.read(Scope::Keys(&listed)).await else { return false };
-        let after = diff_keys(&observed, &self.desired, keys, &held, local.device);
-        let settled = after.is_some_and(|plan| plan.is_empty());
-        if settled {
-            self.deviations.retain(|key, _| !new.contains(key));
-            self.unproven.retain(|key| !keys.contains(key));
-        }
-        settled
-    }
-
-    /// A full look very soon, because a small one did not do.
-    pub(super) fn distrust(&mut self) {
-        self.trusted = false;
-        self.look_within(Duration::ZERO);
-    }
-}
-
-/// True for what creates an object.
-const fn is_new(op: &Op) -> bool {
-    matches!(op, Op::Put { old: None, .. })
 }

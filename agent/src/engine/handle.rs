@@ -3,23 +3,24 @@
 use tokio::sync::{mpsc, oneshot};
 use weft_core::{desired::Pod, standing::Peer, types::LinkName};
 
-use super::Problem;
+use super::{EngineError, Problem};
+use crate::pods::HostSide;
 
 /// A question or an order to the loop, with where the answer goes.
 #[derive(Debug)]
 pub enum Request {
     /// Program the host's side of a pod and read it back.
-    EnsurePod(Pod, oneshot::Sender<Result<(), String>>),
+    EnsurePod(Pod, oneshot::Sender<Result<(), EngineError>>),
     /// Remove the host's side of a pod.
-    RemovePod(LinkName, oneshot::Sender<Result<(), String>>),
+    RemovePod(LinkName, oneshot::Sender<Result<(), EngineError>>),
     /// What is wrong with the host's side of a pod, read now.
     CheckPod(LinkName, oneshot::Sender<Vec<String>>),
     /// The peer list, read now.
-    Peers(oneshot::Sender<Result<Vec<Peer>, String>>),
+    Peers(oneshot::Sender<Result<Vec<Peer>, EngineError>>),
     /// Put nothing into the kernel any more, and say this of the node.
-    StandStill(Problem, oneshot::Sender<()>),
-    /// Remove everything of ours from the kernel; only after [`Request::StandStill`].
-    Clear(oneshot::Sender<Result<usize, String>>),
+    Halt(Problem, oneshot::Sender<()>),
+    /// Remove everything of ours from the kernel; only after [`Request::Halt`].
+    Clear(oneshot::Sender<Result<usize, EngineError>>),
     /// Packets dropped so far.
     Dropped(oneshot::Sender<Dropped>),
 }
@@ -43,8 +44,6 @@ pub struct Dropped {
 #[derive(Debug, Clone)]
 pub struct Handle(mpsc::Sender<Request>);
 
-const OVER: &str = "the agent is stopping; try again";
-
 impl Handle {
     /// A handle with the receiver that the loop reads.
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
@@ -53,43 +52,59 @@ impl Handle {
     }
 
     /// Programs the host's side of `pod`; returns once it was read back.
-    pub async fn ensure_pod(&self, pod: Pod) -> Result<(), String> {
+    pub async fn ensure_pod(&self, pod: Pod) -> Result<(), EngineError> {
         self.ask(|answer| Request::EnsurePod(pod, answer)).await?
     }
 
     /// Removes the host's side of the pod behind `link`.
-    pub async fn remove_pod(&self, link: LinkName) -> Result<(), String> {
+    pub async fn remove_pod(&self, link: LinkName) -> Result<(), EngineError> {
         self.ask(|answer| Request::RemovePod(link, answer)).await?
     }
 
     /// What is wrong with the host's side of the pod behind `link`.
-    pub async fn check_pod(&self, link: LinkName) -> Result<Vec<String>, String> {
+    pub async fn check_pod(&self, link: LinkName) -> Result<Vec<String>, EngineError> {
         self.ask(|answer| Request::CheckPod(link, answer)).await
     }
 
     /// The peer list as the kernel holds it now.
-    pub async fn peers(&self) -> Result<Vec<Peer>, String> {
+    pub async fn peers(&self) -> Result<Vec<Peer>, EngineError> {
         self.ask(Request::Peers).await?
     }
 
     /// Has the loop put nothing into the kernel any more, and name `problem` as the reason; what it was at is over then.
-    pub async fn stand_still(&self, problem: Problem) -> Result<(), String> {
-        self.ask(|answer| Request::StandStill(problem, answer)).await
+    pub async fn halt(&self, problem: Problem) -> Result<(), EngineError> {
+        self.ask(|answer| Request::Halt(problem, answer)).await
     }
 
-    /// Removes everything of ours from the kernel; returns how many objects that were. The loop stands still before.
-    pub async fn clear(&self) -> Result<usize, String> {
+    /// Removes everything of ours from the kernel; returns how many objects that were. The loop has halted before.
+    pub async fn clear(&self) -> Result<usize, EngineError> {
         self.ask(Request::Clear).await?
     }
 
     /// Packets dropped so far.
-    pub async fn dropped(&self) -> Result<Dropped, String> {
+    pub async fn dropped(&self) -> Result<Dropped, EngineError> {
         self.ask(Request::Dropped).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, EngineError> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(request(sender)).await.map_err(|_| OVER.to_owned())?;
-        receiver.await.map_err(|_| OVER.to_owned())
+        self.0.send(request(sender)).await.map_err(|_| EngineError::Stopping)?;
+        receiver.await.map_err(|_| EngineError::Stopping)
+    }
+}
+
+impl HostSide for Handle {
+    type Error = EngineError;
+
+    async fn ensure(&self, pod: Pod) -> Result<(), EngineError> {
+        self.ensure_pod(pod).await
+    }
+
+    async fn remove(&self, link: LinkName) -> Result<(), EngineError> {
+        self.remove_pod(link).await
+    }
+
+    async fn check(&self, link: LinkName) -> Vec<String> {
+        self.check_pod(link).await.unwrap_or_else(|error| vec![error.to_string()])
     }
 }

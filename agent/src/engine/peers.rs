@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use weft_core::{
     desired,
-    diff::diff,
     kernel::Key,
     membership::{Member, Path},
     settings::Settings,
@@ -12,7 +11,7 @@ use weft_core::{
     types::Family,
 };
 
-use super::{Engine, standing::unix_ms};
+use super::{Engine, EngineError, status::unix_ms};
 use crate::{
     kernel::{Kernel, Scope},
     probe::Verdict,
@@ -20,14 +19,13 @@ use crate::{
 
 impl<K: Kernel> Engine<K> {
     /// Reads the kernel and says of every member whether it is programmed as it should be and answers.
-    pub(super) async fn peers(&mut self) -> Result<Vec<Peer>, String> {
+    pub(super) async fn peers(&mut self) -> Result<Vec<Peer>, EngineError> {
         let Some((settings, me, local)) = self.context() else {
             let problem = self.status.problem.as_ref().map(|problem| problem.message.clone());
-            return Err(problem.unwrap_or_else(|| "the node has no membership yet".to_owned()));
+            return Err(problem.map_or(EngineError::NoMembership, EngineError::NotProgrammed));
         };
-        let scope = Scope::All { wanted: &self.desired };
-        let observed = self.kernel.read(scope).await.map_err(|error| error.to_string())?;
-        let plan = diff(&observed, &self.desired, &|_| true, local.device);
+        let observed = self.kernel.read(Scope::All { wanted: self.holdings.desired() }).await?;
+        let plan = self.holdings.plan(&observed);
         let wrong: std::collections::BTreeSet<Key> =
             plan.ops.iter().map(|op| *op.key()).chain(plan.conflicts.iter().copied()).collect();
         if !plan.ops.is_empty() {

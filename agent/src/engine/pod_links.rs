@@ -5,22 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
 use tracing::debug;
 use weft_core::{
     desired,
-    diff::{Op, diff_keys},
+    diff::Op,
     kernel::{Key, Route, Value, Via},
     types::LinkName,
 };
 
-use super::{Engine, FIGHT_PAUSE, SETTLE};
-use crate::kernel::{Kernel, Scope};
+use super::Engine;
+use crate::kernel::Kernel;
 
 impl<K: Kernel> Engine<K> {
     /// The attached pod that an object belongs to.
     pub(super) fn pod_of(&self, key: &Key) -> Option<LinkName> {
-        let link = match (key, self.desired.get(key)) {
+        let link = match (key, self.holdings.get(key)) {
             (Key::Neighbour(link, _), _) => Some(*link),
             (Key::Sysctl(sysctl), _) => sysctl.link(),
             (Key::Route(..), Some(Value::Route(Route { via: Via::Link(link), .. }))) => Some(*link),
@@ -31,39 +30,32 @@ impl<K: Kernel> Engine<K> {
 
     /// Has a pod looked at soon; all that change until then are looked at together.
     pub(super) fn pod_changed(&mut self, link: LinkName) {
-        if !self.pods.contains_key(&link) {
-            return;
+        if self.pods.contains_key(&link) {
+            self.schedule.pod_changed(link, self.status.is_fought_over());
         }
-        if self.changed_pods.is_empty() {
-            let pause = if self.status.is_fought_over() { FIGHT_PAUSE } else { SETTLE };
-            self.next_pod_look = Instant::now() + pause;
-        }
-        self.changed_pods.insert(link);
     }
 
     /// Looks at the pods whose links changed, and puts right what differs. Where that fails, everything is looked at.
     pub(super) async fn look_at_pods(&mut self) {
-        let links = std::mem::take(&mut self.changed_pods);
+        let links = self.schedule.take_pods();
         let pods: Vec<_> = links.iter().filter_map(|link| self.pods.get(link).cloned()).collect();
         let Some((settings, me, local)) = self.context().filter(|_| !pods.is_empty()) else { return };
         let objects: Vec<_> = pods.iter().map(|pod| (pod.link, desired::pod(&settings, &me, &local, pod))).collect();
         let keys: BTreeSet<Key> = objects.iter().flat_map(|(_, objects)| objects.keys().copied()).collect();
-        let listed: Vec<Key> = keys.iter().copied().collect();
-        let Ok(observed) = self.kernel.read(Scope::Keys(&listed)).await else { return self.distrust() };
+        let Ok(observed) = self.read_keys(&keys).await else { return self.distrust() };
         for (link, objects) in objects {
             // Without its link there is nothing to program until the runtime deletes it or it comes back.
             if observed.links.contains(&link) {
-                self.want(objects);
+                self.holdings.want(objects);
             } else {
-                objects.keys().for_each(|key| drop(self.desired.remove(key)));
+                self.holdings.forget(objects.keys());
             }
         }
-        let held = |key: &Key| self.desired.contains_key(key);
-        let plan = diff_keys(&observed, &self.desired, &keys, &held, local.device);
+        let plan = self.holdings.plan_keys(&observed, &keys);
         let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return };
         debug!(pods = pods.len(), operations = plan.ops.len(), "putting pods right");
         self.note_repair(plan.ops.iter().map(Op::key));
-        if !self.settle(observed, &keys, &local).await {
+        if !self.settle(observed, &keys).await {
             self.distrust();
         }
         self.publish();

@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 use weft_core::{
     desired::{self, Pod},
-    diff::diff_keys,
-    kernel::{Key, Observed},
+    kernel::{Key, Objects, Observed, Value},
     nft::CounterName,
     types::LinkName,
 };
 
-use super::{Dropped, Engine, Request};
-use crate::kernel::{Kernel, Scope};
+use super::{Dropped, Engine, EngineError, Request};
+use crate::kernel::Kernel;
 
 /// So many requests share a pass at most, so that the membership is not kept waiting.
 const AT_ONCE: usize = 64;
 
-type Answer = oneshot::Sender<Result<(), String>>;
+type Answer = oneshot::Sender<Result<(), EngineError>>;
 
 impl<K: Kernel> Engine<K> {
     /// Carries out a request, and with it those that wait behind it: pods that come or go at once share one pass. Whoever
@@ -39,11 +38,11 @@ impl<K: Kernel> Engine<K> {
                 Request::RemovePod(link, answer) => going.push((link, answer)),
                 Request::CheckPod(link, answer) => drop(answer.send(self.check_pod(link).await)),
                 Request::Peers(answer) => drop(answer.send(self.peers().await)),
-                Request::StandStill(problem, answer) => {
-                    self.stand_still(problem).await;
+                Request::Halt(problem, answer) => {
+                    self.halt(problem).await;
                     let _gone = answer.send(());
                 }
-                Request::Clear(answer) => drop(answer.send(self.clear_while_still().await)),
+                Request::Clear(answer) => drop(answer.send(self.clear().await)),
                 Request::Dropped(answer) => drop(answer.send(self.dropped().await)),
             }
             left -= 1;
@@ -59,38 +58,24 @@ impl<K: Kernel> Engine<K> {
         if pods.is_empty() {
             return;
         }
-        if self.is_still {
-            for (_, answer) in pods {
-                drop(answer.send(Err("Weft is being removed from this node".to_owned())));
-            }
-            return;
+        if self.is_halted {
+            return refuse(pods, &EngineError::Halted);
         }
-        let Some((settings, me, local)) = self.context() else {
-            for (pod, answer) in pods {
-                self.pods.insert(pod.link, pod);
-                drop(answer.send(Err("the node has no membership yet; try again".to_owned())));
-            }
-            return;
-        };
+        for (pod, _) in &pods {
+            self.pods.insert(pod.link, pod.clone());
+        }
+        let Some((settings, me, local)) = self.context() else { return refuse(pods, &EngineError::NoMembership) };
         let mut keys = BTreeSet::new();
         for (pod, _) in &pods {
             let objects = desired::pod(&settings, &me, &local, pod);
             keys.extend(objects.keys().copied());
-            self.pods.insert(pod.link, pod.clone());
-            self.want(objects);
+            self.holdings.want(objects);
         }
-        let listed: Vec<Key> = keys.iter().copied().collect();
-        let done = match self.kernel.read(Scope::Keys(&listed)).await {
-            Ok(observed) => self.settle(observed, &keys, &local).await,
-            Err(_) => false,
-        };
-        if !done {
-            self.distrust();
-        }
+        let done = self.reconcile_keys(&keys).await.unwrap_or(false);
         for (pod, answer) in pods {
             // One that fails must not fail the others: each is looked at by itself then.
             let problems = if done { Vec::new() } else { self.check_pod(pod.link).await };
-            drop(answer.send(if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }));
+            drop(answer.send(if problems.is_empty() { Ok(()) } else { Err(EngineError::Differs(problems)) }));
         }
     }
 
@@ -103,20 +88,10 @@ impl<K: Kernel> Engine<K> {
         if let Some((settings, me, local)) = self.context().filter(|_| !gone.is_empty()) {
             let objects = gone.iter().map(|pod| desired::pod(&settings, &me, &local, pod));
             let mut keys: BTreeSet<Key> = objects.flat_map(BTreeMap::into_keys).collect();
-            for key in &keys {
-                self.desired.remove(key);
-            }
+            self.holdings.forget(&keys);
             keys.retain(|key| !matches!(key, Key::Sysctl(_)));
             // The runtime most likely took the links away already, and with them all this: read instead of believing.
-            let listed: Vec<Key> = keys.iter().copied().collect();
-            match self.kernel.read(Scope::Keys(&listed)).await {
-                Ok(observed) => {
-                    if !self.settle(observed, &keys, &local).await {
-                        self.distrust();
-                    }
-                }
-                Err(error) => outcome = Err(error.to_string()),
-            }
+            outcome = self.reconcile_keys(&keys).await.map(|_| ()).map_err(EngineError::from);
         }
         for (_, answer) in pods {
             drop(answer.send(outcome.clone()));
@@ -128,24 +103,16 @@ impl<K: Kernel> Engine<K> {
             return vec![format!("the agent programs nothing for {link}: add the pod again")];
         };
         let Some((settings, me, local)) = self.context() else {
-            return vec!["the node has no membership yet".to_owned()];
+            return vec![EngineError::NoMembership.to_string()];
         };
         let wanted = desired::pod(&settings, &me, &local, pod);
         let missing = pod.addresses.iter().filter(|address| !wanted.keys().any(|key| is_route_to(key, **address)));
         let mut problems: Vec<String> =
             missing.map(|address| format!("address {address} is in none of this node's pod CIDRs any more")).collect();
         let keys: BTreeSet<Key> = wanted.keys().copied().collect();
-        let listed: Vec<Key> = keys.iter().copied().collect();
-        let observed = match self.kernel.read(Scope::Keys(&listed)).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                problems.push(error.to_string());
-                Observed::default()
-            }
-        };
-        if let Some(plan) = diff_keys(&observed, &wanted, &keys, &|_| false, local.device) {
-            problems.extend(plan.ops.iter().map(|op| format!("{} is missing or altered on the host", op.key())));
-            problems.extend(plan.conflicts.iter().map(|key| format!("{key}: its place is held by somebody else's")));
+        match self.read_keys(&keys).await {
+            Ok(observed) => problems.extend(differences(&observed, &wanted)),
+            Err(error) => problems.push(error.to_string()),
         }
         problems
     }
@@ -160,6 +127,26 @@ impl<K: Kernel> Engine<K> {
             pods_to_gateway: count(CounterName::PodToGateway).await,
         }
     }
+}
+
+/// Nothing is done for these pods, and why.
+fn refuse(pods: Vec<(Pod, Answer)>, why: &EngineError) {
+    for (_, answer) in pods {
+        drop(answer.send(Err(why.clone())));
+    }
+}
+
+/// What a reading of a pod's objects lacks, as sentences.
+fn differences(observed: &Observed, wanted: &Objects) -> Vec<String> {
+    let differs = |key: &Key, value: &Value| observed.ours.get(key).is_none_or(|seen| !seen.is(value));
+    let say = |key: &Key| {
+        if observed.foreign.contains(key) {
+            format!("{key}: its place is held by somebody else's")
+        } else {
+            format!("{key} is missing or altered on the host")
+        }
+    };
+    wanted.iter().filter(|(key, value)| differs(key, value)).map(|(key, _)| say(key)).collect()
 }
 
 fn is_route_to(key: &Key, address: std::net::IpAddr) -> bool {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     io,
     time::{SystemTime, UNIX_EPOCH},
@@ -30,12 +31,15 @@ use crate::{
 
 /// The host's side of pods; the reconcile loop implements it.
 pub trait HostSide: Send + Sync + 'static {
+    /// What it says of what is missing, or still there.
+    type Error: fmt::Display + Send;
+
     /// Makes the host's side of a pod desired, and returns once the kernel was read back to hold it; an error says
     /// what is missing. The interface exists already.
-    fn ensure(&self, pod: Pod) -> impl Future<Output = Result<(), String>> + Send;
+    fn ensure(&self, pod: Pod) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Makes it undesired, and returns once the kernel was read back not to hold it. Unknown links are a success.
-    fn remove(&self, link: LinkName) -> impl Future<Output = Result<(), String>> + Send;
+    fn remove(&self, link: LinkName) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Reads the host's side back: differences as sentences, none where all is well.
     fn check(&self, link: LinkName) -> impl Future<Output = Vec<String>> + Send;
@@ -46,10 +50,18 @@ pub trait HostSide: Send + Sync + 'static {
 pub struct NodeState {
     /// The node's pod CIDRs.
     pub pod_cidrs: PerFamily<Option<PodCidr>>,
-    /// MTU for pods' interfaces in bytes.
-    pub pod_mtu: u32,
+    /// MTU for pods' interfaces in bytes, once known.
+    pub pod_mtu: Option<u32>,
     /// Whether pods can be attached, or why not yet.
     pub ready: Result<(), String>,
+}
+
+impl NodeState {
+    /// What pods' interfaces carry; until that is known the node takes none.
+    fn mtu(&self) -> Result<u32, PodError> {
+        let starting = || PodError::NotReady("the agent is starting".to_owned());
+        self.pod_mtu.ok_or_else(|| self.ready.as_ref().err().cloned().map_or_else(starting, PodError::NotReady))
+    }
 }
 
 /// What a pod gets.
@@ -149,6 +161,7 @@ impl<H: HostSide> AddressBook<H> {
     pub async fn allocate(&self, key: AttachmentKey, netns: String, pod: String) -> Result<Allocation, PodError> {
         self.finish_noted_release(&key).await?;
         let node = self.node.borrow().clone();
+        let mtu = node.mtu()?;
         node.ready.map_err(PodError::NotReady)?;
         if node.pod_cidrs.is_empty() {
             return Err(PodError::NoPodCidr);
@@ -159,13 +172,18 @@ impl<H: HostSide> AddressBook<H> {
         self.note_disk(&allocated);
         let record = allocated?;
         fault::point("allocate-after-journal");
-        Ok(Allocation { record, mtu: node.pod_mtu })
+        Ok(Allocation { record, mtu })
     }
 
     /// Programs the host's side of an allocated pod whose interface exists.
     pub async fn attach(&self, key: &AttachmentKey) -> Result<(), PodError> {
         let record = self.find(key)?;
-        let refused = |message| PodError::HostSide { key: key.clone(), link: record.link, is_end: false, message };
+        let refused = |error: H::Error| PodError::HostSide {
+            key: key.clone(),
+            link: record.link,
+            is_end: false,
+            message: error.to_string(),
+        };
         fault::point("attach-before-host");
         self.host.ensure(record.host_side()).await.map_err(refused)?;
         fault::point("attach-after-host");
@@ -181,11 +199,12 @@ impl<H: HostSide> AddressBook<H> {
     pub async fn check(&self, key: &AttachmentKey) -> Result<(Allocation, Vec<String>), PodError> {
         let record = self.find(key)?;
         let node = self.node.borrow().clone();
+        let mtu = node.mtu()?;
         let mut problems = self.host.check(record.link).await;
         if let Some(address) = record.outside(&node.pod_cidrs) {
             problems.push(StoreError::Outside { key: key.clone(), address }.to_string());
         }
-        Ok((Allocation { record, mtu: node.pod_mtu }, problems))
+        Ok((Allocation { record, mtu }, problems))
     }
 
     /// Ends all attachments but the valid ones, and says which.
@@ -275,7 +294,8 @@ impl<H: HostSide> AddressBook<H> {
     pub async fn end(&self, key: &AttachmentKey) -> Result<(), PodError> {
         let _ending = Ending::begin(&self.ending, key);
         let link = key.link();
-        let refused = |message| PodError::HostSide { key: key.clone(), link, is_end: true, message };
+        let refused =
+            |error: H::Error| PodError::HostSide { key: key.clone(), link, is_end: true, message: error.to_string() };
         fault::point("release-before-host");
         self.host.remove(link).await.map_err(refused)?;
         fault::point("release-before-journal");

@@ -186,11 +186,8 @@ impl<H: HostSide> Keeper<H> {
     }
 
     async fn resize(&mut self, judged: &Judged) -> Vec<AttachmentKey> {
-        let mtu = self.node.borrow().pod_mtu;
         let mut resized = Vec::new();
-        if mtu == 0 {
-            return resized;
-        }
+        let Some(mtu) = self.node.borrow().pod_mtu else { return resized };
         for record in judged.records.values() {
             let Some(link) = judged.look.link(record).filter(|link| link.mtu != mtu && link.marked).cloned() else {
                 continue;

@@ -66,6 +66,8 @@ impl Host {
 }
 
 impl HostSide for Host {
+    type Error = String;
+
     async fn ensure(&self, pod: Pod) -> Result<(), String> {
         if self.switches.refuse.load(Ordering::SeqCst) {
             return Err("refused by the test".to_owned());
@@ -162,7 +164,7 @@ pub(crate) fn dual_stack() -> NodeState {
         v4: Some(format!("{VTEP_V4}/24").parse().expect("a CIDR")),
         v6: Some(format!("{VTEP_V6}/64").parse().expect("a CIDR")),
     };
-    NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) }
+    NodeState { pod_cidrs, pod_mtu: Some(1450), ready: Ok(()) }
 }
 
 impl Agent {

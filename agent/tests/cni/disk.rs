@@ -24,6 +24,8 @@ use crate::lab::on_a_host;
 struct NoHost;
 
 impl HostSide for NoHost {
+    type Error = String;
+
     async fn ensure(&self, _: Pod) -> Result<(), String> {
         Ok(())
     }
@@ -48,7 +50,7 @@ fn file_system() -> PathBuf {
 fn open(directory: &Path) -> (AddressBook<NoHost>, Vec<String>) {
     let opened = PodStore::open(DirDisk::open(&directory.join("pods")).expect("a disk")).expect("a store");
     let pod_cidrs = PerFamily { v4: Some("10.1.0.0/16".parse().expect("a CIDR")), v6: None };
-    let (_, node) = watch::channel(NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) });
+    let (_, node) = watch::channel(NodeState { pod_cidrs, pod_mtu: Some(1450), ready: Ok(()) });
     let released = Released::beside(&directory.join("agent.sock"));
     (AddressBook::new(opened.store, NoHost, node, released, Default::default()), opened.damage)
 }

@@ -187,7 +187,7 @@ fn running_pods_follow_the_mtu() {
         let mtu = |pod: &Pod| pod.run(inside_mtu);
         pods[1].1.ip("link set eth0 mtu 1300");
         for (wanted, of_lowered) in [(1350, 1300), (1290, 1290), (1450, 1450)] {
-            agent.node.send(NodeState { pod_mtu: wanted, ..dual_stack() }).expect("sent");
+            agent.node.send(NodeState { pod_mtu: Some(wanted), ..dual_stack() }).expect("sent");
             assert_eq!(agent.round(0).resized.len(), 2);
             assert_eq!((mtu(&pods[0].1), mtu(&pods[1].1)), (wanted, of_lowered));
             pods[0].0.clone().set("prevResult", pods[0].2.clone()).run("CHECK").success();
@@ -202,7 +202,7 @@ fn without_the_right_to_enter_pods_both_ends_keep_their_mtu() {
         let directory = Directory::new("keeper-rights");
         let agent = Agent::start_without_sys_admin(&directory.0, dual_stack());
         let pods = add(&directory.0, &["a"]);
-        agent.node.send(NodeState { pod_mtu: 1350, ..dual_stack() }).expect("sent");
+        agent.node.send(NodeState { pod_mtu: Some(1350), ..dual_stack() }).expect("sent");
         assert_eq!(agent.round(0).resized, []);
         assert_eq!(pods[0].1.run(inside_mtu), 1450);
         assert_eq!(mtu_of(&pod_links()[0]), 1450, "a pair of unequal ends loses large packets without a word");

@@ -36,6 +36,8 @@ impl Host {
 }
 
 impl HostSide for Host {
+    type Error = String;
+
     async fn ensure(&self, pod: Pod) -> Result<(), String> {
         let hold = self.0.hold.lock().expect("no panic").clone();
         if let Some(hold) = hold {
@@ -75,7 +77,7 @@ impl Drop for Node {
 
 fn ready() -> NodeState {
     let pod_cidrs = PerFamily { v4: Some("10.1.0.0/24".parse().expect("a CIDR")), v6: None };
-    NodeState { pod_cidrs, pod_mtu: 1450, ready: Ok(()) }
+    NodeState { pod_cidrs, pod_mtu: Some(1450), ready: Ok(()) }
 }
 
 fn node(name: &str) -> Node {

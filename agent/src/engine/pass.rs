@@ -1,21 +1,27 @@
 //! The full pass: everything is read, compared, put right and read again.
+//!
+//! Owns how a pass ends: well, with a problem of the node, or with problems of peers. Must never call the node well by anything
+//! but a reading.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use super::{Engine, FULL_LOOK, Problem, RETRY, UNHEARD_DOUBLINGS};
-use crate::disk_trouble;
-use crate::kernel::{Failure, Kernel, KernelError, Scope};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use weft_core::{
-    desired::{self, Local, Pod},
-    diff::{Op, Plan, diff},
+    desired::{self, Pod},
+    diff::Op,
     kernel::{Key, Objects, Observed},
     membership::Member,
     standing::Reason,
+};
+
+use super::{Engine, Problem, schedule::Ended};
+use crate::{
+    disk_trouble,
+    kernel::{Failure, Kernel, KernelError, Scope},
 };
 
 /// So many times a pass reads and applies before it calls the rest a failure.
@@ -45,19 +51,14 @@ impl<K: Kernel> Engine<K> {
             self.since = SystemTime::now();
         }
         self.status.problem = problem;
-        self.last_look = Instant::now();
         if self.setup.disk_trouble.has(disk_trouble::MEMBERSHIP) {
-            self.tidy_at.get_or_insert(self.last_look);
+            self.schedule.tidy_now();
         }
-        let is_well = self.status.problem.is_none() && self.deviations.is_empty();
-        self.failed_looks = if is_well { 0 } else { self.failed_looks.saturating_add(1) };
-        // Jitter keeps the nodes of a cluster, and what their looks cost, apart.
-        let pause = match self.failed_looks {
-            0 => FULL_LOOK,
-            failed if self.unheard => RETRY.saturating_mul(1 << failed.min(UNHEARD_DOUBLINGS)),
-            failed => RETRY.saturating_mul(1 << failed.min(8)).min(FULL_LOOK),
-        };
-        self.next_look = self.last_look + pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.schedule.looked(match &self.status.problem {
+            None if self.holdings.deviations().is_empty() => Ended::Well,
+            _ if self.unheard => Ended::Unheard,
+            _ => Ended::Failed,
+        });
         self.publish();
     }
 
@@ -79,7 +80,7 @@ impl<K: Kernel> Engine<K> {
                 without_underlay.unwrap_or_else(|| Problem::new(Reason::NoUnderlay, "no underlay was found yet"))
             );
         };
-        if self.desired.is_empty() {
+        if self.holdings.desired().is_empty() {
             // The first pass: ids in use stay in use, so that a restart changes no route.
             let wanted = Objects::new();
             let observed = self.kernel.read(Scope::All { wanted: &wanted }).await;
@@ -90,12 +91,8 @@ impl<K: Kernel> Engine<K> {
         let pods: Vec<Pod> = self.pods.values().cloned().collect();
         let peers = peers.iter().map(AsRef::<Member>::as_ref);
         let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
-        let before = std::mem::replace(&mut self.desired, desired);
-        let converged = self.converge(&before, &local).await;
-        if converged.is_err() {
-            self.unproven.extend(self.desired.keys().filter(|key| !before.contains_key(key)));
-        }
-        converged.map_err(|error| self.unreadable(&error))?;
+        let is_news = !self.holdings.want_all(desired);
+        self.converge(is_news).await.map_err(|error| self.unreadable(&error))?;
         without_underlay.map_or(Ok(()), |problem| Err(problem.beside_pods()))
     }
 
@@ -104,26 +101,20 @@ impl<K: Kernel> Engine<K> {
         Problem::new(Reason::KernelUnreadable, error.to_string())
     }
 
-    /// Reads and applies until a reading agrees, a few times at most.
-    async fn converge(&mut self, before: &Objects, local: &Local) -> Result<(), KernelError> {
+    /// Reads and applies until a reading agrees, a few times at most. `is_news`: other objects are wanted than in the last pass.
+    async fn converge(&mut self, is_news: bool) -> Result<(), KernelError> {
         let began = Instant::now();
         let mut failures = Vec::new();
         let mut changed = 0;
         for round in 0..=ROUNDS {
-            let observed = self.kernel.read(Scope::All { wanted: &self.desired }).await?;
+            let observed = self.kernel.read(Scope::All { wanted: self.holdings.desired() }).await?;
             self.forget_pods_without_link(&observed);
-            let held = |key: &Key| before.contains_key(key) && !self.unproven.contains(key);
             // What was ours and was altered is put back where it was; only what never was has to be gone around.
-            self.ids.avoid(&observed.foreign.iter().filter(|key| !held(key)).copied().collect());
-            let plan = diff(&observed, &self.desired, &held, local.device);
+            self.ids.avoid(&self.holdings.strangers(&observed));
+            let plan = self.holdings.plan(&observed);
             if plan.ops.is_empty() || round == ROUNDS {
-                let open = plan.ops.iter().map(Op::key).chain(&plan.conflicts);
-                // What was ours stays ours, however long somebody keeps it from us.
-                let unproven = open.filter(|key| !held(key)).copied().collect();
                 self.unheard |= failures.iter().any(|failure: &Failure| failure.error.is_no_answer());
-                self.deviations = deviations(&plan, &failures);
-                self.refused = plan.ops.iter().map(|op| *op.key()).collect();
-                self.unproven = unproven;
+                self.holdings.conclude(&plan, &failures);
                 if changed > 0 {
                     debug!(changed, ms = began.elapsed().as_millis(), "the kernel was put right");
                 }
@@ -131,8 +122,8 @@ impl<K: Kernel> Engine<K> {
             }
             changed += plan.ops.len();
             failures = self.kernel.apply(&plan.ops).await;
-            // Nothing else was told to us since the last look: somebody changed the kernel.
-            if round == 0 && *before == self.desired {
+            // Nothing else was told to us since the last pass: somebody changed the kernel.
+            if round == 0 && !is_news {
                 let failed: BTreeSet<&Key> = failures.iter().map(|failure| &failure.key).collect();
                 self.note_repair(plan.ops.iter().map(Op::key).filter(|key| !failed.contains(key)));
             }
@@ -151,9 +142,7 @@ impl<K: Kernel> Engine<K> {
         }
         let Some((settings, me, local)) = self.context() else { return };
         for link in &gone {
-            for key in desired::pod(&settings, &me, &local, &self.pods[link]).into_keys() {
-                self.desired.remove(&key);
-            }
+            self.holdings.forget(desired::pod(&settings, &me, &local, &self.pods[link]).keys());
         }
     }
 
@@ -162,7 +151,7 @@ impl<K: Kernel> Engine<K> {
         let (mut count, mut blamed) = (0, Vec::new());
         for key in keys {
             count += 1;
-            if !self.refused.contains(key) {
+            if !self.holdings.was_refused(key) {
                 blamed.push(*key);
             }
         }
@@ -172,25 +161,6 @@ impl<K: Kernel> Engine<K> {
         if count > 0 {
             self.status.note_repair(count, SystemTime::now());
         }
-    }
-
-    /// Removes every object of ours.
-    pub(super) async fn clear(&mut self) -> anyhow::Result<usize> {
-        let nothing = Objects::new();
-        let mut removed = 0;
-        for _ in 0..=ROUNDS {
-            let observed = self.kernel.read(Scope::All { wanted: &nothing }).await?;
-            let plan = diff(&observed, &nothing, &|_| false, self.setup.device);
-            if plan.ops.is_empty() {
-                return Ok(removed);
-            }
-            removed += plan.ops.len();
-            for Failure { key, error } in self.kernel.apply(&plan.ops).await {
-                warn!("{key} was not removed: {error}");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        anyhow::bail!("some objects are still there; see the messages above")
     }
 }
 
@@ -210,19 +180,4 @@ fn deviation_problem(deviations: &BTreeMap<Key, String>) -> Option<Problem> {
         more => format!(" (and {more} more)"),
     };
     Some(Problem::new(Reason::KernelDiffers, format!("{key}: {reason}{more}")))
-}
-
-/// What could not be put right, with the kernel's reason where it gave one.
-fn deviations(plan: &Plan, failures: &[Failure]) -> BTreeMap<Key, String> {
-    let reason = |key: &Key| {
-        let failure = failures.iter().find(|failure| failure.key == *key);
-        let told = failure.map(|failure| failure.error.to_string());
-        // The errors of most operations begin with their object, which is told anyway.
-        let told = told.map(|text| text.strip_prefix(&format!("{key}: ")).map(str::to_owned).unwrap_or(text));
-        told.unwrap_or_else(|| "is not as it should be".to_owned())
-    };
-    let conflict =
-        "its place is held by an object that is not ours; remove that one, or move it to another metric or name";
-    let ops = plan.ops.iter().map(|op| (*op.key(), reason(op.key())));
-    ops.chain(plan.conflicts.iter().map(|key| (*key, conflict.to_owned()))).collect()
 }

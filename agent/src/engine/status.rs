@@ -121,7 +121,7 @@ impl<K: Kernel> Engine<K> {
         self.status.underlay = self.local.as_ref().map(|local| local.underlay.clone());
         self.status.pod_cidrs = me.map(|me| me.pod_cidrs).unwrap_or_default();
         self.status.pod_mtu = self.context().map(|(settings, me, local)| desired::pod_mtu(&settings, &me, &local));
-        self.status.objects = self.desired.len() - self.deviations.len().min(self.desired.len());
+        self.status.objects = self.holdings.held();
         self.status.members = self.view.len();
     }
 
