@@ -24,7 +24,7 @@ use crate::{
     engine::{Handle, Problem, remove_everything},
     installer::Installer,
     kept_underlay::KeptUnderlay,
-    kernel::Netlink,
+    kernel::Linux,
     last_good::LastGood,
     pods::{self, DirDisk, PodStore},
     veth,
@@ -49,7 +49,7 @@ pub async fn cleanup(config: Config) -> anyhow::Result<()> {
         let disk = DirDisk::open(&pods_dir).with_context(|| format!("pods directory {}", pods_dir.display()))?;
         removed += unplug(&PodStore::open(disk)?.store, &config.cni_results_dir)?;
     }
-    let mut kernel = Netlink::open(config.device)?.with_sysctls(&config.sysctl_dir);
+    let mut kernel = Linux::open(config.device)?.with_sysctls(&config.sysctl_dir);
     removed += remove_everything(&mut kernel, config.device).await?;
     remove_dir(&pods_dir)?;
     remove_dir(&config.state_dir.join("identity"))?;

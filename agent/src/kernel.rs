@@ -5,12 +5,14 @@
 //! against both.
 
 pub mod fake;
-pub(crate) mod netlink;
+mod linux;
 pub mod nft;
+pub(crate) mod rtnl;
+mod sysctl;
 
 use std::{future::Future, net::IpAddr};
 
-pub use netlink::Netlink;
+pub use linux::Linux;
 use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,

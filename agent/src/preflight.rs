@@ -26,7 +26,7 @@ use weft_core::{
 };
 
 use self::host::Host;
-use crate::kernel::{KernelError, netlink::connection::Connection, nft::Nft};
+use crate::kernel::{KernelError, nft::Nft, rtnl::connection::Connection};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

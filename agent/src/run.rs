@@ -25,7 +25,7 @@ use crate::{
     host_check::HostCheck,
     installer::Installer,
     kept_underlay::KeptUnderlay,
-    kernel::Netlink,
+    kernel::Linux,
     last_good::LastGood,
     metrics, notify,
     pods::{AddressBook, DirDisk, Keeper, PodStore},
@@ -133,7 +133,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// The loop over this host's kernel.
-fn engine(config: &Config, wires: &Wires, out: Outputs, store: &PodStore) -> anyhow::Result<Engine<Netlink>> {
+fn engine(config: &Config, wires: &Wires, out: Outputs, store: &PodStore) -> anyhow::Result<Engine<Linux>> {
     let setup = Setup {
         node: config.node.clone(),
         device: config.device,
@@ -145,7 +145,7 @@ fn engine(config: &Config, wires: &Wires, out: Outputs, store: &PodStore) -> any
         disk_trouble: wires.disk_trouble.clone(),
         kept_underlay: KeptUnderlay::in_dir(&config.state_dir),
     };
-    let kernel = Netlink::open(config.device)?.with_sysctls(&config.sysctl_dir);
+    let kernel = Linux::open(config.device)?.with_sysctls(&config.sysctl_dir);
     let pods = store.records().values().map(|record| record.host_side()).collect();
     Ok(Engine::new(setup, kernel, out, pods, wires.findings.clone()))
 }

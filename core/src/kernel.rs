@@ -85,6 +85,17 @@ pub enum Stray {
     Route(IpNetwork, u32, u8),
 }
 
+/// Through what the kernel takes an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// rtnetlink(7): links, addresses, forwarding entries, neighbours, nexthops, routes.
+    Rtnl,
+    /// nf_tables: table `inet weft`, which changes in one transaction.
+    Nft,
+    /// Files below /proc/sys/net.
+    Sysctl,
+}
+
 /// What one kernel object is set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -227,9 +238,19 @@ impl Key {
         }
     }
 
-    /// True for table `inet weft` and for its elements, which change in one transaction.
-    pub const fn is_of_table(&self) -> bool {
-        matches!(self, Self::Ruleset | Self::Element(..) | Self::Bound(..))
+    /// Through what the kernel takes it.
+    pub const fn part(&self) -> Part {
+        match self {
+            Self::Ruleset | Self::Element(..) | Self::Bound(..) => Part::Nft,
+            Self::Sysctl(_) => Part::Sysctl,
+            Self::Device
+            | Self::Address(_)
+            | Self::Fdb(_)
+            | Self::Neighbour(..)
+            | Self::Nexthop(_)
+            | Self::Route(..)
+            | Self::Stray(_) => Part::Rtnl,
+        }
     }
 
     /// True if the object lives on the VXLAN device `device` and so goes with it; `value` is what it is set to. Of a route that

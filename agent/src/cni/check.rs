@@ -11,7 +11,7 @@ use weft_proto::v1::AllocatePodResponse;
 
 use super::{CniError, Code, agent::Agent, config::Config, plan, result::CniResult};
 use crate::{
-    kernel::netlink::link::Link,
+    kernel::rtnl::link::Link,
     veth::{self, AttachmentKey, Netlink, Netns, Pair},
 };
 

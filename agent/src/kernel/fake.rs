@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Objects, Observed, POD_LINK_PREFIX, Seen, Value, seen},
+    kernel::{Key, Objects, Observed, POD_LINK_PREFIX, Part, Seen, Value, seen},
     nft::CounterName,
     types::LinkName,
 };
@@ -95,7 +95,7 @@ impl FakeKernel {
         inner.state.carry_out(op)?;
         let key = *op.key();
         let event = match op {
-            _ if key.is_of_table() || matches!(key, Key::Device | Key::Sysctl(_)) => Event::Look,
+            _ if key.part() != Part::Rtnl || key == Key::Device => Event::Look,
             Op::Put { value, .. } => Event::Object(key, Some(Seen::As(value.clone()))),
             Op::Delete { .. } => Event::Object(key, None),
         };
@@ -247,7 +247,7 @@ fn failure(op: &Op, result: Result<(), KernelError>) -> Option<Failure> {
 }
 
 fn of_nft(op: &Op) -> bool {
-    op.key().is_of_table()
+    op.key().part() == Part::Nft
 }
 
 impl Kernel for FakeKernel {

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 pub(crate) use trial::{Missing, Module};
 use weft_core::{
     diff::Op,
-    kernel::{Key, Objects, Seen, SeenObjects, Value},
+    kernel::{Key, Objects, Part, Seen, SeenObjects, Value},
     nft::{CounterName, SetName, TABLE},
 };
 
@@ -107,7 +107,7 @@ impl Nft {
     /// A transaction beyond the send buffer (hundreds of thousands of elements; some ten thousand where the agent may
     /// not raise it) is cut: members are let in first, then chains change at once, members are shut out last.
     pub async fn apply(&mut self, ops: &[&Op]) -> Vec<Failure> {
-        let keys = ops.iter().map(|op| *op.key()).filter(Key::is_of_table);
+        let keys = ops.iter().map(|op| *op.key()).filter(|key| key.part() == Part::Nft);
         let _paused = match &self.subscription {
             Some(subscription) if keys.clone().nth(MANY).is_some() => subscription.pause().await,
             _ => None,

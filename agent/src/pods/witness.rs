@@ -18,7 +18,7 @@ use super::{
     truth::{Evidence, Witnesses},
 };
 use crate::{
-    kernel::netlink::link::Link,
+    kernel::rtnl::link::Link,
     veth::{self, AttachmentKey, ENODEV, NSFS, Netlink, messages},
 };
 

@@ -10,8 +10,8 @@ use weft_core::types::Family;
 use super::{Finding, Input, error, unread};
 use crate::kernel::{
     KernelError,
-    netlink::connection::{Batch, Connection, Part},
     nft::{Missing, Module, Nft},
+    rtnl::connection::{Batch, Connection, Part},
 };
 
 /// `RTM_NEWLINK` and `RTM_GETNEXTHOP`.

@@ -13,7 +13,7 @@ use weft_core::{
 use super::features::Raw;
 use crate::kernel::{
     KernelError,
-    netlink::{
+    rtnl::{
         connection::{Connection, Part},
         link::{Link, Vxlan},
         wire::{attributes, ip, number, u32_at},

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::kernel::{
     KernelError,
-    netlink::{
+    rtnl::{
         connection::{Batch, Connection, Part},
         wire::{attributes, ip, number, text, u32_at},
     },

@@ -15,7 +15,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::messages;
-use crate::kernel::netlink::{
+use crate::kernel::rtnl::{
     connection::Batch,
     link::Link,
     wire::{Frame, Refusal, frames},
@@ -216,7 +216,7 @@ mod tests {
     use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
     use super::*;
-    use crate::kernel::netlink::wire::made::{attribute, frame};
+    use crate::kernel::rtnl::wire::made::{attribute, frame};
 
     const RTM_NEWLINK: u16 = 16;
 

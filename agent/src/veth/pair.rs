@@ -15,7 +15,7 @@ use super::{
     client::{EEXIST, ENODEV},
     messages,
 };
-use crate::kernel::netlink::link::Link;
+use crate::kernel::rtnl::link::Link;
 
 /// What the pair of an attachment is to look like.
 #[derive(Debug, Clone, PartialEq, Eq)]

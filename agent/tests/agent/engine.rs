@@ -11,7 +11,7 @@ use weft_agent::controller::{Held, Update};
 use weft_core::{
     desired::Pod,
     diff::Op,
-    kernel::{Key, Objects, Seen, Value},
+    kernel::{Key, Objects, Part, Seen, Value},
     membership::{Digest, Digests, Member, More},
     nft::SetName,
     standing::Reason,
@@ -96,7 +96,7 @@ fn without_a_complete_view_nothing_is_removed() {
 
 #[test]
 fn one_peer_costs_few_requests() {
-    let rtnetlink = |ops: &[Op]| ops.iter().filter(|op| !op.key().is_of_table()).count();
+    let rtnetlink = |ops: &[Op]| ops.iter().filter(|op| op.key().part() != Part::Nft).count();
     run(kernel(), Vec::new(), async |mut world| {
         for n in 2..60 {
             world.log.upsert(member(n, n % 2 == 0));

@@ -7,7 +7,7 @@ mod objects;
 mod scenarios;
 
 use hands::{FakeHands, RealHands};
-use weft_agent::kernel::{Netlink, fake::FakeKernel};
+use weft_agent::kernel::{Linux, fake::FakeKernel};
 
 use crate::netns::{block_on, inside};
 
@@ -19,7 +19,7 @@ macro_rules! contract {
             fn $name() {
                 inside(concat!("contract::real::", stringify!($name)), || async {
                     let hands = RealHands::new().await;
-                    let kernel = Netlink::open(objects::device()).expect("sockets");
+                    let kernel = Linux::open(objects::device()).expect("sockets");
                     scenarios::$name(kernel, hands).await;
                 });
             })*
@@ -61,7 +61,7 @@ macro_rules! real_only {
             fn $name() {
                 inside(concat!("contract::host_only::", stringify!($name)), || async {
                     let _hands = RealHands::new().await;
-                    host::$name(Netlink::open(objects::device()).expect("sockets")).await;
+                    host::$name(Linux::open(objects::device()).expect("sockets")).await;
                 });
             })*
         }

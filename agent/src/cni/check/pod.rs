@@ -12,7 +12,7 @@ use weft_core::types::Family;
 
 use super::{super::CniError, Problems, end};
 use crate::{
-    kernel::netlink::{address::Address, neighbour::Neighbour, route::Found},
+    kernel::rtnl::{address::Address, neighbour::Neighbour, route::Found},
     veth::{Netlink, Pair, VethError, gateway},
 };
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use rustix::io::Errno;
 use weft_core::{
     diff::Op,
-    kernel::{Device, Key, Objects, Route, Stray, Value, Via},
+    kernel::{Device, Key, Objects, Part, Route, Stray, Value, Via},
     types::LinkName,
 };
 
@@ -189,7 +189,7 @@ impl State {
             (Key::Device, Value::Device(device)) => self.remove_link(device.name),
             // `nexthop_flush_dev`, `__remove_nexthop_fib`: routes go with their nexthop.
             (Key::Nexthop(id), _) => self.ours.retain(|_, value| via(value) != Some(Via::Nexthop(*id))),
-            (Key::Ruleset, _) => self.ours.retain(|key, _| !key.is_of_table()),
+            (Key::Ruleset, _) => self.ours.retain(|key, _| key.part() != Part::Nft),
             (Key::Address(address), _) => self.forget_source(*address),
             _ => {}
         }

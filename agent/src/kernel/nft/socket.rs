@@ -16,7 +16,7 @@ use super::wire::{
     ACK, ACK_TLVS, Attributes, CAPPED, DONE, DUMP, DUMP_INTERRUPTED, ERROR, FAMILY_HEADER, HEADER, Head, Malformed,
     Message, Parsed, Received, SUBSYSTEM, UNSPEC, messages,
 };
-use crate::kernel::netlink::wire::meaning;
+use crate::kernel::rtnl::wire::meaning;
 
 /// Room for transactions; 16 bytes an IPv4 and 28 an IPv6 element.
 const SEND_BUFFER: usize = 16 << 20;

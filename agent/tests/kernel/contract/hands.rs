@@ -4,7 +4,7 @@ use std::{future::Future, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder, packet_route::route::RouteProtocol};
-use weft_agent::kernel::{Kernel, Netlink, fake::FakeKernel};
+use weft_agent::kernel::{Kernel, Linux, fake::FakeKernel};
 use weft_core::{
     desired::Underlay,
     diff::Op,
@@ -34,7 +34,7 @@ pub(crate) trait Hands {
 
 /// Hands on the kernel of this network namespace.
 pub(crate) struct RealHands {
-    other: Netlink,
+    other: Linux,
     handle: rtnetlink::Handle,
 }
 
@@ -54,7 +54,7 @@ impl RealHands {
             address(&handle, "eth0", text).await;
         }
         default_route(&handle, "10.0.0.254").await;
-        Self { other: Netlink::open(device()).expect("sockets"), handle }
+        Self { other: Linux::open(device()).expect("sockets"), handle }
     }
 
     async fn set_route(&self, to: IpNetwork, replace: bool) {

@@ -8,7 +8,7 @@ use rtnetlink::{
         link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
     },
 };
-use weft_agent::kernel::{Event, Kernel, KernelError, Netlink, Scope, UnderlayQuery};
+use weft_agent::kernel::{Event, Kernel, KernelError, Linux, Scope, UnderlayQuery};
 use weft_core::{
     diff::{Op, diff},
     kernel::{Key, Objects, Observed, Seen, Value, seen},
@@ -18,12 +18,12 @@ use weft_core::{
 use super::objects::{all, device, ip, link, node};
 use crate::netns::{address, index, routes, up};
 
-async fn read(kernel: &mut Netlink, wanted: &Objects) -> Observed {
+async fn read(kernel: &mut Linux, wanted: &Objects) -> Observed {
     kernel.read(Scope::All { wanted }).await.expect("a whole reading")
 }
 
 /// One pass, of a loop that held everything before; returns how many operations it took.
-async fn pass(kernel: &mut Netlink, wanted: &Objects, held: bool) -> usize {
+async fn pass(kernel: &mut Linux, wanted: &Objects, held: bool) -> usize {
     let observed = read(kernel, wanted).await;
     let plan = diff(&observed, wanted, &|_| held, device());
     let failures = kernel.apply(&plan.ops).await;
@@ -31,7 +31,7 @@ async fn pass(kernel: &mut Netlink, wanted: &Objects, held: bool) -> usize {
     plan.ops.len()
 }
 
-async fn programmed(kernel: &mut Netlink) -> Objects {
+async fn programmed(kernel: &mut Linux) -> Objects {
     let wanted = all(3);
     pass(kernel, &wanted, false).await;
     assert_eq!(read(kernel, &wanted).await.ours, seen(wanted.clone()));
@@ -47,7 +47,7 @@ async fn device_index() -> u32 {
 }
 
 /// The mark comes back, and the device stays the one it was.
-pub(crate) async fn a_lost_mark_is_put_back(mut kernel: Netlink) {
+pub(crate) async fn a_lost_mark_is_put_back(mut kernel: Linux) {
     let wanted = programmed(&mut kernel).await;
     let before = device_index().await;
     set(LinkUnspec::new_with_index(before).alias("").build()).await;
@@ -59,7 +59,7 @@ pub(crate) async fn a_lost_mark_is_put_back(mut kernel: Netlink) {
 }
 
 /// Learning, address generation: the device is made anew and all on it comes back in the same pass.
-pub(crate) async fn an_unsound_device_is_made_anew(mut kernel: Netlink) {
+pub(crate) async fn an_unsound_device_is_made_anew(mut kernel: Linux) {
     let wanted = programmed(&mut kernel).await;
     let eui64 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::Eui64)]);
     let changes = [
@@ -98,7 +98,7 @@ pub(crate) async fn an_unsound_device_is_made_anew(mut kernel: Netlink) {
 }
 
 /// Somebody's link has the device's name: it is named, and not touched even by who tries.
-pub(crate) async fn anothers_link_of_our_name_stays(mut kernel: Netlink) {
+pub(crate) async fn anothers_link_of_our_name_stays(mut kernel: Linux) {
     let handle = routes();
     handle.link().add(LinkVeth::new(device().as_str(), "peer").build()).execute().await.expect("a veth pair");
     let wanted = node();
@@ -115,7 +115,7 @@ pub(crate) async fn anothers_link_of_our_name_stays(mut kernel: Netlink) {
 }
 
 /// Another VXLAN device holds VNI and port: one failure, which names that device, and what needs no device is there.
-pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Netlink) {
+pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Linux) {
     let handle = routes();
     let other = LinkVxlan::new("other", 87).port(4789).build();
     handle.link().add(other).execute().await.expect("another VXLAN device");
@@ -137,7 +137,7 @@ pub(crate) async fn a_taken_vni_is_told_once(mut kernel: Netlink) {
 }
 
 /// What the agent does itself is hardly reported, and never as other than it should be.
-pub(crate) async fn our_own_changes_are_no_news(mut kernel: Netlink) {
+pub(crate) async fn our_own_changes_are_no_news(mut kernel: Linux) {
     let mut events = kernel.events().expect("events");
     let wanted = all(40);
     pass(&mut kernel, &wanted, false).await;
@@ -153,7 +153,7 @@ pub(crate) async fn our_own_changes_are_no_news(mut kernel: Netlink) {
 }
 
 /// Events that nobody takes become one that says so.
-pub(crate) async fn who_cannot_follow_is_told(mut kernel: Netlink) {
+pub(crate) async fn who_cannot_follow_is_told(mut kernel: Linux) {
     programmed(&mut kernel).await;
     let mut events = kernel.events().expect("events");
     let ops: Vec<Op> = (0..8000_u16)
@@ -163,13 +163,13 @@ pub(crate) async fn who_cannot_follow_is_told(mut kernel: Netlink) {
             Op::Put { key, value: Value::Fdb(ip("10.9.9.9")), old: None, replace: false }
         })
         .collect();
-    let failures = Netlink::open(device()).expect("sockets").apply(&ops).await;
+    let failures = Linux::open(device()).expect("sockets").apply(&ops).await;
     assert!(failures.is_empty(), "{failures:#?}");
     while events.recv().await.expect("events go on") != Event::Overflow {}
 }
 
 /// By the route to the controller; by the default route where the controller is this very host; by name.
-pub(crate) async fn the_route_names_the_underlay(mut kernel: Netlink) {
+pub(crate) async fn the_route_names_the_underlay(mut kernel: Linux) {
     let handle = routes();
     // Named as kube-proxy's, which is a dummy link, as not every kernel has; with the addresses of a Service: its own, and one of
     // this node's that it was given as an external address.

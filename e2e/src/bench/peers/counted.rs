@@ -6,17 +6,17 @@ use std::sync::{
 };
 
 use tokio::sync::mpsc;
-use weft_agent::kernel::{Event, Failure, Kernel, KernelError, Netlink, Scope, UnderlayQuery};
+use weft_agent::kernel::{Event, Failure, Kernel, KernelError, Linux, Scope, UnderlayQuery};
 use weft_core::{
     desired::Underlay,
     diff::Op,
-    kernel::{Key, Observed},
+    kernel::{Observed, Part},
     nft::CounterName,
 };
 
 /// The real kernel with a count of modifying rtnetlink requests: one an operation, but none for nftables and sysctls.
 pub(super) struct Counted {
-    pub(super) kernel: Netlink,
+    pub(super) kernel: Linux,
     pub(super) requests: Arc<AtomicUsize>,
 }
 
@@ -26,7 +26,7 @@ impl Kernel for Counted {
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Vec<Failure> {
-        let rtnetlink = |op: &&Op| !op.key().is_of_table() && !matches!(op.key(), Key::Sysctl(_));
+        let rtnetlink = |op: &&Op| op.key().part() == Part::Rtnl;
         self.requests.fetch_add(ops.iter().filter(rtnetlink).count(), Ordering::Relaxed);
         self.kernel.apply(ops).await
     }

@@ -20,7 +20,7 @@ use weft_agent::{
     controller::{Held, Standing, Update},
     engine::{Engine, Handle, Inputs, Outputs, Setup, Status},
     kept_underlay::KeptUnderlay,
-    kernel::Netlink,
+    kernel::Linux,
     last_good::LastGood,
     probe::{Prober, Targets},
 };
@@ -194,7 +194,7 @@ impl World {
         let out =
             Outputs { held: held_in, facts: facts_in, standing: standing_in, status: status_in, targets: targets_in };
         let requests = Arc::new(AtomicUsize::new(0));
-        let kernel = Counted { kernel: Netlink::open(device())?, requests: requests.clone() };
+        let kernel = Counted { kernel: Linux::open(device())?, requests: requests.clone() };
         let engine = Engine::new(setup, kernel, out, Vec::new(), findings.clone());
         tokio::task::spawn_local(engine.run(Inputs {
             updates: updates_out,

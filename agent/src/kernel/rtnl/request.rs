@@ -76,7 +76,7 @@ impl Refusal {
 }
 
 /// True for an error that says that a link went while it was read.
-pub(super) fn link_went(error: &crate::kernel::KernelError) -> bool {
+pub(in crate::kernel) fn link_went(error: &crate::kernel::KernelError) -> bool {
     matches!(error, crate::kernel::KernelError::Refused { errno, .. } if *errno == Errno::NODEV.raw_os_error())
 }
 

@@ -11,13 +11,12 @@ use weft_core::{
 };
 
 use super::{
-    Netlink,
+    Rtnl,
     connection::{BATCH, refused},
     fdb::{self, Entry},
     link::{self, Link},
     neighbour::{self, Neighbour},
     nexthop::{self, Nexthop},
-    read::read_sysctls,
     request::Request,
     route::{self, Found},
     wire::Refusal,
@@ -33,8 +32,8 @@ pub(super) struct LookedUp {
     hidden: BTreeSet<Key>,
 }
 
-impl Netlink {
-    pub(super) async fn read_keys(&mut self, keys: &[Key]) -> Result<Observed, KernelError> {
+impl Rtnl {
+    pub(in crate::kernel) async fn read_keys(&mut self, keys: &[Key]) -> Result<Observed, KernelError> {
         self.refresh_named(keys).await?;
         let mut observed = Observed { links: self.links.names().collect(), ..Observed::default() };
         let device = self.observe_device(&mut observed);
@@ -48,10 +47,6 @@ impl Netlink {
         }
         self.read_entries(device, keys, &mut observed).await?;
         self.read_few_routes(keys, &mut observed).await?;
-        read_sysctls(&self.sysctls, keys.iter(), &mut observed.ours)?;
-        if keys.iter().any(Key::is_of_table) {
-            observed.ours.extend(self.nft.read_elements(keys).await?);
-        }
         let asked: BTreeSet<&Key> = keys.iter().collect();
         observed.ours.retain(|key, _| asked.contains(key));
         self.settle_contested(&mut observed);

@@ -13,7 +13,7 @@ use weft_core::{
     types::LinkName,
 };
 
-use crate::kernel::netlink::connection::Batch;
+use crate::kernel::rtnl::connection::Batch;
 
 /// Without statistics, which are most of a link's message.
 fn brief() -> LinkAttribute {
@@ -21,24 +21,24 @@ fn brief() -> LinkAttribute {
 }
 
 /// All links.
-pub(in crate::kernel::netlink) fn dump() -> Message {
+pub(in crate::kernel::rtnl) fn dump() -> Message {
     Message::GetLink(LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(brief()).build())
 }
 
 /// One link.
-pub(in crate::kernel::netlink) fn by_name(name: LinkName) -> Message {
+pub(in crate::kernel::rtnl) fn by_name(name: LinkName) -> Message {
     Message::GetLink(LinkUnspec::new_with_name(name.as_str()).append_extra_attribute(brief()).build())
 }
 
 /// Deletes a link.
-pub(in crate::kernel::netlink) fn delete(name: LinkName) -> Message {
+pub(in crate::kernel::rtnl) fn delete(name: LinkName) -> Message {
     Message::DelLink(LinkUnspec::new_with_name(name.as_str()).build())
 }
 
 /// Makes the device. The kernel takes alias and address generation only once the link exists (`rtnl_create_link` in
 /// net/core/rtnetlink.c knows neither), hence several messages; sent in one piece they are carried out in one piece, so that
 /// no device without our mark stays behind. `ipv6`: the host knows IPv6, else it refuses to hear of address generation.
-pub(in crate::kernel::netlink) fn create(batch: &mut Batch, device: &Device, ipv6: bool) {
+pub(in crate::kernel::rtnl) fn create(batch: &mut Batch, device: &Device, ipv6: bool) {
     let message = with_local(LinkVxlan::new(device.name.as_str(), device.vni.get()), device.local)
         .port(device.port)
         .learning(false)
@@ -62,12 +62,12 @@ pub(in crate::kernel::netlink) fn create(batch: &mut Batch, device: &Device, ipv
 }
 
 /// Marks a link as ours.
-pub(in crate::kernel::netlink) fn mark(batch: &mut Batch, name: LinkName) {
+pub(in crate::kernel::rtnl) fn mark(batch: &mut Batch, name: LinkName) {
     push(batch, 0, Message::SetLink(LinkUnspec::new_with_name(name.as_str()).alias(ALIAS).build()));
 }
 
 /// Makes the device `old`, which can become `new`, be `new`.
-pub(in crate::kernel::netlink) fn change(batch: &mut Batch, old: &Device, new: &Device) {
+pub(in crate::kernel::rtnl) fn change(batch: &mut Batch, old: &Device, new: &Device) {
     let named = || LinkUnspec::new_with_name(new.name.as_str());
     if old.local != new.local {
         let named = LinkMessageBuilder::<LinkVxlan>::new(new.name.as_str());
@@ -97,5 +97,5 @@ fn with_local(link: LinkMessageBuilder<LinkVxlan>, local: IpAddr) -> LinkMessage
 
 #[allow(clippy::needless_pass_by_value)]
 fn push(batch: &mut Batch, flags: u16, message: Message) {
-    batch.push(crate::kernel::netlink::connection::acknowledged(flags), &message);
+    batch.push(crate::kernel::rtnl::connection::acknowledged(flags), &message);
 }

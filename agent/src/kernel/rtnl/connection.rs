@@ -349,7 +349,7 @@ mod tests {
     fn messages_of_a_batch_are_numbered_in_order() {
         let mut batch = Batch::default();
         for id in 1..=3 {
-            batch.push(acknowledged(0), &crate::kernel::netlink::nexthop::Request::Get(id));
+            batch.push(acknowledged(0), &crate::kernel::rtnl::nexthop::Request::Get(id));
         }
         let sequences: Vec<_> = frames(batch.numbered(u32::MAX)).map(|frame| frame.expect("whole").sequence).collect();
         assert_eq!(sequences, [u32::MAX, 0, 1]);

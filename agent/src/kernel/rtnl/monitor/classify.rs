@@ -8,7 +8,7 @@ use weft_core::{
 use super::Monitor;
 use crate::kernel::{
     Event,
-    netlink::{
+    rtnl::{
         address::Address,
         fdb::Entry,
         link::Link,

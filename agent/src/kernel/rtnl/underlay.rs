@@ -15,7 +15,7 @@ use weft_core::{
 };
 
 use super::{
-    Netlink,
+    Rtnl,
     address::{self, Address},
     connection::{Part, refused},
     link::Link,
@@ -39,8 +39,9 @@ struct Choice {
     source: Option<IpAddr>,
 }
 
-impl Netlink {
-    pub(super) async fn find_underlay(&mut self, query: &UnderlayQuery) -> Result<Underlay, KernelError> {
+impl Rtnl {
+    /// Finds the underlay; its advertised links are those that may listen to advertisements, whoever handles them.
+    pub(in crate::kernel) async fn find_underlay(&mut self, query: &UnderlayQuery) -> Result<Underlay, KernelError> {
         self.refresh_links().await?;
         let mut choice = self.choose_link(query).await?;
         if choice.source.is_none_or(|source| Family::of(source) != query.outer) {

@@ -10,37 +10,25 @@ use weft_core::{
 };
 
 use super::{
-    Netlink,
+    Rtnl,
     address::{self, Address},
     connection::Part,
     fdb::{self, Entry},
     link::{self, Link},
     neighbour::{self, Neighbour},
     nexthop::{self, Nexthop},
-    request::{link_went, no_such_table},
+    request::no_such_table,
     route::{self, Found},
-    sysctl::Sysctls,
 };
 use crate::kernel::KernelError;
 
-/// A link that goes during a reading makes it start over, so often.
-const ATTEMPTS: usize = 4;
 /// Up to so many missing routes are looked up one by one, to see who else holds their place. Beyond, as at the first
 /// start, the refusal of their creation says so at no cost.
 const FEW: usize = 128;
 
-impl Netlink {
-    pub(super) async fn read_all(&mut self, wanted: &Objects) -> Result<Observed, KernelError> {
-        for _ in 1..ATTEMPTS {
-            match self.try_read_all(wanted).await {
-                Err(error) if link_went(&error) => {}
-                other => return other,
-            }
-        }
-        self.try_read_all(wanted).await
-    }
-
-    async fn try_read_all(&mut self, wanted: &Objects) -> Result<Observed, KernelError> {
+impl Rtnl {
+    /// Everything of ours, and the places of wanted objects that others hold.
+    pub(in crate::kernel) async fn read_all(&mut self, wanted: &Objects) -> Result<Observed, KernelError> {
         self.refresh_links().await?;
         let mut observed = Observed { links: self.links.names().collect(), ..Observed::default() };
         let device = self.observe_device(&mut observed);
@@ -56,8 +44,6 @@ impl Netlink {
         if let Some(device) = device {
             self.read_stray_routes(device, &mut observed.ours).await?;
         }
-        read_sysctls(&self.sysctls, wanted.keys(), &mut observed.ours)?;
-        observed.ours.extend(self.nft.read_expecting(wanted).await?);
         self.find_foreign(wanted, &mut observed).await?;
         Ok(observed)
     }
@@ -245,20 +231,4 @@ impl Netlink {
 /// The least of all names, to begin a range with.
 fn least_name() -> LinkName {
     LinkName::new("!").expect("one graphic ASCII character is a name")
-}
-
-/// Adds the current values of the sysctls among `keys`.
-pub(super) fn read_sysctls<'a>(
-    sysctls: &Sysctls,
-    keys: impl Iterator<Item = &'a Key>,
-    ours: &mut SeenObjects,
-) -> Result<(), KernelError> {
-    for key in keys {
-        if let Key::Sysctl(sysctl) = key
-            && let Some(value) = sysctls.read(sysctl)?
-        {
-            ours.insert(*key, Seen::As(Value::Sysctl(value)));
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use weft_core::{
 };
 
 use super::{Link, Vxlan};
-use crate::kernel::netlink::wire::{attributes, ip, link_name, mac, nested, number, text, u16_at, u32_at};
+use crate::kernel::rtnl::wire::{attributes, ip, link_name, mac, nested, number, text, u16_at, u32_at};
 
 /// Length of `struct ifinfomsg`.
 const HEADER: usize = 16;

@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weft_core::kernel::{Key, Sysctl};
+use rustix::io::Errno;
+use weft_core::{
+    kernel::{Key, Seen, SeenObjects, Sysctl, Value},
+    types::LinkName,
+};
 
 use crate::kernel::{Failure, KernelError};
 
@@ -38,24 +42,48 @@ impl Sysctls {
         self.net.join(sysctl.path())
     }
 
-    /// Reads a sysctl; none where there is no such file: the link is not there, or the host has no IPv6.
-    pub(super) fn read(&self, sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
+    /// Reads the sysctls among `keys` that are there.
+    pub(super) fn read_each<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> Result<SeenObjects, KernelError> {
+        let mut found = SeenObjects::new();
+        for key in keys {
+            if let Key::Sysctl(sysctl) = key
+                && let Some(value) = self.read(sysctl)?
+            {
+                found.insert(*key, Seen::As(Value::Sysctl(value)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads a sysctl; none if there is no such file: the link is not there, or the host has no IPv6.
+    fn read(&self, sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
         let failed = |source| KernelError::Io { object: Key::Sysctl(*sysctl).to_string(), source };
         match fs::read_to_string(self.file(sysctl)) {
             Ok(text) => {
                 let number = text.trim().parse();
                 Ok(Some(number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?))
             }
-            // Reading a file of a link that is just going fails with EINVAL or ENODEV.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_of_link_that_goes(&error) => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
 
+    /// True if the kernel itself handles router advertisements on a link. If accept_ra is 0 somebody else does (systemd-networkd,
+    /// NetworkManager), and switching the kernel's own handling on would disturb them.
+    pub(super) fn heeds_advertisements(&self, link: LinkName) -> Result<bool, KernelError> {
+        Ok(self.read(&Sysctl::AcceptRa(link))?.is_some_and(|value| value != 0))
+    }
+
     /// Writes a sysctl.
-    pub(super) fn write(&self, sysctl: &Sysctl, value: i32) -> Result<(), Failure> {
+    pub(super) fn put(&self, sysctl: &Sysctl, value: &Value) -> Result<(), Failure> {
+        let Value::Sysctl(value) = *value else { return Ok(()) };
         fs::write(self.file(sysctl), value.to_string()).map_err(|source| failure(sysctl, value, &source))
     }
+}
+
+/// How the kernel refuses to read a file of a link that is just going.
+fn is_of_link_that_goes(error: &io::Error) -> bool {
+    [Errno::INVAL, Errno::NODEV].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn failure(sysctl: &Sysctl, value: i32, source: &io::Error) -> Failure {

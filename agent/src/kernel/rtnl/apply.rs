@@ -1,6 +1,6 @@
 //! Carrying out operations, in their order, many to a batch.
 //!
-//! Owns the translation of an operation into messages, and the judgement of the kernel's answers. Must never retry or
+//! Owns the translation of an operation of rtnetlink into messages, and the judgement of the kernel's answers. Must never retry or
 //! skip: what failed is told, and only a reading says what became of it.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use weft_core::{
 };
 
 use super::{
-    Netlink, address,
+    Rtnl, address,
     connection::{BATCH, Outcomes, acknowledged, refused},
     fdb, link, neighbour, nexthop,
     request::Request,
@@ -30,52 +30,44 @@ const LONGEST: usize = 8;
 type Messages = Vec<(u16, Request)>;
 
 /// An application under way.
-struct Progress<'a> {
+pub(in crate::kernel) struct Progress<'a> {
     ops: &'a [Op],
+    device: LinkName,
     /// For each message of the batch its operation.
     owners: Vec<usize>,
     failures: Vec<Failure>,
-    nft_done: bool,
     /// The device could not be made or set up, which was told: what is on it cannot succeed and is not tried.
     without_device: bool,
 }
 
-impl Netlink {
-    pub(super) async fn carry_out(&mut self, ops: &[Op]) -> Vec<Failure> {
-        let mut progress =
-            Progress { ops, owners: Vec::new(), failures: Vec::new(), nft_done: false, without_device: false };
+impl Rtnl {
+    /// Begins to carry out `ops`; the caller takes those of rtnetlink a step at a time, in their order.
+    pub(in crate::kernel) async fn begin<'a>(&mut self, ops: &'a [Op]) -> Progress<'a> {
         self.batch.clear();
         self.resolve_links(ops).await;
-        for index in 0..ops.len() {
-            self.step(index, &mut progress).await;
+        Progress { ops, device: self.device, owners: Vec::new(), failures: Vec::new(), without_device: false }
+    }
+
+    /// Carries out one operation, with others at once if it can wait.
+    pub(in crate::kernel) async fn step(&mut self, index: usize, progress: &mut Progress<'_>) {
+        let op = &progress.ops[index];
+        match op.key() {
+            Key::Device => self.step_device(index, progress).await,
+            _ => match self.messages(op) {
+                Ok(messages) => self.push(index, messages, progress).await,
+                Err(error) => progress.failures.push(Failure { key: *op.key(), error }),
+            },
         }
+    }
+
+    /// Waits for what is under way; what failed.
+    pub(in crate::kernel) async fn finish(&mut self, mut progress: Progress<'_>) -> Vec<Failure> {
         self.flush(&mut progress).await;
         if !progress.failures.is_empty() {
             // Whatever failed may have failed because a link is not the one it was.
             self.links.clear();
         }
         progress.failures
-    }
-
-    async fn step(&mut self, index: usize, progress: &mut Progress<'_>) {
-        let op = &progress.ops[index];
-        if progress.without_device && is_put_on(op, self.device) {
-            return;
-        }
-        match op.key() {
-            Key::Device => self.step_device(index, progress).await,
-            Key::Sysctl(sysctl) => {
-                self.flush(progress).await;
-                if let Op::Put { value: Value::Sysctl(value), .. } = op {
-                    progress.failures.extend(self.sysctls.write(sysctl, *value).err());
-                }
-            }
-            Key::Ruleset | Key::Element(..) | Key::Bound(..) => self.step_nft(progress).await,
-            _ => match self.messages(op) {
-                Ok(messages) => self.push(index, messages, progress).await,
-                Err(error) => progress.failures.push(Failure { key: *op.key(), error }),
-            },
-        }
     }
 
     async fn push(&mut self, index: usize, messages: Messages, progress: &mut Progress<'_>) {
@@ -140,18 +132,8 @@ impl Netlink {
         }
     }
 
-    /// All nftables operations are one transaction, where the first of them stands.
-    async fn step_nft(&mut self, progress: &mut Progress<'_>) {
-        if std::mem::replace(&mut progress.nft_done, true) {
-            return;
-        }
-        self.flush(progress).await;
-        let of_nft = |op: &&Op| op.key().is_of_table();
-        let ops: Vec<&Op> = progress.ops.iter().filter(of_nft).collect();
-        progress.failures.extend(self.nft.apply(&ops).await);
-    }
-
-    async fn flush(&mut self, progress: &mut Progress<'_>) {
+    /// Waits for what is under way.
+    pub(in crate::kernel) async fn flush(&mut self, progress: &mut Progress<'_>) {
         if !self.batch.is_empty() {
             let owners = std::mem::take(&mut progress.owners);
             let answers = self.connection.exchange(&mut self.batch, "a batch of changes", |_, _| {}).await;
@@ -307,6 +289,16 @@ impl Netlink {
 }
 
 impl Progress<'_> {
+    /// True for what is on a device that could not be made.
+    pub(in crate::kernel) fn is_hopeless(&self, op: &Op) -> bool {
+        self.without_device && is_put_on(op, self.device)
+    }
+
+    /// Notes what failed elsewhere.
+    pub(in crate::kernel) fn note(&mut self, failures: impl IntoIterator<Item = Failure>) {
+        self.failures.extend(failures);
+    }
+
     /// Nothing is known of a batch whose answers did not come.
     fn lose(&mut self, owners: &[usize], error: &KernelError) {
         let mut owners = owners.to_vec();

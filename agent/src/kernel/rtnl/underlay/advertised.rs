@@ -6,15 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use weft_core::{
-    kernel::Sysctl,
-    types::{Family, LinkName},
-};
+use weft_core::types::{Family, LinkName};
 
-use super::{ANY_LINK, Netlink};
+use super::{ANY_LINK, Rtnl};
 use crate::kernel::{
     KernelError,
-    netlink::{
+    rtnl::{
         connection::Part,
         link::Link,
         request::no_such_table,
@@ -22,23 +19,16 @@ use crate::kernel::{
     },
 };
 
-impl Netlink {
+impl Rtnl {
     /// The underlay link, whether or not an advertisement has come yet, and every other link that has an address or a route
-    /// from one; of these, where the kernel itself handles advertisements. Where accept_ra is 0 somebody else does
-    /// (systemd-networkd, NetworkManager), and switching the kernel's own handling on would disturb them.
+    /// from one.
     pub(super) async fn advertised_links(&mut self, underlay: u32) -> Result<BTreeSet<LinkName>, KernelError> {
         let mut indexes = self.links_with_advertised_routes().await?;
         let addresses = self.link_addresses(Family::V6, ANY_LINK).await?;
         indexes.extend(addresses.iter().filter(|address| address.by_router_advertisement).map(|address| address.link));
         indexes.retain(|index| self.links.get(*index).is_some_and(|link| self.may_listen(link)));
         indexes.insert(underlay);
-        let mut listening = BTreeSet::new();
-        for name in indexes.into_iter().filter_map(|index| self.links.name(index)) {
-            if self.sysctls.read(&Sysctl::AcceptRa(name))?.is_some_and(|value| value != 0) {
-                listening.insert(name);
-            }
-        }
-        Ok(listening)
+        Ok(indexes.into_iter().filter_map(|index| self.links.name(index)).collect())
     }
 
     fn may_listen(&self, link: &Link) -> bool {

@@ -13,11 +13,11 @@ type Remote = Option<Option<IpAddr>>;
 
 /// What is expected for each MAC. Only the latest counts.
 #[derive(Debug, Clone, Default)]
-pub(in crate::kernel::netlink) struct Echoes(Arc<Mutex<HashMap<Mac, Remote>>>);
+pub(in crate::kernel::rtnl) struct Echoes(Arc<Mutex<HashMap<Mac, Remote>>>);
 
 impl Echoes {
     /// Expects a change; before it is sent.
-    pub(in crate::kernel::netlink) fn expect(&self, mac: Mac, remote: Remote) {
+    pub(in crate::kernel::rtnl) fn expect(&self, mac: Mac, remote: Remote) {
         self.expected().insert(mac, remote);
     }
 
