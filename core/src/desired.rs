@@ -7,6 +7,7 @@ mod node;
 mod outside;
 mod peer;
 mod tunnel;
+mod vxlan;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -122,10 +123,6 @@ pub fn changed(
     let is_shared = |key: &Key| peer::address_needing(key).is_some_and(&is_of_a_peer) && !objects.contains_key(key);
     keys.retain(|key| !own.contains_key(key) && !is_shared(key));
     objects.retain(|key, _| !own.contains_key(key));
-    for gateway in old.iter().chain(new).flat_map(|member| peer::gateways(member)) {
-        if ids.get(gateway).is_some_and(|id| !objects.contains_key(&Key::Nexthop(id))) {
-            ids.release(gateway);
-        }
-    }
+    tunnel::release(settings, old.iter().chain(new).copied(), &objects, ids);
     (keys, objects)
 }

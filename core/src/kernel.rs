@@ -9,7 +9,7 @@ mod sysctl;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 
 pub use sysctl::Sysctl;
 
+pub use crate::veth::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX};
 use crate::{
     nft::{Ruleset, SetName},
     types::{LinkName, Mac, Vni},
@@ -35,14 +36,6 @@ pub const UNREACHABLE_METRIC: u32 = 0x7fff_5745;
 pub const METRIC_V4: u32 = 0;
 /// Metric of the other IPv6 routes: the kernel's own default (`IP6_RT_PRIO_USER`).
 pub const METRIC_V6: u32 = 1024;
-/// How the names of the hosts' ends of pod veths begin; 11 lower-case hexadecimal digits follow. Usable as kube-proxy's
-/// `detectLocalMode: InterfaceNamePrefix`.
-pub const POD_LINK_PREFIX: &str = "wpod";
-/// The IPv4 gateway in every pod: on no interface, a permanent neighbour in the pod leads to the host's end.
-pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 1);
-/// The IPv6 gateway in every pod: "WE" in the interface identifier, otherwise as [`GATEWAY_V4`].
-pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5745);
-
 /// Links that carry nothing: kube-proxy in IPVS mode and NodeLocal DNSCache put addresses of Services there, the same on every
 /// node, which is no network's and no node's own.
 pub const SERVICE_LINKS: [&str; 2] = ["kube-ipvs0", "nodelocaldns"];

@@ -7,10 +7,13 @@
 pub mod alloc;
 pub mod desired;
 pub mod diff;
+pub mod encap;
 pub mod kernel;
 pub mod masquerade;
 pub mod membership;
+pub mod more;
 pub mod nft;
 pub mod settings;
 pub mod standing;
 pub mod types;
+mod veth;

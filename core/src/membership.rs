@@ -7,7 +7,6 @@ mod addresses;
 mod claims;
 mod digest;
 mod log;
-mod more;
 mod prefixes;
 mod view;
 
@@ -15,13 +14,15 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use digest::{Digest, DigestError, Digests, Told};
 pub use log::Log;
-pub use more::More;
 pub use prefixes::Prefixes;
 pub use view::{Touched, View, ViewError};
 
+pub use crate::more::More;
+
 use crate::{
+    encap::Endpoint,
     settings::Settings,
-    types::{Family, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
+    types::{Family, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
 };
 
 /// A node of the cluster as every other node needs to know it.
@@ -33,11 +34,11 @@ pub struct Member {
     pub incarnation: u64,
     /// At most one pod CIDR per family.
     pub pod_cidrs: PerFamily<Option<PodCidr>>,
-    /// The VTEP MAC, derived by the controller.
-    pub mac: Mac,
-    /// Underlay addresses with their on-link prefixes; none until the node reported them.
+    /// What it is in the tunnel.
+    pub endpoint: Endpoint,
+    /// Underlay addresses with their on-link prefixes.
     pub underlay: PerFamily<Option<UnderlayAddress>>,
-    /// MTU of the underlay link in bytes; 0 until the node reported it.
+    /// MTU of the underlay link in bytes.
     pub underlay_mtu: u32,
     /// What later versions say of it.
     pub more: More,
@@ -47,7 +48,7 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Path {
     /// Encapsulated.
-    Vxlan,
+    Tunnel,
     /// The plain route.
     Direct,
     /// Not at all: mode `never` and no common subnet, or no outer address yet.
@@ -62,8 +63,8 @@ impl Member {
             return Path::Direct;
         }
         let both_have_outer =
-            self.underlay.get(settings.outer).is_some() && other.underlay.get(settings.outer).is_some();
-        if settings.mode == Mode::Never || !both_have_outer { Path::None } else { Path::Vxlan }
+            self.underlay.get(settings.outer()).is_some() && other.underlay.get(settings.outer()).is_some();
+        if settings.mode == Mode::Never || !both_have_outer { Path::None } else { Path::Tunnel }
     }
 
     /// Its underlay addresses, each with its name.

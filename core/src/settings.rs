@@ -5,14 +5,10 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    membership::More,
-    types::{Family, PodCidr, Vni},
+    encap::Encapsulation,
+    more::More,
+    types::{Family, PodCidr},
 };
-
-/// Bytes that VXLAN adds in front of an inner IP packet over IPv4: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
-pub const OVERHEAD_V4: u32 = 50;
-/// The same over IPv6, whose header has 40 bytes.
-pub const OVERHEAD_V6: u32 = 70;
 
 /// The newest kind of settings that this version can follow. It rises with each version whose agents do something with a
 /// setting that those before would only carry; 0 is version 0.1, which does not even carry what it does not know.
@@ -65,12 +61,8 @@ pub struct Settings {
     pub pools: Vec<PodCidr>,
     /// When to encapsulate.
     pub mode: Mode,
-    /// The VXLAN network identifier.
-    pub vni: Vni,
-    /// The UDP port of the tunnel, in host byte order.
-    pub port: u16,
-    /// The family of the outer packets, one for the whole cluster.
-    pub outer: Family,
+    /// How.
+    pub encapsulation: Encapsulation,
     /// What later versions say of the cluster.
     pub more: More,
 }
@@ -82,11 +74,8 @@ impl Settings {
         if self.more.is_empty() { 0 } else { GENERATION }
     }
 
-    /// Bytes that encapsulation adds to an inner IP packet.
-    pub const fn overhead(&self) -> u32 {
-        match self.outer {
-            Family::V4 => OVERHEAD_V4,
-            Family::V6 => OVERHEAD_V6,
-        }
+    /// The family of the outer packets, one for the whole cluster.
+    pub const fn outer(&self) -> Family {
+        self.encapsulation.outer()
     }
 }

@@ -116,7 +116,7 @@ pub struct FamilyPath {
     /// How many nodes reach it by the plain route.
     pub direct: u32,
     /// How many by the tunnel.
-    pub vxlan: u32,
+    pub tunnel: u32,
     /// How many not at all.
     pub unreached: u32,
     /// Round trip of the last probe that was answered.

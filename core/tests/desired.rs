@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use weft_core::{
     desired::{self, Local, NexthopIds, Pod, Underlay, all, changed, peer, peer_keys, pod, pod_mtu},
+    encap::{Encapsulation, Endpoint},
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     masquerade::Unmasqueraded,
     membership::{Member, More, Prefixes},
@@ -23,7 +24,12 @@ fn link(name: &str) -> LinkName {
 
 fn settings(mode: Mode, outer: Family) -> Settings {
     let pools = vec![parsed("10.244.0.0/16"), parsed("fd00:244::/48")];
-    Settings { pools, mode, vni: Vni::new(87).expect("in range"), port: 4789, outer, more: More::default() }
+    Settings {
+        pools,
+        mode,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer },
+        more: More::default(),
+    }
 }
 
 /// Node `n` with pods of both families and the underlay addresses given.
@@ -33,7 +39,7 @@ fn member(n: u8, underlay: [Option<&str>; 2], underlay_mtu: u32) -> Member {
         name: NodeName::new(&format!("node-{n}")).expect("a name"),
         incarnation: 1,
         pod_cidrs: PerFamily { v4: Some(cidrs[0]), v6: Some(cidrs[1]) },
-        mac: Mac::local([2, 0x57, 0, 0, 0, n]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, 0, 0, 0, n]) },
         underlay: PerFamily { v4: underlay[0].map(parsed), v6: underlay[1].map(parsed) },
         underlay_mtu,
         more: More::default(),
@@ -382,7 +388,7 @@ fn a_departing_peer_takes_nothing_of_the_nodes_own() {
     let impostor = Member { underlay: me.underlay, ..member(3, FAR, 1500) };
     let settings = settings(Mode::CrossSubnet, Family::V4);
     let (keys, objects) = changed(&settings, &me, &local(&me), &[&impostor], &[], |_| false, &mut NexthopIds::new());
-    assert!(keys.contains(&Key::Fdb(impostor.mac)) && objects.is_empty());
+    assert!(keys.contains(&Key::Fdb(impostor.endpoint.mac())) && objects.is_empty());
     let own = node(&settings, &me, &local(&me));
     assert_eq!(keys.iter().find(|key| own.contains_key(key)), None);
 }

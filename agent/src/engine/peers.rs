@@ -102,7 +102,7 @@ fn row(member: &Member) -> Peer {
         message: String::new(),
         since_unix_ms: 0,
         revision_lag: 0,
-        mac: member.mac,
+        mac: member.endpoint.mac(),
         agent_version: String::new(),
         underlay_mtu: member.underlay_mtu,
         applied: None,
@@ -110,7 +110,7 @@ fn row(member: &Member) -> Peer {
 }
 
 fn path(family: Family, way: Way, rtt: Option<Duration>) -> FamilyPath {
-    FamilyPath { family, way: Some(way), direct: 0, vxlan: 0, unreached: 0, rtt }
+    FamilyPath { family, way: Some(way), direct: 0, tunnel: 0, unreached: 0, rtt }
 }
 
 fn set(row: &mut Peer, state: State, reason: Option<Reason>, message: &str, since: SystemTime) {

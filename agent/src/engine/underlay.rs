@@ -25,7 +25,7 @@ const WITHOUT_CARRIER: Duration = Duration::from_secs(60);
 impl<K: Kernel> Engine<K> {
     /// Finds the underlay, and tells facts that are new.
     pub(super) async fn find_underlay(&mut self) -> Result<(), Problem> {
-        let outer = self.view.settings().map(|settings| settings.outer);
+        let outer = self.view.settings().map(|settings| settings.outer());
         let mut error = None;
         for outer in outer.map_or_else(|| Family::ALL.to_vec(), |outer| vec![outer]) {
             match self.ask_for_underlay(outer).await {

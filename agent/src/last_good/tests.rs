@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::{Member, More},
     settings::{Mode, Settings},
     types::{Family, Mac, NodeName, PerFamily, Revision, Vni},
@@ -21,7 +22,7 @@ fn snapshot() -> Snapshot {
             name: NodeName::new(name).expect("valid"),
             incarnation: 1,
             pod_cidrs: PerFamily { v4: Some("10.244.1.0/24".parse().expect("valid")), v6: None },
-            mac: Mac::local([1; 6]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([1; 6]) },
             underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("valid")), v6: None },
             underlay_mtu: 1500,
             more: More::new(more),
@@ -30,9 +31,7 @@ fn snapshot() -> Snapshot {
     let settings = Settings {
         pools: vec!["10.244.0.0/16".parse().expect("valid")],
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("valid"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("valid"), port: 4789, outer: Family::V4 },
         more: More::new([8, 1]),
     };
     let members = vec![member("a", &[0x0a, 1, 5]), member("b", &[])];

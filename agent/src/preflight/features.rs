@@ -139,7 +139,7 @@ pub(super) async fn check_nftables(nft: &mut Nft) -> Option<Finding> {
 /// IPv6, where the overlay or the underlay needs it.
 pub(super) fn check_ipv6(input: &Input) -> Option<Finding> {
     let settings = input.settings.as_ref()?;
-    let needed = settings.outer == Family::V6 || input.may_carry(Family::V6);
+    let needed = settings.outer() == Family::V6 || input.may_carry(Family::V6);
     (needed && !std::path::Path::new("/proc/net/if_inet6").exists()).then(|| {
         let message =
             "the kernel has no IPv6, which the cluster's settings need: boot without ipv6.disable=1".to_owned();

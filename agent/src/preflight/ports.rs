@@ -10,17 +10,16 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
-use weft_core::{settings::Settings, types::Family};
+use weft_core::{encap::Encapsulation, settings::Settings, types::Family};
 
 use super::{Finding, error, host::Host};
 
 pub(super) fn check(settings: &Settings, host: &Host) -> Vec<Finding> {
     let mut findings: Vec<Finding> = devices(settings, host).collect();
     let in_use_by_vxlan = host.device_is_up
-        || host
-            .links
-            .iter()
-            .any(|link| link.up && link.vxlan.as_ref().is_some_and(|vxlan| vxlan.port == settings.port));
+        || host.links.iter().any(|link| {
+            link.up && link.vxlan.as_ref().is_some_and(|vxlan| vxlan.port == settings.encapsulation.port())
+        });
     if !in_use_by_vxlan && is_taken(settings) {
         findings.push(taken(settings));
     }
@@ -28,40 +27,44 @@ pub(super) fn check(settings: &Settings, host: &Host) -> Vec<Finding> {
 }
 
 /// Other VXLAN devices on our port that leave no room for ours.
-fn devices<'a>(settings: &'a Settings, host: &'a Host) -> impl Iterator<Item = Finding> + 'a {
+fn devices<'a>(settings: &Settings, host: &'a Host) -> impl Iterator<Item = Finding> + use<'a> {
+    let Encapsulation::Vxlan { vni, port, outer } = settings.encapsulation;
     let on_port = host.links.iter().filter_map(|link| Some((&link.name, link.vxlan.as_ref()?)));
-    let same = on_port.filter(|(_, vxlan)| vxlan.port == settings.port && vxlan.family == settings.outer);
-    same.filter_map(|(name, vxlan)| {
-        let (port, vni) = (settings.port, settings.vni);
-        match vxlan.vni {
-            _ if vxlan.external => Some(error("PortTaken", format!(
+    let same = on_port.filter(move |(_, vxlan)| vxlan.port == port && vxlan.family == outer);
+    same.filter_map(move |(name, vxlan)| match vxlan.vni {
+        _ if vxlan.external => Some(error(
+            "PortTaken",
+            format!(
                 "VXLAN device {name} takes every VNI on UDP port {port}, so that ours cannot be set up beside it: \
                  give the cluster another port (weft-controller init --port), or remove {name}"
-            ))),
-            Some(theirs) if theirs == vni => Some(error("VniTaken", format!(
+            ),
+        )),
+        Some(theirs) if theirs == vni => Some(error(
+            "VniTaken",
+            format!(
                 "VXLAN device {name} already has VNI {vni} on UDP port {port}: give the cluster another VNI or port \
                  (weft-controller init --vni, --port), or remove {name} (ip link delete {name})"
-            ))),
-            _ => None,
-        }
+            ),
+        )),
+        _ => None,
     })
 }
 
 /// Tries to bind the port as the kernel will for the device, and lets go at once.
 fn is_taken(settings: &Settings) -> bool {
-    let (family, address): (_, SocketAddr) = match settings.outer {
-        Family::V4 => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, settings.port).into()),
-        Family::V6 => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, settings.port).into()),
+    let (family, address): (_, SocketAddr) = match settings.outer() {
+        Family::V4 => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, settings.encapsulation.port()).into()),
+        Family::V6 => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, settings.encapsulation.port()).into()),
     };
     let Ok(socket) = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP)) else {
         return false;
     };
-    let only = settings.outer == Family::V4 || sockopt::set_ipv6_v6only(&socket, true).is_ok();
+    let only = settings.outer() == Family::V4 || sockopt::set_ipv6_v6only(&socket, true).is_ok();
     only && bind(&socket, &address) == Err(Errno::ADDRINUSE)
 }
 
 fn taken(settings: &Settings) -> Finding {
-    let port = settings.port;
+    let port = settings.encapsulation.port();
     let holder = holder(port).map_or_else(|| "another socket".to_owned(), |holder| format!("a socket of {holder}"));
     error(
         "PortTaken",

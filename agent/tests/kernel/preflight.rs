@@ -11,6 +11,7 @@ use rtnetlink::{
 };
 use weft_agent::preflight::{Finding, Input, Severity, preflight};
 use weft_core::{
+    encap::Encapsulation,
     settings::{Mode, Settings},
     types::{Family, Vni},
 };
@@ -23,7 +24,12 @@ use crate::{
 fn input(outer: Family) -> Input {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
     let vni = Vni::new(87).expect("in range");
-    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
+    let settings = Settings {
+        pools,
+        mode: Mode::CrossSubnet,
+        encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer },
+        more: Default::default(),
+    };
     Input { interface: Some("eth0".parse().expect("a name")), settings: Some(settings), ..Input::default() }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weft_agent::kernel::nft::Nft;
 use weft_core::{
     diff::Op,
+    encap::Encapsulation,
     kernel::{Key, Objects, Value},
     masquerade::Unmasqueraded,
     nft::{Ruleset, SetName, ruleset},
@@ -19,7 +20,12 @@ pub(crate) const POOLS4: SetName = SetName::Pools(Family::V4);
 pub(crate) fn rules(outer: Family) -> Ruleset {
     let pools = vec!["10.244.0.0/16".parse().expect("a CIDR"), "fd00:244::/48".parse().expect("a CIDR")];
     let vni = Vni::new(87).expect("in range");
-    let settings = Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
+    let settings = Settings {
+        pools,
+        mode: Mode::CrossSubnet,
+        encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer },
+        more: Default::default(),
+    };
     let prefixes = [(Family::V4, 20), (Family::V4, 24), (Family::V6, 64)].into_iter().collect();
     ruleset(&settings, "weft0".parse().expect("a name"), &Unmasqueraded::default(), &prefixes)
 }

@@ -135,7 +135,7 @@ impl Actor {
         let settings = held_settings::due(&rules.settings, before.as_ref(), &registry, rules.force_settings);
         held_settings::tell(&rules.settings, &settings, &registry);
         let mut writes = vec![Write::Epoch(epoch), Write::Settings(settings.clone())];
-        registry.from_nodes.outer = Some(rules.settings.outer);
+        registry.from_nodes.outer = Some(rules.settings.outer());
         registry.underlays.networks.clone_from(&rules.underlay_networks);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());

@@ -11,6 +11,7 @@ use std::{
 
 use weft_core::{
     alloc::AllocError,
+    encap::Endpoint,
     membership::{Member, More},
     types::{Family, NodeName, PerFamily, PodCidr},
 };
@@ -101,7 +102,7 @@ impl Registry {
                     .extend(self.lives.remove(&seen.name).map(|_| Write::RemoveLife(seen.name.clone())));
                 self.departing.remove(&seen.name);
             }
-            self.macs.insert(record.member.mac);
+            self.macs.insert(record.member.endpoint.mac());
             outcome.changed.writes.push(Write::Node(record.clone()));
             outcome.changed.touched.push(seen.name.clone());
             self.nodes.insert(seen.name.clone(), record);
@@ -129,7 +130,7 @@ impl Registry {
                 name: seen.name.clone(),
                 incarnation: next.max(seen.created_unix).max(1),
                 pod_cidrs: PerFamily::default(),
-                mac: self.free_mac(&seen.name),
+                endpoint: Endpoint::Vxlan { mac: self.free_mac(&seen.name) },
                 underlay: PerFamily::default(),
                 underlay_mtu: 0,
                 more: More::default(),

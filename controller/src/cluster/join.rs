@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 use weft_core::{
+    encap::Endpoint,
     membership::{Member, More},
     types::{Mac, NodeName, PerFamily},
 };
@@ -80,7 +81,7 @@ impl Registry {
         if self.lives.remove(name).is_some() {
             writes.push(Write::RemoveLife(name.clone()));
         }
-        self.macs.insert(record.member.mac);
+        self.macs.insert(record.member.endpoint.mac());
         self.nodes.insert(name.clone(), record);
         Ok(Joined {
             incarnation,
@@ -98,7 +99,7 @@ impl Registry {
                 name: name.clone(),
                 incarnation: self.lives.get(name).map_or(0, |life| life.incarnation),
                 pod_cidrs,
-                mac: self.free_mac(name),
+                endpoint: Endpoint::Vxlan { mac: self.free_mac(name) },
                 underlay: PerFamily::default(),
                 underlay_mtu: 0,
                 more: More::default(),

@@ -16,7 +16,7 @@ use weft_core::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
     pub(crate) direct: u32,
-    pub(crate) vxlan: u32,
+    pub(crate) tunnel: u32,
     pub(crate) unreached: u32,
 }
 
@@ -33,7 +33,7 @@ impl Count {
     }
 
     fn one(member: &Member, settings: &Settings) -> Self {
-        Self { all: 1, with_outer: u32::from(member.underlay.get(settings.outer).is_some()) }
+        Self { all: 1, with_outer: u32::from(member.underlay.get(settings.outer()).is_some()) }
     }
 }
 
@@ -47,8 +47,8 @@ pub(super) fn count<'a>(members: &[&'a Member], family: Family, settings: &Setti
         let direct = direct.get(&member.name).copied().unwrap_or_default();
         let others = total.all - 1;
         let tunnelled = settings.mode != Mode::Never && me.with_outer == 1;
-        let vxlan = if tunnelled { total.with_outer - 1 - direct.with_outer } else { 0 };
-        (&member.name, Reach { direct: direct.all, vxlan, unreached: others - direct.all - vxlan })
+        let tunnel = if tunnelled { total.with_outer - 1 - direct.with_outer } else { 0 };
+        (&member.name, Reach { direct: direct.all, tunnel, unreached: others - direct.all - tunnel })
     };
     members.iter().map(reach).collect()
 }

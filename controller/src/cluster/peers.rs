@@ -124,8 +124,8 @@ impl Actor {
             let path = |(family, counts): &(Family, HashMap<&NodeName, paths::Reach>)| {
                 node.member.pod_cidrs.get(*family).as_ref()?;
                 let reach = counts.get(name).copied().unwrap_or_default();
-                let paths::Reach { direct, vxlan, unreached } = reach;
-                Some(FamilyPath { family: *family, way: None, direct, vxlan, unreached, rtt: None })
+                let paths::Reach { direct, tunnel, unreached } = reach;
+                Some(FamilyPath { family: *family, way: None, direct, tunnel, unreached, rtt: None })
             };
             self.row(node, reach.iter().filter_map(path).collect())
         };
@@ -148,7 +148,7 @@ impl Actor {
             message: judgement.message,
             since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
             revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
-            mac: member.mac,
+            mac: member.endpoint.mac(),
             agent_version: node.agent_version.clone(),
             underlay_mtu: member.underlay_mtu,
             applied: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),

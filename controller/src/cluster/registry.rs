@@ -149,7 +149,7 @@ impl Registry {
         for underlay in node.member.underlay.iter() {
             self.addresses.insert(underlay.address(), name.clone());
         }
-        self.macs.insert(node.member.mac);
+        self.macs.insert(node.member.endpoint.mac());
         self.nodes.insert(name, node);
     }
 
@@ -169,7 +169,7 @@ impl Registry {
                 return Err(format!("underlay network {underlay} of node {} overlaps pool {pool}", member.name));
             }
         }
-        self.macs.insert(member.mac);
+        self.macs.insert(member.endpoint.mac());
         self.nodes.insert(member.name.clone(), node);
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Registry {
         let mut writes = vec![Write::RemoveNode(name.clone()), Write::Life(life.clone())];
         self.lives.insert(name.clone(), life);
         self.departing.insert(name.clone());
-        self.macs.remove(&member.mac);
+        self.macs.remove(&member.endpoint.mac());
         for underlay in member.underlay.iter() {
             self.addresses.remove(&underlay.address());
         }

@@ -1,7 +1,7 @@
 //! Law 4, persist then announce, with a store that fails.
 
 use tokio::task::JoinHandle;
-use weft_core::{alloc::Pool, types::PerFamily};
+use weft_core::{alloc::Pool, encap::Encapsulation, types::PerFamily};
 
 use super::*;
 use crate::{
@@ -29,9 +29,11 @@ pub(super) fn rules() -> Rules {
     let settings = Settings {
         pools: vec![cidr],
         mode: weft_core::settings::Mode::CrossSubnet,
-        vni: weft_core::types::Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: weft_core::types::Family::V4,
+        encapsulation: Encapsulation::Vxlan {
+            vni: weft_core::types::Vni::new(87).expect("in range"),
+            port: 4789,
+            outer: weft_core::types::Family::V4,
+        },
         more: Default::default(),
     };
     Rules {

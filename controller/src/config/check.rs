@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnetwork::IpNetwork;
 use weft_core::{
     alloc::{Allocator, PoolRule},
+    encap::Encapsulation,
     masquerade::Unmasqueraded,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni, parse_underlay_mtu},
@@ -210,18 +211,20 @@ fn settings(problems: &mut Problems, options: &Options, pools: &[PoolRule]) -> S
         mode: problems.value("mode", options.mode.as_deref(), Mode::default(), |text| {
             text.parse().map_err(|error: weft_core::settings::ModeError| error.to_string())
         }),
-        vni: problems.value("vni", options.vni.as_deref(), default_vni, |text| {
-            text.parse().map_err(|error: weft_core::types::VniError| error.to_string())
-        }),
-        port: problems.value("port", options.port.as_deref(), 4789, |text| match text.parse() {
-            Ok(port) if port != 0 => Ok(port),
-            _ => Err(format!("{text:?} is no UDP port: give a number from 1 to 65535")),
-        }),
-        outer: problems.value("outer", options.outer.as_deref(), Family::V4, |text| match text {
-            "ipv4" => Ok(Family::V4),
-            "ipv6" => Ok(Family::V6),
-            _ => Err(format!("{text:?} is no family: give ipv4 or ipv6")),
-        }),
+        encapsulation: Encapsulation::Vxlan {
+            vni: problems.value("vni", options.vni.as_deref(), default_vni, |text| {
+                text.parse().map_err(|error: weft_core::types::VniError| error.to_string())
+            }),
+            port: problems.value("port", options.port.as_deref(), 4789, |text| match text.parse() {
+                Ok(port) if port != 0 => Ok(port),
+                _ => Err(format!("{text:?} is no UDP port: give a number from 1 to 65535")),
+            }),
+            outer: problems.value("outer", options.outer.as_deref(), Family::V4, |text| match text {
+                "ipv4" => Ok(Family::V4),
+                "ipv6" => Ok(Family::V6),
+                _ => Err(format!("{text:?} is no family: give ipv4 or ipv6")),
+            }),
+        },
         more: problems
             .check("nonMasqueradeCIDRs", Unmasqueraded::parse(&options.non_masquerade_cidrs))
             .map(|list| to_settings_more(&list))

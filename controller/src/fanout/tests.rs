@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::{Digests, Member, More, View},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
@@ -21,7 +22,7 @@ pub(super) fn member(n: u32) -> Member {
         name: format!("node-{n:05}").parse().expect("a name"),
         incarnation: 1,
         pod_cidrs: PerFamily { v4: Some(v4), v6: None },
-        mac: Mac::local([2, 0, 0, 0, high, low]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, high, low]) },
         underlay: PerFamily { v4: Some(format!("192.0.{high}.{low}/16").parse().expect("an address")), v6: None },
         underlay_mtu: 1500,
         more: More::default(),
@@ -32,9 +33,7 @@ pub(super) fn fanout(count: u32) -> Fanout {
     let settings = Settings {
         pools: vec!["10.0.0.0/8".parse().expect("a CIDR")],
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
         more: More::default(),
     };
     Fanout::new(Log::new(7, settings, (1..=count).map(member)))

@@ -30,7 +30,7 @@ async fn nodes_that_join_at_once_have_different_cidrs_and_see_each_other() {
     let members: Vec<_> = agents[0].view.members().collect();
     let v4: HashSet<_> = members.iter().map(|member| member.pod_cidrs.v4.expect("IPv4")).collect();
     let v6: HashSet<_> = members.iter().map(|member| member.pod_cidrs.v6.expect("IPv6")).collect();
-    let macs: HashSet<_> = members.iter().map(|member| member.mac).collect();
+    let macs: HashSet<_> = members.iter().map(|member| member.endpoint.mac()).collect();
     assert_eq!((v4.len(), v6.len(), macs.len()), (8, 8, 8), "two nodes share something");
     for agent in &agents {
         assert_eq!(agent.view.digests(), agents[0].view.digests(), "two nodes see different clusters");

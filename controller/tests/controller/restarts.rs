@@ -2,6 +2,7 @@
 
 use tonic::Code;
 use weft_controller::store::{RedbStore, Store, Write};
+use weft_core::encap::Encapsulation;
 
 use crate::{
     agent::{Agent, hello},
@@ -80,13 +81,14 @@ async fn changed_settings_reach_everybody_and_pools_must_cover_the_nodes() {
     let digest = agent.view.digests();
     drop(agent);
     cluster.stop().await;
-    cluster.config.settings.port = 8472;
+    let Encapsulation::Vxlan { port, .. } = &mut cluster.config.settings.encapsulation;
+    *port = 8472;
     cluster.run().await;
     let mut again = hello("n1", &["192.0.2.1/24"]);
     again.digest = digest.typed.octets().to_vec();
     let mut agent = Agent::open(&cluster, &credentials, again).await.expect("a member");
     agent.until(|view| view.len() == 1).await;
-    assert_eq!(agent.view.snapshot().expect("a membership").settings.port, 8472);
+    assert_eq!(agent.view.snapshot().expect("a membership").settings.encapsulation.port(), 8472);
 
     cluster.stop().await;
     cluster.config.pools = vec!["10.1.0.0/16=24".parse().expect("a pool")];

@@ -4,6 +4,7 @@ use weft_controller::store::{
     Binding, Failure, Life, MemoryStore, NodeRecord, Quarantined, RedbStore, Store, Stored, TokenId, TokenRecord, Write,
 };
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::{Member, More},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
@@ -18,7 +19,7 @@ fn node(text: &str, third: u8) -> NodeRecord {
             name: name(text),
             incarnation: 3,
             pod_cidrs: PerFamily { v4: Some(cidr), v6: Some("fd00:1::/64".parse().expect("a CIDR")) },
-            mac: Mac::local([2, 0, 0, 0, 0, third]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, third]) },
             underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None },
             underlay_mtu: 1500,
             more: More::new([0x0a, 1, 5]),
@@ -38,9 +39,7 @@ fn settings() -> Settings {
     Settings {
         pools: vec!["10.244.0.0/16".parse().expect("a CIDR")],
         mode: Mode::Always,
-        vni: Vni::new(5).expect("in range"),
-        port: 4789,
-        outer: Family::V6,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(5).expect("in range"), port: 4789, outer: Family::V6 },
         more: More::new([8, 1]),
     }
 }

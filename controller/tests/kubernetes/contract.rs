@@ -6,6 +6,7 @@ use weft_controller::{
     store::{Life, Store, StoreError, Stored, Write},
 };
 use weft_core::{
+    encap::Encapsulation,
     settings::{Mode, Settings},
     types::{Family, Vni},
 };
@@ -25,9 +26,7 @@ fn settings() -> Settings {
     Settings {
         pools: vec!["10.244.0.0/16".parse().expect("a CIDR")],
         mode: Mode::Always,
-        vni: Vni::new(5).expect("in range"),
-        port: 4789,
-        outer: Family::V6,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(5).expect("in range"), port: 4789, outer: Family::V6 },
         more: weft_core::membership::More::default(),
     }
 }

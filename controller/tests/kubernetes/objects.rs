@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 use weft_controller::store::{NodeRecord, Quarantined, Stored};
 use weft_core::{
+    encap::Endpoint,
     membership::{Member, More},
     types::{Mac, NodeName, PerFamily, PodCidr},
 };
@@ -27,7 +28,7 @@ pub(crate) fn record(text: &str, third: u8) -> NodeRecord {
             name: name(text),
             incarnation: 1_700_000_000,
             pod_cidrs: PerFamily { v4: Some(cidr(third)), v6: format!("fd00:0:0:{third:x}::/64").parse().ok() },
-            mac: Mac::local([2, 0, 0, 0, 0, third]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, third]) },
             underlay: PerFamily { v4: format!("192.0.2.{}/24", third + 1).parse().ok(), v6: None },
             underlay_mtu: 1500,
             more: More::default(),

@@ -16,11 +16,7 @@ use crate::{
 /// The objects of the node itself; its rules depend on the `prefixes` of all members' pod CIDRs.
 pub fn node(settings: &Settings, me: &Member, local: &Local, prefixes: &Prefixes) -> Objects {
     let mut objects = Objects::new();
-    if let Some(device) = tunnel::device(settings, me, local) {
-        objects.insert(Key::Device, Value::Device(device));
-        objects.extend(device_sysctls(me, local));
-        objects.extend(me.pod_cidrs.iter().map(|cidr| (Key::Address(cidr.vtep()), Value::Present)));
-    }
+    objects.extend(tunnel::node(settings, me, local).unwrap_or_default());
     objects.extend(forwarding(me, local));
     objects.extend(unreachable(settings, me));
     objects.extend(table(settings, me, local, prefixes));
@@ -57,28 +53,17 @@ fn is_own(me: &Member, address: IpAddr) -> bool {
 }
 
 /// What the host's own packets to its pods come from: the VTEP address, which every node accepts inside the overlay, or
-/// without a device the underlay address.
+/// without a tunnel the underlay address.
 fn pod_route_source(settings: &Settings, me: &Member, local: &Local, family: Family) -> Option<IpAddr> {
-    match tunnel::device(settings, me, local) {
-        Some(_) => me.pod_cidrs.get(family).map(|cidr| cidr.vtep()),
-        None => local.underlay.addresses.get(family).map(|address| address.address()),
+    if tunnel::has_end(settings, me, local) {
+        me.pod_cidrs.get(family).map(|cidr| cidr.vtep())
+    } else {
+        local.underlay.addresses.get(family).map(|address| address.address())
     }
 }
 
 fn sysctl(sysctl: Sysctl, value: i32) -> (Key, Value) {
     (Key::Sysctl(sysctl), Value::Sysctl(value))
-}
-
-fn device_sysctls(me: &Member, local: &Local) -> Vec<(Key, Value)> {
-    // Loose, because the direct route and the tunnel lead to the same peer and may change sides in between.
-    let mut sysctls = vec![sysctl(Sysctl::RpFilter(local.device), 2), sysctl(Sysctl::AcceptRa(local.device), 0)];
-    if me.pod_cidrs.v4.is_some() {
-        sysctls.push(sysctl(Sysctl::ForwardFrom(local.device), 1));
-    }
-    if me.pod_cidrs.v6.is_some() {
-        sysctls.push(sysctl(Sysctl::DisableIpv6(local.device), 0));
-    }
-    sysctls
 }
 
 /// Forwarding in the families that the node has pods of. An administrator, networkd or a file of sysctls may switch it off
@@ -114,7 +99,7 @@ fn table(settings: &Settings, me: &Member, local: &Local, prefixes: &Prefixes) -
     if settings.mode != Mode::Never
         && let Some(own) = tunnel::outer_address(settings, me, local)
     {
-        objects.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(own)), Value::Present);
+        objects.insert(Key::Element(SetName::Peers(settings.outer()), IpNetwork::from(own)), Value::Present);
     }
     objects
 }

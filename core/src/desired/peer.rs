@@ -1,9 +1,7 @@
-//! What a node needs for one peer.
+//! What a node needs for one peer, but for the tunnel's own objects.
 //!
-//! A packet to a pod of a peer across a router takes them in this order: the route to the peer's pod CIDR names a nexthop
-//! object; the nexthop's gateway is the peer's VTEP address (IPv4) or a link-local one (IPv6) on the VXLAN device; the
-//! gateway's permanent neighbour entry is the peer's VTEP MAC; the forwarding entry of that MAC is the peer's underlay
-//! address. All but the route are the same for a peer in the same subnet, so that only the route ever switches.
+//! Owns which route leads to a peer's pods, and whom packets are taken from. All but the route is the same for a peer in the same
+//! subnet, so that only the route ever switches. Must never know the form of the tunnel.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -15,7 +13,7 @@ use crate::{
     membership::{Member, Path},
     nft::SetName,
     settings::Settings,
-    types::{Family, PodCidr},
+    types::{Family, PerFamily},
 };
 
 /// The objects of one peer; none for the node itself.
@@ -27,20 +25,19 @@ pub fn peer(settings: &Settings, me: &Member, local: &Local, peer: &Member, ids:
     objects.extend(outside::elements(&settings.pools, peer).map(|key| (key, Value::Present)));
     let addresses = node_addresses(peer, local);
     objects.extend(addresses.map(|(set, address)| (Key::Element(set, address), Value::Present)));
-    let has_tunnel = forwarding(&mut objects, settings, me, local, peer);
+    let outer = peer.underlay.get(settings.outer()).filter(|_| tunnel::has_end(settings, me, local));
+    let mut through = PerFamily::default();
+    if let Some(outer) = outer {
+        let (leading, routes) = tunnel::peer(settings, me, local, peer, outer.address(), ids);
+        objects.extend(leading);
+        objects.extend(taken_from(settings, peer, outer.address()).map(|key| (key, Value::Present)));
+        through = routes;
+    }
     for family in Family::ALL {
         let Some(cidr) = *peer.pod_cidrs.get(family) else { continue };
-        // Without an own CIDR of the family there is no address of ours inside the tunnel that a peer could answer.
-        let nexthop = (has_tunnel && me.pod_cidrs.get(family).is_some())
-            .then(|| nexthop(&mut objects, local, peer, cidr, ids))
-            .flatten();
         let route = match me.path(peer, family, settings) {
-            Path::Vxlan => nexthop.map(|id| through_tunnel(settings, me, local, peer, id)),
-            Path::Direct => peer.underlay.get(family).map(|at| Route {
-                via: Via::Gateway(at.address(), local.underlay.link),
-                mtu: narrower(tunnel::mtu_towards(me, local, peer), local.underlay.mtu),
-                src: None,
-            }),
+            Path::Tunnel => *through.get(family),
+            Path::Direct => peer.underlay.get(family).map(|at| direct(me, local, peer, at.address())),
             Path::None => None,
         };
         if let Some(route) = route {
@@ -51,21 +48,21 @@ pub fn peer(settings: &Settings, me: &Member, local: &Local, peer: &Member, ids:
     objects
 }
 
+/// The plain route to a peer in the same subnet.
+fn direct(me: &Member, local: &Local, peer: &Member, at: IpAddr) -> Route {
+    let mtu = tunnel::narrower(tunnel::mtu_towards(me, local, peer), local.underlay.mtu);
+    Route { via: Via::Gateway(at, local.underlay.link), mtu, src: None }
+}
+
 /// Every key that a peer can own, whatever the mode and the path: for its old value, when it changed or departed.
 pub fn keys(settings: &Settings, local: &Local, peer: &Member, ids: &NexthopIds) -> BTreeSet<Key> {
-    let mut keys = BTreeSet::from([Key::Fdb(peer.mac)]);
-    if let Some(at) = peer.underlay.get(settings.outer) {
-        keys.insert(Key::Element(SetName::Peers(settings.outer), IpNetwork::from(at.address())));
-        keys.extend(bound(peer, at.address()));
+    let mut keys = tunnel::keys(settings, local, peer, ids);
+    if let Some(outer) = peer.underlay.get(settings.outer()) {
+        keys.extend(taken_from(settings, peer, outer.address()));
     }
     keys.extend(outside::elements(&settings.pools, peer));
     keys.extend(node_addresses(peer, local).map(|(set, address)| Key::Element(set, address)));
-    for cidr in peer.pod_cidrs.iter() {
-        let to = cidr.network();
-        let gateway = gateway(peer, *cidr);
-        keys.extend([Key::Route(to, metric(&to)), Key::Neighbour(local.device, gateway)]);
-        keys.extend(ids.get(gateway).map(Key::Nexthop));
-    }
+    keys.extend(peer.pod_cidrs.iter().map(|cidr| Key::Route(cidr.network(), metric(&cidr.network()))));
     keys
 }
 
@@ -87,53 +84,11 @@ pub(super) fn node_addresses(member: &Member, local: &Local) -> impl Iterator<It
     })
 }
 
-/// The gateways of a peer's nexthops.
-pub(super) fn gateways(peer: &Member) -> impl Iterator<Item = IpAddr> {
-    peer.pod_cidrs.iter().map(|cidr| gateway(peer, *cidr))
-}
-
-/// An IPv6 nexthop through a global address is refused while another route covers it, hence the link-local one.
-fn gateway(peer: &Member, cidr: PodCidr) -> IpAddr {
-    match cidr.family() {
-        Family::V4 => cidr.vtep(),
-        Family::V6 => peer.mac.link_local().into(),
-    }
-}
-
-/// Forwarding entry and source filters; false where peer or node cannot tunnel.
-fn forwarding(objects: &mut Objects, settings: &Settings, me: &Member, local: &Local, peer: &Member) -> bool {
-    let (Some(_), Some(at)) = (tunnel::device(settings, me, local), peer.underlay.get(settings.outer)) else {
-        return false;
-    };
-    let host = IpNetwork::from(at.address());
-    objects.insert(Key::Element(SetName::Peers(settings.outer), host), Value::Present);
-    objects.extend(bound(peer, at.address()).map(|key| (key, Value::Present)));
-    objects.insert(Key::Fdb(peer.mac), Value::Fdb(at.address()));
-    true
-}
-
-/// Whose pods the peer's tunnel packets may come from: its own. No two members have the same CIDR, so none share a pair.
-fn bound(peer: &Member, outer: IpAddr) -> impl Iterator<Item = Key> + use<> {
-    let cidrs = peer.pod_cidrs;
-    Family::ALL.into_iter().filter_map(move |family| cidrs.get(family).map(|cidr| Key::Bound(outer, cidr.network())))
-}
-
-fn nexthop(objects: &mut Objects, local: &Local, peer: &Member, cidr: PodCidr, ids: &mut NexthopIds) -> Option<u32> {
-    let gateway = gateway(peer, cidr);
-    let id = ids.id(gateway)?;
-    objects.insert(Key::Neighbour(local.device, gateway), Value::Neighbour(peer.mac));
-    objects.insert(Key::Nexthop(id), Value::Nexthop(gateway));
-    Some(id)
-}
-
-/// The path MTU is that of the narrower end.
-fn through_tunnel(settings: &Settings, me: &Member, local: &Local, peer: &Member, id: u32) -> Route {
-    let of_device = tunnel::mtu(settings, me, tunnel::own_mtu(me, local));
-    let of_path = tunnel::mtu(settings, me, tunnel::mtu_towards(me, local, peer));
-    Route { via: Via::Nexthop(id), mtu: narrower(of_path, of_device), src: None }
-}
-
-/// A route's MTU, unless the link's own says the same.
-fn narrower(of_path: u32, of_link: u32) -> Option<u32> {
-    (of_path < of_link).then_some(of_path)
+/// From which underlay address tunnel packets are taken, and with whose pods' packets inside: the peer's own. No two members have
+/// the same CIDR, so none share a pair.
+fn taken_from(settings: &Settings, peer: &Member, outer: IpAddr) -> impl Iterator<Item = Key> + use<> {
+    let (cidrs, family) = (peer.pod_cidrs, settings.outer());
+    let pairs = Family::ALL.into_iter().filter_map(move |inner| cidrs.get(inner).map(|cidr| cidr.network()));
+    let address = Key::Element(SetName::Peers(family), IpNetwork::from(outer));
+    std::iter::once(address).chain(pairs.map(move |inner| Key::Bound(outer, inner)))
 }

@@ -159,7 +159,7 @@ fn encode_member(member: &Member) -> Vec<u8> {
     put_count(&mut out, name.len());
     out.extend_from_slice(name);
     out.extend_from_slice(&member.incarnation.to_be_bytes());
-    out.extend_from_slice(&member.mac.octets());
+    out.extend_from_slice(&member.endpoint.mac().octets());
     out.extend_from_slice(&member.underlay_mtu.to_be_bytes());
     for family in Family::ALL {
         put_network(&mut out, member.pod_cidrs.get(family).map(|cidr| cidr.network()));
@@ -180,12 +180,7 @@ fn encode_settings(settings: &Settings) -> Vec<u8> {
         Mode::Always => 2,
         Mode::Never => 3,
     });
-    out.extend_from_slice(&settings.vni.get().to_be_bytes());
-    out.extend_from_slice(&settings.port.to_be_bytes());
-    out.push(match settings.outer {
-        Family::V4 => 4,
-        Family::V6 => 6,
-    });
+    out.extend(settings.encapsulation.hashed());
     out
 }
 

@@ -109,8 +109,12 @@ mod tests {
     fn no_rule_of_ours_is_told_in_the_words_of_the_program() {
         for outer in Family::ALL {
             let vni = Vni::new(87).expect("in range");
-            let settings =
-                Settings { pools: Vec::new(), mode: Mode::Always, vni, port: 4789, outer, more: Default::default() };
+            let settings = Settings {
+                pools: Vec::new(),
+                mode: Mode::Always,
+                encapsulation: crate::encap::Encapsulation::Vxlan { vni, port: 4789, outer },
+                more: Default::default(),
+            };
             let prefixes = [(Family::V4, 24), (Family::V6, 64)].into_iter().collect();
             let device = "weft0".parse().expect("a name");
             for chain in ruleset(&settings, device, &Unmasqueraded::everything(), &prefixes).chains {

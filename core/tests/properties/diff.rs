@@ -8,6 +8,7 @@ use std::{
 use proptest::{prelude::*, sample::select};
 use weft_core::{
     diff::{Op, diff, diff_keys},
+    encap::Encapsulation,
     kernel::{Device, Key, Objects, Observed, Route, Seen, Sysctl, Value, Via, metric, seen},
     masquerade::Unmasqueraded,
     nft::{SetName, ruleset},
@@ -43,9 +44,7 @@ fn world() -> Vec<(Key, Vec<Value>)> {
     let settings = |mode, port| weft_core::settings::Settings {
         pools: super::strategies::pools(),
         mode,
-        vni: Vni::new(87).expect("in range"),
-        port,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port, outer: Family::V4 },
         more: Default::default(),
     };
     let table = |port| {

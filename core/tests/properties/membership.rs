@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use weft_core::{
+    encap::Encapsulation,
+    encap::Endpoint,
     membership::{Delta, Digests, Log, Member, More, Prefixes, Snapshot, Touched, View, ViewError},
     settings::Settings,
     types::{NodeName, PerFamily, Revision},
@@ -179,11 +181,14 @@ proptest! {
         for other in one_field_of(&a, &b) {
             prop_assert_eq!(digest(&a, &s) == digest(&other, &s), a == other, "{:?}", other);
         }
-        let port = Settings { port: 4790, ..s.clone() };
+        let of = |vni, port, outer| Settings { encapsulation: Encapsulation::Vxlan { vni, port, outer }, ..s.clone() };
+        let Encapsulation::Vxlan { vni: own_vni, outer, .. } = s.encapsulation;
+        let Encapsulation::Vxlan { vni: other_vni, outer: other_outer, .. } = t.encapsulation;
+        let port = of(own_vni, 4790, outer);
         let pools = Settings { pools: s.pools[..1].to_vec(), ..s.clone() };
         let mode = Settings { mode: t.mode, ..s.clone() };
-        let vni = Settings { vni: t.vni, ..s.clone() };
-        let outer = Settings { outer: t.outer, ..s.clone() };
+        let vni = of(other_vni, 4789, outer);
+        let outer = of(own_vni, 4789, other_outer);
         for other in [port, pools, mode, vni, outer] {
             prop_assert_eq!(digest(&a, &s) == digest(&a, &other), s == other, "{:?}", other);
         }
@@ -195,7 +200,7 @@ fn one_field_of(a: &Member, b: &Member) -> [Member; 8] {
     [
         Member { name: b.name.clone(), ..a.clone() },
         Member { incarnation: b.incarnation, ..a.clone() },
-        Member { mac: b.mac, ..a.clone() },
+        Member { endpoint: Endpoint::Vxlan { mac: b.endpoint.mac() }, ..a.clone() },
         Member { underlay_mtu: b.underlay_mtu, ..a.clone() },
         Member { pod_cidrs: PerFamily { v4: b.pod_cidrs.v4, ..a.pod_cidrs }, ..a.clone() },
         Member { pod_cidrs: PerFamily { v6: b.pod_cidrs.v6, ..a.pod_cidrs }, ..a.clone() },
@@ -209,7 +214,7 @@ fn some_member(node: u8, share: u8) -> Member {
         name: name(node),
         incarnation: 1,
         pod_cidrs: PerFamily { v4: Some(cidr(weft_core::types::Family::V4, share)), v6: None },
-        mac: weft_core::types::Mac::local([2, 0, 0, 0, 0, node]),
+        endpoint: Endpoint::Vxlan { mac: weft_core::types::Mac::local([2, 0, 0, 0, 0, node]) },
         underlay: PerFamily::default(),
         underlay_mtu: 1500,
         more: More::default(),
@@ -220,9 +225,11 @@ fn some_settings() -> Settings {
     Settings {
         pools: super::strategies::pools(),
         mode: weft_core::settings::Mode::CrossSubnet,
-        vni: weft_core::types::Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: weft_core::types::Family::V4,
+        encapsulation: Encapsulation::Vxlan {
+            vni: weft_core::types::Vni::new(87).expect("in range"),
+            port: 4789,
+            outer: weft_core::types::Family::V4,
+        },
         more: More::default(),
     }
 }

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 use weft_core::{
     desired::{Local, Underlay},
+    encap::{Encapsulation, Endpoint},
     masquerade::Unmasqueraded,
     membership::{Member, More},
     settings::{Mode, Settings},
@@ -67,7 +68,7 @@ prop_compose! {
             name: name(node),
             incarnation,
             pod_cidrs: PerFamily { v4: v4.map(|n| cidr(Family::V4, n)), v6: v6.map(|n| cidr(Family::V6, n)) },
-            mac: Mac::local([2, 0x57, 0, 0, 0, node]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, 0, 0, 0, node]) },
             underlay: PerFamily {
                 v4: under4.map(|subnet| underlay(Family::V4, host, subnet)),
                 v6: under6.map(|subnet| underlay(Family::V6, host, subnet)),
@@ -89,7 +90,7 @@ prop_compose! {
         outer in one_of(Family::ALL),
         more in one_of([&[][..], &[1], &[8, 1]]),
     ) -> Settings {
-        Settings { pools: pools(), mode, vni: Vni::new(vni).expect("in range"), port: 4789, outer, more: More::new(more) }
+        Settings { pools: pools(), mode, encapsulation: Encapsulation::Vxlan { vni: Vni::new(vni).expect("in range"), port: 4789, outer }, more: More::new(more) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use weft_core::{
+    encap::Endpoint,
     membership::{Member, More},
     standing::{Facts, GATEWAYS},
     types::{Mac, NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnderlayAddress},
@@ -61,7 +62,9 @@ impl TryFrom<v1::Member> for Member {
             name: NodeName::new(&wire.name).map_err(|error| ConvertError::new("name", error))?,
             incarnation: wire.incarnation,
             pod_cidrs: per_family("pod_cidrs", &wire.pod_cidrs, PodCidr::new)?,
-            mac: Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
+            endpoint: Endpoint::Vxlan {
+                mac: Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
+            },
             underlay: underlay(&wire.underlay_addresses)?,
             underlay_mtu: wire.underlay_mtu,
             more: More::new(wire.more),
@@ -75,7 +78,7 @@ impl From<&Member> for v1::Member {
             name: member.name.to_string(),
             incarnation: member.incarnation,
             pod_cidrs: member.pod_cidrs.iter().map(|cidr| to_cidr(cidr.network())).collect(),
-            mac: member.mac.octets().to_vec(),
+            mac: member.endpoint.mac().octets().to_vec(),
             underlay_addresses: member.underlay.iter().map(|address| to_cidr(address.network())).collect(),
             underlay_mtu: member.underlay_mtu,
             more: member.more.octets().to_vec(),

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use weft_core::{
+    encap::Encapsulation,
     masquerade::{MOST, Unmasqueraded, UnmasqueradedError},
     membership::More,
     settings::{Mode, Settings},
@@ -33,7 +34,12 @@ impl TryFrom<v1::Settings> for Settings {
         let port =
             port.ok_or_else(|| ConvertError::new("port", format!("{} is not between 1 and 65535", wire.port)))?;
         let vni = Vni::new(wire.vni).map_err(|error| ConvertError::new("vni", error))?;
-        Ok(Self { pools: pools(&wire.pools)?, mode, vni, port, outer, more: More::new(wire.more) })
+        Ok(Self {
+            pools: pools(&wire.pools)?,
+            mode,
+            encapsulation: Encapsulation::Vxlan { vni, port, outer },
+            more: More::new(wire.more),
+        })
     }
 }
 
@@ -55,12 +61,13 @@ impl From<&Settings> for v1::Settings {
             Mode::Always => v1::Mode::Always,
             Mode::Never => v1::Mode::Never,
         };
+        let Encapsulation::Vxlan { vni, port, outer } = settings.encapsulation;
         Self {
             pools: settings.pools.iter().map(|pool| to_cidr(pool.network())).collect(),
             mode: mode.into(),
-            vni: settings.vni.get(),
-            port: settings.port.into(),
-            outer_family: v1::Family::from(settings.outer).into(),
+            vni: vni.get(),
+            port: port.into(),
+            outer_family: v1::Family::from(outer).into(),
             more: settings.more.octets().to_vec(),
         }
     }

@@ -106,7 +106,7 @@ impl From<&FamilyPath> for v1::FamilyPath {
         let way = match path.way {
             None => v1::Path::Unspecified,
             Some(Way::Local) => v1::Path::Local,
-            Some(Way::By(Path::Vxlan)) => v1::Path::Vxlan,
+            Some(Way::By(Path::Tunnel)) => v1::Path::Vxlan,
             Some(Way::By(Path::Direct)) => v1::Path::Direct,
             Some(Way::By(Path::None)) => v1::Path::None,
         };
@@ -115,7 +115,7 @@ impl From<&FamilyPath> for v1::FamilyPath {
             family: v1::Family::from(path.family).into(),
             path: way.into(),
             direct_nodes: path.direct,
-            vxlan_nodes: path.vxlan,
+            vxlan_nodes: path.tunnel,
             unreached_nodes: path.unreached,
             rtt_us: path.rtt.map_or(0, micros),
         }

@@ -253,6 +253,7 @@ fn foreign(step: &Step) -> Expr {
 #[cfg(test)]
 mod tests {
     use weft_core::{
+        encap::Encapsulation,
         masquerade::Unmasqueraded,
         nft::ruleset,
         settings::{Mode, Settings},
@@ -271,8 +272,12 @@ mod tests {
         for outer in Family::ALL {
             let pools = vec!["10.244.0.0/16".parse().expect("a CIDR")];
             let vni = Vni::new(0x0012_3456).expect("24 bits");
-            let settings =
-                Settings { pools, mode: Mode::CrossSubnet, vni, port: 4789, outer, more: Default::default() };
+            let settings = Settings {
+                pools,
+                mode: Mode::CrossSubnet,
+                encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer },
+                more: Default::default(),
+            };
             let prefixes = [(Family::V4, 23), (Family::V4, 24), (Family::V6, 64)].into_iter().collect();
             let device = "weft0".parse().expect("a name");
             for chain in ruleset(&settings, device, &Unmasqueraded::everything(), &prefixes).chains {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use weft_core::{
     diff::Op,
+    encap::Encapsulation,
     kernel::{Key, Value},
     masquerade::Unmasqueraded,
     membership::Prefixes,
@@ -139,9 +140,7 @@ fn some_settings() -> Settings {
     Settings {
         pools: Vec::new(),
         mode: Mode::CrossSubnet,
-        vni,
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer: Family::V4 },
         more: Default::default(),
     }
 }

@@ -49,11 +49,11 @@ pub(super) fn samples(input: &Input) -> Vec<Sample> {
 
 /// From another node, and to one.
 fn tunnel(settings: &Settings, input: &Input, link: &str) -> Vec<Sample> {
-    let other: IpAddr = match settings.outer {
+    let other: IpAddr = match settings.outer() {
         Family::V4 => Ipv4Addr::new(198, 51, 100, 7).into(),
         Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into(),
     };
-    let own = input.announced.iter().copied().find(|address| Family::of(*address) == settings.outer);
+    let own = input.announced.iter().copied().find(|address| Family::of(*address) == settings.outer());
     let own = own.unwrap_or(other);
     let by = named(link);
     let packet = Packet {
@@ -64,7 +64,7 @@ fn tunnel(settings: &Settings, input: &Input, link: &str) -> Vec<Sample> {
         source_is_known: false,
         destination: own,
         protocol: UDP,
-        port: settings.port,
+        port: settings.encapsulation.port(),
         untracked: true,
     };
     let answer = Packet {

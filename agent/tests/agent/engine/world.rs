@@ -16,6 +16,7 @@ use weft_agent::{
 };
 use weft_core::{
     desired::{Pod, Underlay},
+    encap::{Encapsulation, Endpoint},
     membership::{Change, Delta, Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, Revision, Vni},
@@ -29,9 +30,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         pools: vec!["10.244.0.0/16".parse().expect("valid"), "fd44::/48".parse().expect("valid")],
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("valid"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("valid"), port: 4789, outer: Family::V4 },
         more: More::default(),
     }
 }
@@ -46,7 +45,7 @@ pub(crate) fn member(n: u8, near: bool) -> Member {
             v4: Some(format!("10.244.{n}.0/24").parse().expect("valid")),
             v6: Some(format!("fd44:0:0:{n:x}::/64").parse().expect("valid")),
         },
-        mac: Mac::local([2, 0x57, 0, 0, 0, n]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, 0, 0, 0, n]) },
         underlay: PerFamily { v4: Some(format!("{subnet}.{n}/24").parse().expect("valid")), v6: None },
         underlay_mtu: 1500,
         more: More::default(),

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use weft_core::{
+    encap::Encapsulation,
     kernel::{Device, Key, Objects, Route, Sysctl, UNREACHABLE_METRIC, Value, Via, metric},
     masquerade::Unmasqueraded,
     nft::{SetName, ruleset},
@@ -63,9 +64,7 @@ fn settings() -> Settings {
     Settings {
         pools,
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
         more: Default::default(),
     }
 }

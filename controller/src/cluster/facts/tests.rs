@@ -2,6 +2,7 @@
 
 use weft_core::{
     alloc::Pool,
+    encap::Endpoint,
     membership::{Member, More},
     types::{Mac, PerFamily, Revision},
 };
@@ -32,7 +33,7 @@ pub(in crate::cluster) fn registry() -> Registry {
             name: name(text),
             incarnation: 1,
             pod_cidrs: PerFamily { v4: Some(format!("10.244.{number}.0/24").parse().expect("a CIDR")), v6: None },
-            mac: Mac::local([2, 0, 0, 0, 0, number]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, number]) },
             underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
             underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
             more: More::default(),

@@ -55,7 +55,7 @@ fn a_new_token_keeps_the_cidr_and_begins_a_new_life() {
     let second = ask(&mut registry, "n1", 2);
     assert_eq!(registry.join(&second, 0).expect("a good token").incarnation, 2);
     let after = &registry.nodes[&first.node].member;
-    assert_eq!((after.pod_cidrs, after.mac), (before.pod_cidrs, before.mac));
+    assert_eq!((after.pod_cidrs, after.endpoint.mac()), (before.pod_cidrs, before.endpoint.mac()));
     assert!(matches!(registry.join(&first, 0), Err(Refusal::TokenUsed { .. })), "the earlier life came back");
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use weft_core::{
+    encap::Encapsulation,
     settings::Settings,
     standing::Facts,
     types::{Family, Vni},
@@ -26,9 +27,7 @@ fn rules(who: NodeCidrs) -> Rules {
     let settings = Settings {
         pools: vec![pool.pool.cidr()],
         mode: weft_core::settings::Mode::CrossSubnet,
-        vni: Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
         more: Default::default(),
     };
     Rules {

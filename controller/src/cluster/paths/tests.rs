@@ -1,6 +1,7 @@
 //! The count by subnets against the definition by pairs.
 
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::Path,
     types::{Mac, PerFamily, UnderlayAddress, Vni},
 };
@@ -13,7 +14,7 @@ fn member(n: u8, v4: Option<&str>, v6: Option<&str>) -> Member {
         name: format!("n{n}").parse().expect("a name"),
         incarnation: 1,
         pod_cidrs: PerFamily { v4: Some(format!("10.0.{n}.0/24").parse().expect("a CIDR")), v6: None },
-        mac: Mac::local([2, 0, 0, 0, 0, n]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, n]) },
         underlay: PerFamily { v4: underlay(v4), v6: underlay(v6) },
         underlay_mtu: 1500,
         more: Default::default(),
@@ -38,7 +39,12 @@ fn agrees_with_every_pair() {
     for mode in [Mode::CrossSubnet, Mode::Always, Mode::Never] {
         for outer in Family::ALL {
             let vni = Vni::new(87).expect("in range");
-            let settings = Settings { pools: Vec::new(), mode, vni, port: 4789, outer, more: Default::default() };
+            let settings = Settings {
+                pools: Vec::new(),
+                mode,
+                encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer },
+                more: Default::default(),
+            };
             for family in Family::ALL {
                 let counted = count(&members, family, &settings);
                 for me in &members {
@@ -46,7 +52,7 @@ fn agrees_with_every_pair() {
                     for other in members.iter().filter(|other| other.name != me.name) {
                         match me.path(other, family, &settings) {
                             Path::Direct => expected.direct += 1,
-                            Path::Vxlan => expected.vxlan += 1,
+                            Path::Tunnel => expected.tunnel += 1,
                             Path::None => expected.unreached += 1,
                         }
                     }

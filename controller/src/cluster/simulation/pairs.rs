@@ -56,7 +56,7 @@ impl World {
         let peer = content.and_then(|content| content.members.iter().find(|member| member.name == *name));
         let Some((peer, outer)) = peer.and_then(|peer| Some((peer, peer.underlay.v4?.address()))) else { return true };
         let objects = self.agents[number].kernel.objects();
-        let leads_there = objects.get(&Key::Fdb(peer.mac)).is_some_and(|seen| seen.is(&Value::Fdb(outer)));
+        let leads_there = objects.get(&Key::Fdb(peer.endpoint.mac())).is_some_and(|seen| seen.is(&Value::Fdb(outer)));
         let takes_its_own = peer.pod_cidrs.iter().all(|cidr| objects.contains_key(&Key::Bound(outer, cidr.network())));
         !(leads_there && takes_its_own)
     }

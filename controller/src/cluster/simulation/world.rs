@@ -11,6 +11,7 @@ use std::{
 
 use weft_core::{
     alloc::{Pool, PoolRule},
+    encap::Encapsulation,
     membership::More,
     settings::{Mode, Settings},
     types::{Family, PodCidr, Vni},
@@ -298,9 +299,7 @@ fn first_rules(random: &mut Random) -> Rules {
     let settings = Settings {
         pools: networks(&pools),
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
         more: if random.chance(60) { More::new([8, 1]) } else { More::default() },
     };
     Rules {

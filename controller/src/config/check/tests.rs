@@ -10,8 +10,8 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(config.listen.to_string(), "0.0.0.0:7887");
     assert_eq!(config.http_listen.to_string(), "127.0.0.1:7888");
     assert_eq!(config.store, StoreLocation::Redb("/d/weft.redb".into()));
-    assert_eq!(config.settings.vni.get(), 87);
-    assert_eq!(config.settings.port, 4789);
+    let vni = Vni::new(87).expect("in range");
+    assert_eq!(config.settings.encapsulation, Encapsulation::Vxlan { vni, port: 4789, outer: Family::V4 });
     assert_eq!(config.certificate_lifetime, Duration::from_secs(86_400));
     assert_eq!(config.renewal_grace, Duration::from_secs(30 * 86_400));
     assert_eq!(config.acknowledge_timeout, Duration::from_secs(30));

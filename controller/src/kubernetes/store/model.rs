@@ -142,7 +142,7 @@ fn vtep(node: &NodeRecord) -> VtepSpec {
         node_uid: node.node_uid.clone().unwrap_or_default(),
         incarnation: member.incarnation,
         pod_cidrs: member.pod_cidrs.iter().map(ToString::to_string).collect(),
-        mac: member.mac.to_string(),
+        mac: member.endpoint.mac().to_string(),
         underlay: member.underlay.iter().map(|address| VtepUnderlay { address: address.to_string() }).collect(),
         underlay_mtu: member.underlay_mtu,
         agent_version: node.agent_version.clone(),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::serde_json::{self, Value};
 use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr, claim_name};
 use weft_core::{
+    encap::Endpoint,
     membership::{Member, More},
     types::{CidrError, Family, MacError, NodeName, PerFamily, PodCidr, UnderlayAddress, UnderlayError},
 };
@@ -191,7 +192,7 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
             name: name.clone(),
             incarnation: spec.incarnation,
             pod_cidrs,
-            mac,
+            endpoint: Endpoint::Vxlan { mac },
             underlay,
             underlay_mtu: spec.underlay_mtu,
             more: More::default(),

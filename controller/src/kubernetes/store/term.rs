@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use weft_api::names::{CLUSTER, EPOCH, SETTINGS};
-use weft_core::{membership::More, settings::Settings};
+use weft_core::{encap::Encapsulation, membership::More, settings::Settings};
 
 use super::table::{MANAGER, failed, patiently};
 use crate::store::{StoreError, Write};
@@ -100,12 +100,13 @@ impl Term {
 }
 
 fn json(settings: &Settings) -> Value {
+    let Encapsulation::Vxlan { vni, port, outer } = settings.encapsulation;
     let mut value = json!({
         "pools": settings.pools.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "mode": settings.mode.to_string(),
-        "vni": settings.vni.get(),
-        "port": settings.port,
-        "outerFamily": if settings.outer == weft_core::types::Family::V4 { "ipv4" } else { "ipv6" },
+        "vni": vni.get(),
+        "port": port,
+        "outerFamily": if outer == weft_core::types::Family::V4 { "ipv4" } else { "ipv6" },
     });
     if !settings.more.is_empty() {
         value["more"] = settings.more.octets().into();
@@ -128,12 +129,14 @@ fn settings(value: &Value) -> Option<Settings> {
     Some(Settings {
         pools: pools.collect::<Option<_>>()?,
         mode: text("mode")?.parse().ok()?,
-        vni: Vni::new(u32::try_from(number("vni")?).ok()?).ok()?,
-        port: u16::try_from(number("port")?).ok()?,
-        outer: match text("outerFamily")? {
-            "ipv4" => Family::V4,
-            "ipv6" => Family::V6,
-            _ => return None,
+        encapsulation: Encapsulation::Vxlan {
+            vni: Vni::new(u32::try_from(number("vni")?).ok()?).ok()?,
+            port: u16::try_from(number("port")?).ok()?,
+            outer: match text("outerFamily")? {
+                "ipv4" => Family::V4,
+                "ipv6" => Family::V6,
+                _ => return None,
+            },
         },
         more: more(value)?,
     })

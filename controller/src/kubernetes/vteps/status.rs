@@ -134,7 +134,7 @@ fn reach((family, reach): &(Family, crate::cluster::Reach)) -> FamilyReach {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
-    FamilyReach { family: family.to_owned(), direct: reach.direct, vxlan: reach.vxlan, unreached: reach.unreached }
+    FamilyReach { family: family.to_owned(), direct: reach.direct, vxlan: reach.tunnel, unreached: reach.unreached }
 }
 
 /// One text for all families where they agree.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 use weft_core::{
     alloc::Pool,
+    encap::Encapsulation,
     settings::{Mode, Settings},
     types::{Family, PerFamily, Vni},
 };
@@ -62,9 +63,7 @@ impl World {
         let settings = Settings {
             pools: vec![cidr],
             mode: Mode::CrossSubnet,
-            vni: Vni::new(87).expect("in range"),
-            port: 4789,
-            outer: Family::V4,
+            encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
             more: Default::default(),
         };
         let rules = Rules {

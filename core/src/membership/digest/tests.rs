@@ -48,7 +48,7 @@ fn first() -> Member {
             v4: Some("10.244.1.0/24".parse().expect("a CIDR")),
             v6: Some("fd00:244::/64".parse().expect("a CIDR")),
         },
-        mac: Mac::local([2, 0x57, 0, 0, 0, 1]),
+        endpoint: crate::encap::Endpoint::Vxlan { mac: Mac::local([2, 0x57, 0, 0, 0, 1]) },
         underlay: PerFamily { v4: Some(underlay("192.0.2.7/24")), v6: None },
         underlay_mtu: 1500,
         more: More::default(),
@@ -60,7 +60,7 @@ fn second() -> Member {
         name: "node-b.example".parse().expect("a name"),
         incarnation: 0x6924_8100,
         pod_cidrs: PerFamily::default(),
-        mac: Mac::local([2, 0x57, 0xaa, 0xbb, 0xcc, 0xdd]),
+        endpoint: crate::encap::Endpoint::Vxlan { mac: Mac::local([2, 0x57, 0xaa, 0xbb, 0xcc, 0xdd]) },
         underlay: PerFamily::default(),
         underlay_mtu: 0,
         more: More::default(),
@@ -71,9 +71,11 @@ fn settings() -> Settings {
     Settings {
         pools: ["10.244.0.0/16", "fd00:244::/48"].map(|pool| pool.parse().expect(pool)).into(),
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("in range"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: crate::encap::Encapsulation::Vxlan {
+            vni: Vni::new(87).expect("in range"),
+            port: 4789,
+            outer: Family::V4,
+        },
         more: More::default(),
     }
 }

@@ -16,6 +16,7 @@ use weft_controller::{
     store::{NodeRecord, RedbStore, Store, Write},
 };
 use weft_core::{
+    encap::Endpoint,
     membership::{Member, More},
     settings::GENERATION,
     standing::Facts,
@@ -65,7 +66,7 @@ fn record(n: usize, has_reported: bool) -> NodeRecord {
             name: name(n),
             incarnation: 1,
             pod_cidrs: PerFamily { v4: Some(PodCidr::new(pods).expect("a pod CIDR")), v6: None },
-            mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]),
+            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]) },
             underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
             underlay_mtu: facts.as_ref().map_or(0, |facts| facts.underlay_mtu),
             more: More::default(),

@@ -41,7 +41,7 @@ fn batches(peers: u32) -> Result<(String, String)> {
     for n in 2..peers + 2 {
         let peer = member(n, &[weft_core::types::Family::V4]);
         let (cidr, at) = (peer.pod_cidrs.v4.context("has one")?, peer.underlay.v4.context("has one")?.address());
-        let (mac, vtep, device) = (peer.mac, cidr.vtep(), device());
+        let (mac, vtep, device) = (peer.endpoint.mac(), cidr.vtep(), device());
         writeln!(forwarding, "fdb add {mac} dev {device} dst {at} self permanent")?;
         writeln!(rest, "neigh add {vtep} lladdr {mac} dev {device} nud permanent")?;
         writeln!(rest, "nexthop add id {n} via {vtep} dev {device} onlink")?;

@@ -25,6 +25,7 @@ use weft_agent::{
     probe::{Prober, Targets},
 };
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::{Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, LinkName, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress, Vni},
@@ -43,9 +44,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         pools: vec!["10.0.0.0/9".parse().expect("valid"), "fd44::/32".parse().expect("valid")],
         mode: Mode::CrossSubnet,
-        vni: Vni::new(87).expect("valid"),
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("valid"), port: 4789, outer: Family::V4 },
         more: More::default(),
     }
 }
@@ -59,7 +58,7 @@ pub(super) fn member(n: u32, families: &[Family]) -> Member {
         name: NodeName::new(&format!("node-{n:05}")).expect("valid"),
         incarnation: 1,
         pod_cidrs: PerFamily { v4: cidr(Family::V4), v6: cidr(Family::V6) },
-        mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]) },
         underlay: PerFamily { v4: Some(UnderlayAddress::new(at, 12).expect("valid")), v6: None },
         underlay_mtu: 1500,
         more: More::default(),

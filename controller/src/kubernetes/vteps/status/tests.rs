@@ -64,7 +64,7 @@ fn each_state_has_its_conditions() {
 
 #[test]
 fn paths_are_one_text_where_the_families_agree() {
-    let reach = |direct, vxlan, unreached| Reach { direct, vxlan, unreached };
+    let reach = |direct, tunnel, unreached| Reach { direct, tunnel, unreached };
     let text = |paths| {
         let standing = NodeStanding { paths, ..standing("n1", State::Ready, "") };
         status(&standing, None, None, false, now()).paths

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use futures::task::noop_waker;
 use http_body::Body;
 use weft_core::{
+    encap::{Encapsulation, Endpoint},
     membership::{Log, Member, More},
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
@@ -17,7 +18,7 @@ fn member(n: u8, underlay_mtu: u32) -> Member {
         name: format!("n{n}").parse().expect("a name"),
         incarnation: 1,
         pod_cidrs: PerFamily::default(),
-        mac: Mac::local([2, 0, 0, 0, 0, n]),
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, n]) },
         underlay: PerFamily::default(),
         underlay_mtu,
         more: More::default(),
@@ -29,9 +30,7 @@ fn fanout() -> Arc<Fanout> {
     let settings = Settings {
         pools: Vec::new(),
         mode: Mode::CrossSubnet,
-        vni,
-        port: 4789,
-        outer: Family::V4,
+        encapsulation: Encapsulation::Vxlan { vni, port: 4789, outer: Family::V4 },
         more: More::default(),
     };
     Arc::new(Fanout::new(Log::new(1, settings, [member(0, 1500)])))
