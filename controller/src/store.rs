@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 
 pub use self::{
     memory::{Failure, MemoryStore},
-    records::{Binding, Held, Life, NodeRecord, Quarantined, TokenId, TokenRecord},
+    records::{Binding, Held, Life, NodeFacts, NodeRecord, Quarantined, TokenId, TokenRecord},
     redb::RedbStore,
 };
 use weft_core::{

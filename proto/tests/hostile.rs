@@ -110,7 +110,7 @@ proptest! {
 fn the_edges_of_prefixes_are_exact() {
     for text in ["10.0.0.0/30", "fd00::/126", "10.0.0.0/8"] {
         let network: ipnetwork::IpNetwork = text.parse().expect("valid");
-        let mut wire = v1::Member { name: "a".to_owned(), mac: vec![2; 6], ..Default::default() };
+        let mut wire = v1::Member { name: "a".to_owned(), mac: vec![2; 6], underlay_mtu: 1500, ..Default::default() };
         wire.pod_cidrs.push(to_cidr(network));
         assert!(Member::try_from(wire).is_ok(), "{text} was refused");
     }

@@ -142,7 +142,7 @@ impl Actor {
             writes.extend(registry.forget_lives(clock.unix_seconds(), rules.kept_seconds()));
         }
         store.commit(writes).await?;
-        let log = Log::new(epoch, settings, registry.announced().cloned());
+        let log = Log::new(epoch, settings, registry.announced());
         let fanout = Arc::new(Fanout::new(log));
         tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
 

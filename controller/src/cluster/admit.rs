@@ -12,7 +12,7 @@ use std::{
 use weft_core::{
     alloc::AllocError,
     encap::Endpoint,
-    membership::{Member, More},
+    membership::More,
     types::{Family, NodeName, PerFamily, PodCidr},
 };
 
@@ -72,7 +72,7 @@ impl Registry {
                 let (uid, current) = (uid.to_owned(), current.to_owned());
                 Err(Refusal::NodeReplaced { node: node.clone(), uid, current })
             }
-            _ => Ok(record.member.incarnation),
+            _ => Ok(record.incarnation),
         }
     }
 
@@ -88,21 +88,21 @@ impl Registry {
         record.node_uid = Some(seen.uid.clone());
         let problem = self.settle_cidrs(seen, &mut outcome);
         for family in Family::ALL {
-            *record.member.pod_cidrs.get_mut(family) = self.allocator.owner_of(family, &seen.name);
+            *record.pod_cidrs.get_mut(family) = self.allocator.owner_of(family, &seen.name);
         }
         self.held.retain(|_, owner| *owner != seen.name);
         self.from_nodes.addresses.insert(seen.name.clone(), seen.addresses.clone());
-        outcome.answer = self.note(seen, problem, record.member.pod_cidrs);
+        outcome.answer = self.note(seen, problem, record.pod_cidrs);
         if before.as_ref() != Some(&record) {
             if before.is_none() {
-                outcome.begun = Some(record.member.incarnation);
+                outcome.begun = Some(record.incarnation);
                 outcome
                     .changed
                     .writes
                     .extend(self.lives.remove(&seen.name).map(|_| Write::RemoveLife(seen.name.clone())));
                 self.departing.remove(&seen.name);
             }
-            self.macs.insert(record.member.endpoint.mac());
+            self.macs.insert(record.endpoint.mac());
             outcome.changed.writes.push(Write::Node(record.clone()));
             outcome.changed.touched.push(seen.name.clone());
             self.nodes.insert(seen.name.clone(), record);
@@ -126,17 +126,12 @@ impl Registry {
         // A creation time never falls, and two lives that began in one second are told apart by the count.
         let next = self.lives.get(&seen.name).map_or(0, |last| last.incarnation + 1);
         NodeRecord {
-            member: Member {
-                name: seen.name.clone(),
-                incarnation: next.max(seen.created_unix).max(1),
-                pod_cidrs: PerFamily::default(),
-                endpoint: Endpoint::Vxlan { mac: self.free_mac(&seen.name) },
-                underlay: PerFamily::default(),
-                underlay_mtu: 0,
-                more: More::default(),
-            },
-            agent_version: String::new(),
-            generation: 0,
+            name: seen.name.clone(),
+            incarnation: next.max(seen.created_unix).max(1),
+            pod_cidrs: PerFamily::default(),
+            endpoint: Endpoint::Vxlan { mac: self.free_mac(&seen.name) },
+            more: More::default(),
+            facts: None,
             joined_unix_ms: now_ms,
             node_uid: None,
         }
@@ -155,7 +150,7 @@ impl Registry {
             let has_some = Family::ALL.iter().any(|family| self.allocator.owner_of(*family, name).is_some());
             return (!has_some).then(|| self.awaited(name));
         }
-        if self.nodes.get(name).is_some_and(|record| !record.member.pod_cidrs.is_empty()) {
+        if self.nodes.get(name).is_some_and(|record| !record.pod_cidrs.is_empty()) {
             // Given before, and not yet written into the Node object. Labels that changed since change nothing.
             return None;
         }

@@ -63,7 +63,7 @@ impl Actor {
     /// A life that has ended proves nothing for the next one. Not before the store knows of the end: without that it goes on,
     /// and so do its streams.
     fn forget_proof(&mut self, name: &NodeName) {
-        if !self.registry.nodes.get(name).is_some_and(NodeRecord::has_reported) {
+        if self.registry.nodes.get(name).is_none_or(|node| node.facts.is_none()) {
             self.registry.underlays.forget(name);
         }
     }
@@ -74,8 +74,7 @@ impl Actor {
         }
         self.roll.note(touched.iter(), &self.registry);
         let now = |name: NodeName| {
-            let node = self.registry.nodes.get(&name).filter(|node| node.has_reported());
-            let member = node.map(|node| node.member.clone());
+            let member = self.registry.nodes.get(&name).and_then(NodeRecord::member);
             (name, member)
         };
         self.fanout.take(touched.into_iter().map(now).collect());
@@ -86,7 +85,7 @@ impl Actor {
         let mut stored = self.store.load().await?;
         self.keep_unreadable(&mut stored);
         let mut changes: Changes = self.fanout.names().into_iter().map(|name| (name, None)).collect();
-        let members = stored.nodes.iter().filter(|node| node.has_reported()).map(|node| node.member.clone());
+        let members = stored.nodes.iter().filter_map(NodeRecord::member);
         changes.extend(members.map(|member| (member.name.clone(), Some(member))));
         self.fanout.take(changes);
         let now = self.fanout.revision();
@@ -114,8 +113,8 @@ impl Actor {
         let mut vanished: BTreeSet<NodeName> = stored.held.iter().map(|held| held.owner.clone()).collect();
         // What was not announced yet was never written as a whole either.
         vanished.retain(|name| {
-            let known = self.registry.nodes.get(name).filter(|record| record.has_reported());
-            known.is_some_and(|record| record.member.pod_cidrs.iter().all(|cidr| is_held(name, cidr)))
+            let known = self.registry.nodes.get(name).filter(|record| record.facts.is_some());
+            known.is_some_and(|record| record.pod_cidrs.iter().all(|cidr| is_held(name, cidr)))
         });
         for name in vanished.iter().chain(&stored.unreadable).collect::<BTreeSet<_>>() {
             let Some(record) = self.registry.nodes.get(name) else { continue };

@@ -74,7 +74,7 @@ impl Actor {
                 let problem = live.health.problem.as_ref().map(|problem| problem.message.as_str());
                 let why = problem.unwrap_or("its agent is told and has not answered yet");
                 standing.waiting.push((name.clone(), why.to_owned()));
-            } else if node.has_reported() {
+            } else if node.facts.is_some() {
                 let why = "its agent is not connected: start it, or delete the Node if the machine is gone";
                 standing.waiting.push((name.clone(), why.to_owned()));
             }

@@ -18,7 +18,7 @@ use super::{
     Admission, Refusal,
     registry::{Changed, Registry, overlaps},
 };
-use crate::store::Write;
+use crate::store::{NodeFacts, Write};
 
 impl Registry {
     /// Takes the facts of a member that connects from `source`, given who else is connected.
@@ -34,15 +34,17 @@ impl Registry {
         let losers = self.losers(name, facts, source, is_connected)?;
         let Some(node) = self.nodes.get(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
         let mut fresh = node.clone();
-        fresh.member.underlay = facts.underlay;
-        fresh.member.underlay_mtu = facts.underlay_mtu;
-        fresh.agent_version.clone_from(&facts.agent_version);
-        fresh.generation = facts.generation;
+        fresh.facts = Some(NodeFacts {
+            underlay: facts.underlay,
+            underlay_mtu: facts.underlay_mtu,
+            agent_version: facts.agent_version.clone(),
+            generation: facts.generation,
+        });
         if fresh == *node {
             self.underlays.note(name, facts, source);
             return Ok(Changed::default());
         }
-        let old = node_addresses(&node.member.underlay);
+        let old = node_addresses(&node.underlay());
         let mut changed = Changed::default();
         for loser in losers.keys() {
             self.take_away(loser, facts, &mut changed);
@@ -68,7 +70,7 @@ impl Registry {
         let Admission::Nodes(_) = self.admission else { return Ok(facts) };
         let Some(known) = self.from_nodes.addresses.get(name).filter(|known| !known.is_empty()) else {
             // Just after a change of leader the Nodes may not have been looked at yet; what is known already may stay.
-            let is_known = self.nodes.get(name).is_some_and(|node| node.member.underlay == facts.underlay);
+            let is_known = self.nodes.get(name).is_some_and(|node| node.underlay() == facts.underlay);
             return if is_known { Ok(facts) } else { Err(Refusal::NodeUnseen { node: name.clone() }) };
         };
         for family in Family::ALL {
@@ -92,7 +94,7 @@ impl Registry {
         let known = self.from_nodes.addresses.get(name)?;
         let is_listed = |address: &IpAddr| known.contains(address);
         let lists_family = |address: &IpAddr| known.iter().any(|known| Family::of(*known) == Family::of(*address));
-        let registered = self.nodes.get(name)?.member.underlay;
+        let registered = self.nodes.get(name)?.underlay();
         let address = node_addresses(&registered).find(|address| lists_family(address) && !is_listed(address))?;
         let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         Some(Refusal::AddressNotOfNode { node: name.clone(), address, known })
@@ -130,10 +132,10 @@ impl Registry {
     fn take_away(&mut self, loser: &NodeName, facts: &Facts, changed: &mut Changed) {
         let Some(node) = self.nodes.get_mut(loser) else { return };
         for family in Family::ALL {
-            let held = node.member.underlay.get_mut(family);
-            let claimed = facts.underlay.get(family);
-            if held.is_some() && held.map(|held| held.address()) == claimed.map(|claimed| claimed.address()) {
-                *held = None;
+            let held = node.underlay().get(family).map(|held| held.address());
+            let claimed = facts.underlay.get(family).map(|claimed| claimed.address());
+            if held.is_some() && held == claimed {
+                node.forget_underlay(family);
             }
         }
         changed.writes.push(Write::Node(node.clone()));

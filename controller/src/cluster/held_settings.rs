@@ -24,7 +24,7 @@ pub(super) fn due(wanted: &Settings, before: Option<&Settings>, registry: &Regis
 /// The members whose agents could not follow these settings. One whose agent never came is told of nothing yet.
 pub(super) fn awaited<'a>(wanted: &Settings, registry: &'a Registry) -> impl Iterator<Item = &'a NodeRecord> + use<'a> {
     let needed = wanted.generation();
-    registry.nodes.values().filter(move |node| node.has_reported() && node.generation < needed)
+    registry.nodes.values().filter(move |node| node.facts.as_ref().is_some_and(|facts| facts.generation < needed))
 }
 
 impl Actor {
@@ -51,7 +51,7 @@ impl Actor {
         if *self.fanout.settings() == self.rules.settings {
             return Vec::new();
         }
-        awaited(&self.rules.settings, &self.registry).map(|node| node.member.name.clone()).collect()
+        awaited(&self.rules.settings, &self.registry).map(|node| node.name.clone()).collect()
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn tell(wanted: &Settings, announced: &Settings, registry: &Registry)
     if wanted == announced {
         return;
     }
-    let names: Vec<&str> = awaited(wanted, registry).map(|node| node.member.name.as_str()).collect();
+    let names: Vec<&str> = awaited(wanted, registry).map(|node| node.name.as_str()).collect();
     tracing::warn!(
         agents = names.join(", "),
         "settings are held back until these agents are upgraded: upgrade them, delete their nodes, or announce them anyway (option forceSettings)"

@@ -7,8 +7,8 @@
 use sha2::{Digest, Sha256};
 use weft_core::{
     encap::Endpoint,
-    membership::{Member, More},
-    types::{Mac, NodeName, PerFamily},
+    membership::More,
+    types::{Mac, NodeName},
 };
 
 use super::{
@@ -33,7 +33,7 @@ impl Registry {
         let node = || ask.node.clone();
         let token = self.token_for(ask)?;
         if let Some(bound) = &token.bound {
-            let lives_on = self.nodes.get(&ask.node).is_some_and(|node| node.member.incarnation == bound.incarnation);
+            let lives_on = self.nodes.get(&ask.node).is_some_and(|node| node.incarnation == bound.incarnation);
             if bound.key_hash != ask.key_hash || !lives_on {
                 return Err(Refusal::TokenUsed { node: node() });
             }
@@ -73,15 +73,15 @@ impl Registry {
             Some(record) => record.clone(),
             None => self.new_node(name, now_ms)?,
         };
-        record.member.incarnation = lives::next(record.member.incarnation, now_ms / 1000);
-        let incarnation = record.member.incarnation;
+        record.incarnation = lives::next(record.incarnation, now_ms / 1000);
+        let incarnation = record.incarnation;
         let token = self.tokens.get_mut(&ask.token.id).expect("found by token_for just now");
         token.bound = Some(Binding { key_hash: ask.key_hash, incarnation });
         let mut writes = vec![Write::Node(record.clone()), Write::Token(token.clone())];
         if self.lives.remove(name).is_some() {
             writes.push(Write::RemoveLife(name.clone()));
         }
-        self.macs.insert(record.member.endpoint.mac());
+        self.macs.insert(record.endpoint.mac());
         self.nodes.insert(name.clone(), record);
         Ok(Joined {
             incarnation,
@@ -95,17 +95,12 @@ impl Registry {
         let exhausted = |detail: String| Refusal::PoolsExhausted { node: name.clone(), detail };
         let pod_cidrs = self.allocator.allocate_all(name).map_err(|error| exhausted(error.to_string()))?;
         Ok(NodeRecord {
-            member: Member {
-                name: name.clone(),
-                incarnation: self.lives.get(name).map_or(0, |life| life.incarnation),
-                pod_cidrs,
-                endpoint: Endpoint::Vxlan { mac: self.free_mac(name) },
-                underlay: PerFamily::default(),
-                underlay_mtu: 0,
-                more: More::default(),
-            },
-            agent_version: String::new(),
-            generation: 0,
+            name: name.clone(),
+            incarnation: self.lives.get(name).map_or(0, |life| life.incarnation),
+            pod_cidrs,
+            endpoint: Endpoint::Vxlan { mac: self.free_mac(name) },
+            more: More::default(),
+            facts: None,
             joined_unix_ms: now_ms,
             node_uid: None,
         })

@@ -117,12 +117,13 @@ impl Actor {
     }
 
     fn build_list(&self) -> Vec<Peer> {
-        let members: Vec<&Member> = self.registry.announced().collect();
+        let members: Vec<Member> = self.registry.announced().collect();
+        let members: Vec<&Member> = members.iter().collect();
         let settings = &self.rules.settings;
         let reach = Family::ALL.map(|family| (family, paths::count(&members, family, settings)));
         let row = |(name, node): (&NodeName, &NodeRecord)| {
             let path = |(family, counts): &(Family, HashMap<&NodeName, paths::Reach>)| {
-                node.member.pod_cidrs.get(*family).as_ref()?;
+                node.pod_cidrs.get(*family).as_ref()?;
                 let reach = counts.get(name).copied().unwrap_or_default();
                 let paths::Reach { direct, tunnel, unreached } = reach;
                 Some(FamilyPath { family: *family, way: None, direct, tunnel, unreached, rtt: None })
@@ -133,24 +134,24 @@ impl Actor {
     }
 
     fn row(&self, node: &NodeRecord, paths: Vec<FamilyPath>) -> Peer {
-        let member = &node.member;
-        let standing = self.peers.standings.get(&member.name);
+        let facts = node.facts.as_ref();
+        let standing = self.peers.standings.get(&node.name);
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
         let newest = self.fanout.published();
-        let acknowledged = self.sessions.get(&member.name).and_then(|live| live.acknowledged);
+        let acknowledged = self.sessions.get(&node.name).and_then(|live| live.acknowledged);
         Peer {
-            node: member.name.clone(),
-            pod_cidrs: member.pod_cidrs,
-            underlay: member.underlay,
+            node: node.name.clone(),
+            pod_cidrs: node.pod_cidrs,
+            underlay: node.underlay(),
             paths,
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
             since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
             revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
-            mac: member.endpoint.mac(),
-            agent_version: node.agent_version.clone(),
-            underlay_mtu: member.underlay_mtu,
+            mac: node.endpoint.mac(),
+            agent_version: facts.map(|facts| facts.agent_version.clone()).unwrap_or_default(),
+            underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
             applied: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
         }
     }

@@ -206,7 +206,7 @@ impl Registry {
         let is_near = |underlay: &UnderlayAddress| {
             underlay.network().contains(address) && self.underlays.has_proof(name, underlay.address())
         };
-        self.nodes.get(name).is_some_and(|node| node.member.underlay.iter().any(is_near))
+        self.nodes.get(name).is_some_and(|node| node.underlay().iter().any(is_near))
     }
 
     fn named(&self) -> String {

@@ -116,11 +116,11 @@ impl Registry {
     /// Takes from a record the addresses that no host can have, which version 0.1 accepted.
     fn without_addresses_of_no_host(mut node: NodeRecord) -> NodeRecord {
         for family in Family::ALL {
-            let Some(underlay) = *node.member.underlay.get(family) else { continue };
+            let Some(underlay) = *node.underlay().get(family) else { continue };
             if let Some(what) = of_no_host(&underlay) {
-                let name = &node.member.name;
+                let name = &node.name;
                 tracing::warn!(node = %name, "its underlay address {underlay} is the {what} of its prefix: it is left out until another is reported");
-                *node.member.underlay.get_mut(family) = None;
+                node.forget_underlay(family);
             }
         }
         node
@@ -128,60 +128,59 @@ impl Registry {
 
     /// Adopts of a record what does not contradict others: one bad object must not keep a whole cluster from starting.
     fn adopt_what_fits(&mut self, mut node: NodeRecord) {
-        let name = node.member.name.clone();
+        let name = node.name.clone();
         for family in Family::ALL {
-            let Some(cidr) = *node.member.pod_cidrs.get(family) else { continue };
+            let Some(cidr) = *node.pod_cidrs.get(family) else { continue };
             if !self.pools.iter().any(|pool| pool.covers(&cidr)) {
                 tracing::warn!(node = %name, %cidr, "its pod CIDR is in no pool any more: it keeps it until its Node is deleted");
             }
             if let Err(error) = self.allocator.claim(cidr, &name) {
                 tracing::error!(node = %name, "its pod CIDR is left out: {error}");
-                *node.member.pod_cidrs.get_mut(family) = None;
+                *node.pod_cidrs.get_mut(family) = None;
             }
         }
         for family in Family::ALL {
-            let Some(underlay) = *node.member.underlay.get(family) else { continue };
+            let Some(underlay) = *node.underlay().get(family) else { continue };
             if let Some(other) = self.addresses.get(&underlay.address()) {
                 tracing::error!(node = %name, %other, "both have underlay address {underlay}: it is left out until reported again");
-                *node.member.underlay.get_mut(family) = None;
+                node.forget_underlay(family);
             }
         }
-        for underlay in node.member.underlay.iter() {
+        for underlay in node.underlay().iter() {
             self.addresses.insert(underlay.address(), name.clone());
         }
-        self.macs.insert(node.member.endpoint.mac());
+        self.macs.insert(node.endpoint.mac());
         self.nodes.insert(name, node);
     }
 
     fn adopt(&mut self, node: NodeRecord) -> Result<(), String> {
-        let member = &node.member;
-        for cidr in member.pod_cidrs.iter() {
+        for cidr in node.pod_cidrs.iter() {
             if !self.pools.iter().any(|pool| pool.covers(cidr)) {
-                return Err(format!("node {} has pod CIDR {cidr}, which no pool covers", member.name));
+                return Err(format!("node {} has pod CIDR {cidr}, which no pool covers", node.name));
             }
-            self.allocator.claim(*cidr, &member.name).map_err(|error| error.to_string())?;
+            self.allocator.claim(*cidr, &node.name).map_err(|error| error.to_string())?;
         }
-        for underlay in member.underlay.iter() {
-            if let Some(other) = self.addresses.insert(underlay.address(), member.name.clone()) {
-                return Err(format!("nodes {other} and {} both have underlay address {underlay}", member.name));
+        for underlay in node.underlay().iter() {
+            if let Some(other) = self.addresses.insert(underlay.address(), node.name.clone()) {
+                return Err(format!("nodes {other} and {} both have underlay address {underlay}", node.name));
             }
             if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {
-                return Err(format!("underlay network {underlay} of node {} overlaps pool {pool}", member.name));
+                return Err(format!("underlay network {underlay} of node {} overlaps pool {pool}", node.name));
             }
         }
-        self.macs.insert(member.endpoint.mac());
-        self.nodes.insert(member.name.clone(), node);
+        self.macs.insert(node.endpoint.mac());
+        self.nodes.insert(node.name.clone(), node);
         Ok(())
     }
 
     /// The members there are to announce: those that have reported facts once.
-    pub(super) fn announced(&self) -> impl Iterator<Item = &Member> {
-        self.nodes.values().filter(|node| node.has_reported()).map(|node| &node.member)
+    pub(super) fn announced(&self) -> impl Iterator<Item = Member> + '_ {
+        self.nodes.values().filter_map(NodeRecord::member)
     }
 
     /// Refuses certificates of nodes that are not, or not any more, what the certificate says.
     pub(super) fn check(&self, identity: &NodeIdentity, now_unix: i64) -> Result<(), Refusal> {
-        let current = self.nodes.get(&identity.name).map(|node| node.member.incarnation);
+        let current = self.nodes.get(&identity.name).map(|node| node.incarnation);
         judge(self.admission, identity, current, now_unix)
     }
 
@@ -200,12 +199,12 @@ impl Registry {
     pub(super) fn complete(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         for (name, node) in &mut self.nodes {
-            let before = node.member.pod_cidrs;
+            let before = node.pod_cidrs;
             for family in Family::ALL {
-                let cidr = node.member.pod_cidrs.get_mut(family);
+                let cidr = node.pod_cidrs.get_mut(family);
                 *cidr = cidr.or_else(|| self.allocator.allocate(family, name).ok());
             }
-            if node.member.pod_cidrs != before {
+            if node.pod_cidrs != before {
                 writes.push(Write::Node(node.clone()));
             }
         }
@@ -226,13 +225,12 @@ impl Registry {
     /// nothing comes out before [`Self::released`] has said when the departure was announced.
     pub(super) fn delete(&mut self, name: &NodeName, now_unix: i64) -> Result<(Changed, Vec<PodCidr>), Refusal> {
         let Some(node) = self.nodes.remove(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
-        let member = node.member;
-        let life = Life { node: name.clone(), incarnation: member.incarnation, ended_unix: now_unix };
+        let life = Life { node: name.clone(), incarnation: node.incarnation, ended_unix: now_unix };
         let mut writes = vec![Write::RemoveNode(name.clone()), Write::Life(life.clone())];
         self.lives.insert(name.clone(), life);
         self.departing.insert(name.clone());
-        self.macs.remove(&member.endpoint.mac());
-        for underlay in member.underlay.iter() {
+        self.macs.remove(&node.endpoint.mac());
+        for underlay in node.underlay().iter() {
             self.addresses.remove(&underlay.address());
         }
         let void: Vec<TokenId> =
@@ -241,7 +239,7 @@ impl Registry {
             self.tokens.remove(&id);
             writes.push(Write::RemoveToken(id));
         }
-        let cidrs: Vec<PodCidr> = member.pod_cidrs.iter().copied().collect();
+        let cidrs: Vec<PodCidr> = node.pod_cidrs.iter().copied().collect();
         for cidr in &cidrs {
             self.allocator.release(*cidr, NEVER);
         }

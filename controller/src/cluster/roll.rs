@@ -51,7 +51,7 @@ impl Roll {
         let mut lives = self.lives.write().unwrap_or_else(PoisonError::into_inner);
         for name in names {
             match registry.nodes.get(name) {
-                Some(node) => drop(lives.insert(name.clone(), node.member.incarnation)),
+                Some(node) => drop(lives.insert(name.clone(), node.incarnation)),
                 None => drop(lives.remove(name)),
             }
         }
@@ -68,7 +68,7 @@ impl Roll {
 }
 
 fn lives(registry: &Registry) -> HashMap<NodeName, u64> {
-    registry.nodes.iter().map(|(name, node)| (name.clone(), node.member.incarnation)).collect()
+    registry.nodes.iter().map(|(name, node)| (name.clone(), node.incarnation)).collect()
 }
 
 /// What a certificate is worth where `current` is the present life of its name.

@@ -302,7 +302,7 @@ async fn facts_that_the_store_did_not_take_are_taken_later_without_being_told_ag
         let announced = peers[0].underlay.v4.map(|at| at.address());
         assert_eq!(announced, Some([192, 0, 2, last].into()), "the old address is announced");
         let stored = store.load().await.expect("readable");
-        assert!(stored.nodes[0].member.underlay.v4.is_some_and(|at| at.address() == IpAddr::from([192, 0, 2, last])));
+        assert!(stored.nodes[0].underlay().v4.is_some_and(|at| at.address() == IpAddr::from([192, 0, 2, last])));
     }
     assert_eq!(cluster.status().await.expect("it runs").connected, 1, "its stream goes on");
 }

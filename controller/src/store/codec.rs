@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use weft_core::{
     membership::Member,
     settings::Settings,
-    types::{NodeName, PodCidr},
+    types::{NodeName, PerFamily, PodCidr, UNDERLAY_MTUS},
 };
 use weft_proto::stored::v1::{self, Node, Number, Owner, Token};
 
-use super::{Binding, Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
+use super::{Binding, Life, NodeFacts, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// The kinds of records, each a table of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,17 +115,7 @@ pub(super) fn encode(write: &Write) -> Put {
     match write {
         Write::Epoch(epoch) => put(Table::Meta, EPOCH, &number(*epoch)),
         Write::Settings(settings) => put(Table::Meta, SETTINGS, &v1::Settings::from(settings)),
-        Write::Node(node) => put(
-            Table::Nodes,
-            node.member.name.as_str(),
-            &Node {
-                member: Some((&node.member).into()),
-                agent_version: node.agent_version.clone(),
-                generation: node.generation,
-                joined_unix_ms: node.joined_unix_ms,
-                node_uid: node.node_uid.clone(),
-            },
-        ),
+        Write::Node(node) => put(Table::Nodes, node.name.as_str(), &node_message(node)),
         Write::RemoveNode(name) => remove(Table::Nodes, name.as_str().to_owned()),
         Write::Token(token) => put(Table::Tokens, &token.id.to_string(), &token_message(token)),
         Write::RemoveToken(id) => remove(Table::Tokens, id.to_string()),
@@ -137,6 +127,26 @@ pub(super) fn encode(write: &Write) -> Put {
             put(Table::Lives, node.as_str(), &Number { value: *incarnation, ended_unix: *ended_unix })
         }
         Write::RemoveLife(name) => remove(Table::Lives, name.as_str().to_owned()),
+    }
+}
+
+/// A node whose agent has not reported is a member without addresses and with an MTU of 0 there, as version 0.1 has it.
+fn node_message(node: &NodeRecord) -> Node {
+    let reported = node.facts.clone();
+    let facts = reported.unwrap_or(NodeFacts {
+        underlay: PerFamily::default(),
+        underlay_mtu: 0,
+        agent_version: String::new(),
+        generation: 0,
+    });
+    let NodeFacts { agent_version, generation, .. } = facts.clone();
+    let member = NodeRecord { facts: Some(facts), ..node.clone() }.member();
+    Node {
+        member: member.as_ref().map(Into::into),
+        agent_version,
+        generation,
+        joined_unix_ms: node.joined_unix_ms,
+        node_uid: node.node_uid.clone(),
     }
 }
 
@@ -181,13 +191,28 @@ pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored
 }
 
 fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
-    let member = wire.member.ok_or("has no member")?;
+    let mut member = wire.member.ok_or("has no member")?;
+    let has_reported = member.underlay_mtu != 0;
+    if !has_reported {
+        // No member yet: it is read as one, and the rest of it counts.
+        member.underlay_mtu = *UNDERLAY_MTUS.start();
+    }
     let member = Member::try_from(member).map_err(|error| error.to_string())?;
     if member.name.as_str() != key {
         return Err(format!("holds node {}", member.name));
     }
     let Node { agent_version, joined_unix_ms, node_uid, generation, .. } = wire;
-    Ok(NodeRecord { member, agent_version, generation, joined_unix_ms, node_uid })
+    let facts = NodeFacts { underlay: member.underlay, underlay_mtu: member.underlay_mtu, agent_version, generation };
+    Ok(NodeRecord {
+        name: member.name,
+        incarnation: member.incarnation,
+        pod_cidrs: member.pod_cidrs,
+        endpoint: member.endpoint,
+        more: member.more,
+        facts: has_reported.then_some(facts),
+        joined_unix_ms,
+        node_uid,
+    })
 }
 
 fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {

@@ -5,29 +5,70 @@
 use std::{fmt, str::FromStr};
 
 use weft_core::{
-    membership::Member,
-    types::{NodeName, PodCidr},
+    encap::Endpoint,
+    membership::{Member, More},
+    types::{Family, NodeName, PerFamily, PodCidr, UnderlayAddress},
 };
 
 /// A node that joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// What the other nodes need to know of it.
-    pub member: Member,
-    /// Version its agent reported last; empty until then.
-    pub agent_version: String,
-    /// The newest kind of settings that its agent could follow when it reported last; 0 is version 0.1.
-    pub generation: u32,
+    /// Its name.
+    pub name: NodeName,
+    /// Which life of that name.
+    pub incarnation: u64,
+    /// At most one pod CIDR per family.
+    pub pod_cidrs: PerFamily<Option<PodCidr>>,
+    /// What it is in the tunnel.
+    pub endpoint: Endpoint,
+    /// What later versions say of it.
+    pub more: More,
+    /// What its agent reported last, once it did: only then is there anything that other nodes could program.
+    pub facts: Option<NodeFacts>,
     /// When it joined first, Unix time in milliseconds.
     pub joined_unix_ms: i64,
     /// UID of its Node object in this life; none outside of Kubernetes.
     pub node_uid: Option<String>,
 }
 
+/// What an agent reported of its node, as far as it outlives the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Underlay addresses; one that somebody else proved to have is taken away.
+    pub underlay: PerFamily<Option<UnderlayAddress>>,
+    /// MTU of the underlay link in bytes.
+    pub underlay_mtu: u32,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The newest kind of settings that the agent can follow; 0 is version 0.1.
+    pub generation: u32,
+}
+
 impl NodeRecord {
-    /// True once its agent has reported facts: only then is there anything that other nodes could program.
-    pub const fn has_reported(&self) -> bool {
-        self.member.underlay_mtu != 0
+    /// What the other nodes need to know of it, once there is anything.
+    pub fn member(&self) -> Option<Member> {
+        let facts = self.facts.as_ref()?;
+        Some(Member {
+            name: self.name.clone(),
+            incarnation: self.incarnation,
+            pod_cidrs: self.pod_cidrs,
+            endpoint: self.endpoint,
+            underlay: facts.underlay,
+            underlay_mtu: facts.underlay_mtu,
+            more: self.more.clone(),
+        })
+    }
+
+    /// Its underlay addresses; none before its agent reported.
+    pub fn underlay(&self) -> PerFamily<Option<UnderlayAddress>> {
+        self.facts.as_ref().map(|facts| facts.underlay).unwrap_or_default()
+    }
+
+    /// Takes an underlay address away.
+    pub fn forget_underlay(&mut self, family: Family) {
+        if let Some(facts) = &mut self.facts {
+            *facts.underlay.get_mut(family) = None;
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What every store must do, asked of each of them.
 
 use weft_controller::store::{
-    Binding, Failure, Life, MemoryStore, NodeRecord, Quarantined, RedbStore, Store, Stored, TokenId, TokenRecord, Write,
+    Binding, Failure, Life, MemoryStore, NodeFacts, NodeRecord, Quarantined, RedbStore, Store, Stored, TokenId,
+    TokenRecord, Write,
 };
 use weft_core::{
     encap::{Encapsulation, Endpoint},
-    membership::{Member, More},
+    membership::More,
     settings::{Mode, Settings},
     types::{Family, Mac, PerFamily, Vni},
 };
@@ -15,17 +16,17 @@ use crate::{agent::name, harness::Dir};
 fn node(text: &str, third: u8) -> NodeRecord {
     let cidr = format!("10.244.{third}.0/24").parse().expect("a CIDR");
     NodeRecord {
-        member: Member {
-            name: name(text),
-            incarnation: 3,
-            pod_cidrs: PerFamily { v4: Some(cidr), v6: Some("fd00:1::/64".parse().expect("a CIDR")) },
-            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, third]) },
+        name: name(text),
+        incarnation: 3,
+        pod_cidrs: PerFamily { v4: Some(cidr), v6: Some("fd00:1::/64".parse().expect("a CIDR")) },
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, third]) },
+        more: More::new([0x0a, 1, 5]),
+        facts: Some(NodeFacts {
             underlay: PerFamily { v4: Some("192.0.2.1/24".parse().expect("an address")), v6: None },
             underlay_mtu: 1500,
-            more: More::new([0x0a, 1, 5]),
-        },
-        agent_version: "1.2.3".to_owned(),
-        generation: 1,
+            agent_version: "1.2.3".to_owned(),
+            generation: 1,
+        }),
         joined_unix_ms: 1_700_000_000_000,
         node_uid: Some("0f3c".to_owned()),
     }

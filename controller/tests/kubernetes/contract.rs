@@ -101,7 +101,7 @@ async fn a_late_leader_takes_nothing_from_its_successor() {
     new.load().await.expect("readable");
     new.commit(vec![Write::Node(record("a", 1)), Write::Quarantine(quarantined(2, "b"))]).await.expect("writable");
     let mut late = record("a", 1);
-    late.agent_version = "late".to_owned();
+    late.facts.as_mut().expect("it has reported").agent_version = "late".to_owned();
     let mut old = Vec::new();
     for batch in [Write::Node(record("d", 3)), Write::Node(late), Write::Epoch(5)] {
         let store = KubeStore::new(&server.client(), NAMESPACE);
@@ -109,7 +109,7 @@ async fn a_late_leader_takes_nothing_from_its_successor() {
         old.push((store, batch));
     }
     let mut moved = record("a", 1);
-    moved.member.underlay_mtu = 9000;
+    moved.facts.as_mut().expect("it has reported").underlay_mtu = 9000;
     new.commit(vec![Write::Epoch(5), Write::Node(record("c", 3)), Write::Node(moved)]).await.expect("writable");
     let expected = new.load().await.expect("readable");
 
@@ -164,7 +164,7 @@ async fn a_status_is_no_obstacle() {
     let vteps = Api::<Vtep>::all(server.client());
     vteps.patch_status("a", &PatchParams::default(), &Patch::Merge(status)).await.expect("patched");
     let mut moved = record("a", 1);
-    moved.member.underlay_mtu = 9000;
+    moved.facts.as_mut().expect("it has reported").underlay_mtu = 9000;
     store.commit(vec![Write::Node(moved.clone())]).await.expect("only its spec is ours");
     let vtep = vteps.get("a").await.expect("it is there");
     assert_eq!(vtep.spec.underlay_mtu, 9000);

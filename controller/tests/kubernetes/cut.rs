@@ -66,8 +66,8 @@ fn cut_client(server: &ApiServer, requests: usize, loses_answer: bool) -> (Clien
 }
 
 fn moved(mut record: NodeRecord, third: u8) -> NodeRecord {
-    record.member.pod_cidrs.v4 = Some(cidr(third));
-    record.member.incarnation += 1;
+    record.pod_cidrs.v4 = Some(cidr(third));
+    record.incarnation += 1;
     record
 }
 
@@ -93,7 +93,7 @@ fn batch() -> Vec<Write> {
 async fn begin(server: &ApiServer) -> Stored {
     let store = KubeStore::new(&server.client(), NAMESPACE);
     let stored = store.load().await.expect("readable");
-    let mut batch: Vec<Write> = stored.nodes.iter().map(|node| Write::RemoveNode(node.member.name.clone())).collect();
+    let mut batch: Vec<Write> = stored.nodes.iter().map(|node| Write::RemoveNode(node.name.clone())).collect();
     batch.extend(stored.lives.iter().map(|life| Write::RemoveLife(life.node.clone())));
     batch.extend(stored.quarantine.iter().map(|entry| Write::RemoveQuarantine(entry.cidr)));
     batch.extend(stored.held.iter().map(|entry| Write::RemoveQuarantine(entry.cidr)));
@@ -112,8 +112,8 @@ fn check(before: &Stored, after: &Stored, at: &str) {
         assert!(ends || has.contains_key(cidr), "{at}: {cidr} of {owner} is free while agents may route to it");
     }
     for node in &before.nodes {
-        let name = &node.member.name;
-        let is_there = after.nodes.iter().any(|other| other.member.name == *name);
+        let name = &node.name;
+        let is_there = after.nodes.iter().any(|other| other.name == *name);
         let departs = name.as_str() == "a";
         assert!(is_there || departs, "{at}: {name} is lost");
     }
@@ -144,7 +144,7 @@ async fn wherever_a_commit_ends_no_cidr_is_lost_or_given_twice() {
             successor.commit(batch()).await.unwrap_or_else(|error| panic!("{at}: {error}"));
             let end = successor.load().await.expect("readable");
             holders(&end);
-            let names: Vec<&str> = end.nodes.iter().map(|node| node.member.name.as_str()).collect();
+            let names: Vec<&str> = end.nodes.iter().map(|node| node.name.as_str()).collect();
             assert_eq!((names, end.held.len()), (vec!["b", "c", "d", "e"], 0), "{at}");
             assert!(end.quarantine.contains(&quarantined(1, "a")), "{at}: {:?}", end.quarantine);
             if is_whole {

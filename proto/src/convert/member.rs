@@ -55,8 +55,12 @@ impl TryFrom<v1::Member> for Member {
 
     fn try_from(wire: v1::Member) -> Result<Self, ConvertError> {
         let most = *UNDERLAY_MTUS.end();
-        if wire.underlay_mtu > most {
-            return Err(ConvertError::new("underlay_mtu", format!("{} is over {most}", wire.underlay_mtu)));
+        // Less than a new node may report: version 0.1 let members in with less.
+        if wire.underlay_mtu == 0 || wire.underlay_mtu > most {
+            return Err(ConvertError::new(
+                "underlay_mtu",
+                format!("{} is not between 1 and {most}", wire.underlay_mtu),
+            ));
         }
         Ok(Self {
             name: NodeName::new(&wire.name).map_err(|error| ConvertError::new("name", error))?,
@@ -123,10 +127,12 @@ mod tests {
     #[test]
     fn names_the_field_that_is_wrong() {
         type Spoil = fn(&mut v1::Member);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 8] = [
             ("name", |m| m.name = "../etc".to_owned()),
             ("mac", |m| m.mac = vec![1; 6]),
             ("mac", |m| m.mac = vec![2; 5]),
+            ("underlay_mtu", |m| m.underlay_mtu = 0),
+            ("underlay_mtu", |m| m.underlay_mtu = 65_537),
             ("pod_cidrs", |m| m.pod_cidrs[0].prefix = 99),
             ("pod_cidrs", |m| m.pod_cidrs[1] = m.pod_cidrs[0].clone()),
             ("underlay_addresses", |m| m.underlay_addresses[0].address = vec![127, 0, 0, 1]),

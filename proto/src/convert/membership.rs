@@ -114,7 +114,12 @@ mod tests {
     use super::*;
 
     fn chunk(names: &[&str]) -> v1::SnapshotChunk {
-        let member = |name: &&str| v1::Member { name: (*name).to_owned(), mac: vec![2; 6], ..Default::default() };
+        let member = |name: &&str| v1::Member {
+            name: (*name).to_owned(),
+            mac: vec![2; 6],
+            underlay_mtu: 1500,
+            ..Default::default()
+        };
         v1::SnapshotChunk { members: names.iter().map(member).collect() }
     }
 

@@ -82,7 +82,7 @@ fn nothing_is_given_while_others_allocate_or_it_is_open_who_does() {
         let mut registry = registry(&DUAL, who);
         let outcome = registry.admit(&node("a", "1"), 0);
         assert!(matches!(outcome.answer, Err(Refusal::CidrsAwaited { .. })), "{who:?}");
-        assert!(registry.nodes[&name("a")].member.pod_cidrs.is_empty());
+        assert!(registry.nodes[&name("a")].pod_cidrs.is_empty());
         // It is a member that waits; what it waits for arrives.
         let outcome = registry.admit(&given("a", "1", Some("10.244.3.0/24"), None), 0);
         assert_eq!((cidrs(&outcome).len(), outcome.begun), (1, None));
@@ -101,7 +101,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     assert!(matches!(refusal, Refusal::CidrTaken { .. }));
     assert!(refusal.to_string().contains("10.244.1.0/24 of node a"), "{refusal}");
     assert_eq!(registry.from_nodes.problems.len(), 2);
-    assert!(registry.nodes[&name("c")].member.pod_cidrs.is_empty());
+    assert!(registry.nodes[&name("c")].pod_cidrs.is_empty());
     // The holder departs, and the other's turn has come.
     registry.depart(&name("a"));
     assert_eq!(cidrs(&registry.admit(&given("c", "3", Some("10.244.0.0/23"), None), 0)), ["10.244.0.0/23"]);
@@ -208,9 +208,9 @@ fn contradicting_records_do_not_keep_the_others_out() {
     first.admit(&node("a", "1"), 0);
     let record = first.nodes[&name("a")].clone();
     let mut twin = record.clone();
-    twin.member.name = name("b");
+    twin.name = name("b");
     let stored = Stored { nodes: vec![record, twin], ..Stored::default() };
     let registry = registry_of(stored, &["10.244.0.0/16=24"], NodeCidrs::Weft);
-    assert_eq!(registry.nodes[&name("a")].member.pod_cidrs.v4, Some(cidr("10.244.0.0/24")));
-    assert_eq!(registry.nodes[&name("b")].member.pod_cidrs.v4, None);
+    assert_eq!(registry.nodes[&name("a")].pod_cidrs.v4, Some(cidr("10.244.0.0/24")));
+    assert_eq!(registry.nodes[&name("b")].pod_cidrs.v4, None);
 }

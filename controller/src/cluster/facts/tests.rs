@@ -3,13 +3,13 @@
 use weft_core::{
     alloc::Pool,
     encap::Endpoint,
-    membership::{Member, More},
+    membership::More,
     types::{Mac, PerFamily, Revision},
 };
 
 use super::*;
 use crate::cluster::Admission;
-use crate::store::{NodeRecord, Stored};
+use crate::store::{NodeFacts, NodeRecord, Stored};
 
 pub(in crate::cluster) fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
@@ -29,17 +29,17 @@ pub(in crate::cluster) fn facts(v4: Option<&str>, v6: Option<&str>) -> Facts {
 /// Nodes `old`, which holds an address of each family, and `new`, which has none yet.
 pub(in crate::cluster) fn registry() -> Registry {
     let node = |text: &str, number: u8, facts: Option<Facts>| NodeRecord {
-        member: Member {
-            name: name(text),
-            incarnation: 1,
-            pod_cidrs: PerFamily { v4: Some(format!("10.244.{number}.0/24").parse().expect("a CIDR")), v6: None },
-            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, number]) },
-            underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
-            underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
-            more: More::default(),
-        },
-        agent_version: "1".to_owned(),
-        generation: 0,
+        name: name(text),
+        incarnation: 1,
+        pod_cidrs: PerFamily { v4: Some(format!("10.244.{number}.0/24").parse().expect("a CIDR")), v6: None },
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0, 0, 0, 0, number]) },
+        more: More::default(),
+        facts: facts.map(|facts| NodeFacts {
+            underlay: facts.underlay,
+            underlay_mtu: facts.underlay_mtu,
+            agent_version: "1".to_owned(),
+            generation: 0,
+        }),
         joined_unix_ms: 0,
         node_uid: None,
     };
@@ -86,12 +86,13 @@ fn an_address_that_no_host_can_have_is_refused_where_it_is_reported() {
 fn what_version_0_1_has_stored_is_loaded_without_that_address() {
     let mut registry = registry();
     let mut record = registry.nodes.remove(&name("old")).expect("it is there");
-    record.member.underlay = facts(Some("192.0.2.255/24"), Some("2001:db8::1/64")).underlay;
+    record.facts.as_mut().expect("it has reported").underlay =
+        facts(Some("192.0.2.255/24"), Some("2001:db8::1/64")).underlay;
     let stored = Stored { nodes: vec![record], ..Stored::default() };
     let pool = Pool::new("10.244.0.0/16".parse().expect("a CIDR"), 24).expect("a pool");
     let loaded = Registry::new(stored, &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0)).expect("it loads");
-    let member = &loaded.nodes[&name("old")].member;
-    assert!(member.underlay.v4.is_none() && member.underlay.v6.is_some());
+    let underlay = loaded.nodes[&name("old")].underlay();
+    assert!(underlay.v4.is_none() && underlay.v6.is_some());
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn proven_beats_unproven_whoever_was_first() {
     let changed = registry.take_facts(&new, &claim, source("192.0.2.1"), |_| true).expect("it comes from there");
     assert_eq!(changed.losers, [(old.clone(), source("192.0.2.1"))]);
     assert_eq!(changed.touched, [old.clone(), new.clone()]);
-    assert_eq!(registry.nodes[&old].member.underlay.v4, None);
+    assert_eq!(registry.nodes[&old].underlay().v4, None);
 
     // A holder that proved it keeps it, connected or, against whoever proves nothing, away.
     let mut registry = self::registry();
@@ -121,7 +122,7 @@ fn proven_beats_unproven_whoever_was_first() {
     let other = facts(None, Some("2001:db8::1/64"));
     let changed = registry.take_facts(&new, &other, source("2001:db8::1"), |_| true).expect("it comes from there");
     assert_eq!(changed.losers, [(old.clone(), source("2001:db8::1"))]);
-    assert!(registry.nodes[&old].member.underlay.v4.is_some(), "that one it proved itself");
+    assert!(registry.nodes[&old].underlay().v4.is_some(), "that one it proved itself");
 }
 
 #[test]
@@ -147,8 +148,8 @@ fn a_silent_holder_loses_what_the_claimant_connects_from() {
     let changed = registry.take_facts(&name("new"), &claim, source("192.0.2.1"), |_| false).expect("it is there");
     assert_eq!(changed.touched, [name("old"), name("new")]);
     assert_eq!(changed.writes.len(), 2, "both must be persisted in one batch");
-    assert!(registry.nodes[&name("old")].member.underlay.is_empty(), "two nodes have one address");
-    assert!(registry.nodes[&name("old")].has_reported(), "the old holder is a member still");
+    assert!(registry.nodes[&name("old")].underlay().is_empty(), "two nodes have one address");
+    assert!(registry.nodes[&name("old")].facts.is_some(), "the old holder is a member still");
 
     // The old holder reports again, elsewhere; its former address stays with the new one.
     let moved = facts(Some("192.0.2.9/24"), None);

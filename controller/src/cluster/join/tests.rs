@@ -29,7 +29,7 @@ fn a_join_is_one_batch_of_node_and_token() {
     let [Write::Node(node), Write::Token(token)] = joined.changed.writes.as_slice() else {
         panic!("{:?}", joined.changed.writes)
     };
-    assert_eq!((node.member.incarnation, joined.incarnation), (1, 1));
+    assert_eq!((node.incarnation, joined.incarnation), (1, 1));
     assert_eq!(token.bound, Some(Binding { key_hash: [1; 32], incarnation: 1 }));
     let again = registry.join(&ask, 1000).expect("the same key");
     assert_eq!((again.incarnation, again.is_new_life), (1, false));
@@ -51,10 +51,10 @@ fn a_new_token_keeps_the_cidr_and_begins_a_new_life() {
     let mut registry = registry("10.244.0.0/16", 24);
     let first = ask(&mut registry, "n1", 1);
     registry.join(&first, 0).expect("a good token");
-    let before = registry.nodes[&first.node].member.clone();
+    let before = registry.nodes[&first.node].clone();
     let second = ask(&mut registry, "n1", 2);
     assert_eq!(registry.join(&second, 0).expect("a good token").incarnation, 2);
-    let after = &registry.nodes[&first.node].member;
+    let after = &registry.nodes[&first.node];
     assert_eq!((after.pod_cidrs, after.endpoint.mac()), (before.pod_cidrs, before.endpoint.mac()));
     assert!(matches!(registry.join(&first, 0), Err(Refusal::TokenUsed { .. })), "the earlier life came back");
 }
@@ -67,7 +67,7 @@ fn a_name_deleted_and_joined_in_one_batch_gets_another_cidr() {
     let (_, cidrs) = registry.delete(&first.node, 0).expect("a member");
     let second = ask(&mut registry, "n1", 2);
     assert_eq!(registry.join(&second, 0).expect("a good token").incarnation, 2);
-    let fresh = registry.nodes[&first.node].member.pod_cidrs.v4.expect("a CIDR");
+    let fresh = registry.nodes[&first.node].pod_cidrs.v4.expect("a CIDR");
     assert!(!cidrs.contains(&fresh), "{fresh} is in quarantine");
 }
 

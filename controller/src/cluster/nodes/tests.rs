@@ -190,7 +190,7 @@ async fn a_node_that_registers_again_gets_the_pod_cidr_that_its_pods_have() {
         let after = cluster.admit(again).await.expect("taken in").pod_cidrs;
         assert_eq!(after, before, "its pods run on under addresses of nobody");
         let stored = store.load().await.expect("readable");
-        assert_eq!((stored.quarantine, stored.nodes[0].member.pod_cidrs), (vec![], before));
+        assert_eq!((stored.quarantine, stored.nodes[0].pod_cidrs), (vec![], before));
         // Another node gets another one.
         assert_ne!(cluster.admit(node("b", "3")).await.expect("taken in").pod_cidrs, before);
     }
@@ -265,7 +265,7 @@ async fn after_another_start_what_is_known_may_stay_until_the_nodes_are_looked_a
     connect(&first, "a", "192.0.2.1/24").await.expect("its own");
     let stored = store.load().await.expect("readable").nodes.remove(0);
     let mut with_v6 = stored.clone();
-    with_v6.member.underlay.v6 = "2001:db8::1/64".parse().ok();
+    with_v6.facts.as_mut().expect("it has reported").underlay.v6 = "2001:db8::1/64".parse().ok();
     store.commit(vec![Write::Node(with_v6)]).await.expect("writable");
     let (second, _task) = cluster(&store, NodeCidrs::Weft).await;
     connect(&second, "a", "192.0.2.1/24").await.expect("what is known already");
@@ -293,12 +293,12 @@ impl crate::store::Store for Spoilt {
         Box::pin(async {
             let mut stored = self.store.load().await?;
             if self.is_spoilt.load(std::sync::atomic::Ordering::SeqCst) {
-                let (gone, rest) = stored.nodes.into_iter().partition(|node| node.member.name == self.victim);
+                let (gone, rest) = stored.nodes.into_iter().partition(|node| node.name == self.victim);
                 stored.nodes = rest;
                 for node in &gone as &Vec<crate::store::NodeRecord> {
-                    let owner = node.member.name.clone();
+                    let owner = node.name.clone();
                     let held = |cidr: &PodCidr| crate::store::Held { cidr: *cidr, owner: owner.clone() };
-                    stored.held.extend(node.member.pod_cidrs.iter().map(held));
+                    stored.held.extend(node.pod_cidrs.iter().map(held));
                     stored.unreadable.extend(self.is_unreadable.then(|| owner.clone()));
                 }
             }
@@ -307,7 +307,7 @@ impl crate::store::Store for Spoilt {
     }
 
     fn commit(&self, batch: Vec<Write>) -> futures::future::BoxFuture<'_, Result<(), StoreError>> {
-        let is_mended = batch.iter().any(|write| matches!(write, Write::Node(node) if node.member.name == self.victim));
+        let is_mended = batch.iter().any(|write| matches!(write, Write::Node(node) if node.name == self.victim));
         Box::pin(async move {
             self.store.commit(batch).await?;
             if is_mended {

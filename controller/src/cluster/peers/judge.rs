@@ -66,7 +66,7 @@ impl Judgement {
     /// A node without a pod CIDR waits for one, however well its agent is.
     pub(super) fn given(self, node: &NodeRecord, problem: Option<&Refusal>) -> Self {
         match problem {
-            Some(problem) if node.member.pod_cidrs.is_empty() => {
+            Some(problem) if node.pod_cidrs.is_empty() => {
                 Self::new(State::Pending, problem.reason().into(), problem.to_string())
             }
             _ => self,
@@ -77,10 +77,11 @@ impl Judgement {
 impl Judgement {
     /// A node that is well but for its agent, which is too old for what is announced: it was downgraded, or came late.
     pub(super) fn following(self, node: &NodeRecord, needed: u32) -> Self {
-        if self.state != State::Ready || node.generation >= needed {
+        let Some(facts) = node.facts.as_ref().filter(|facts| self.state == State::Ready && facts.generation < needed)
+        else {
             return self;
-        }
-        let version = if node.agent_version.is_empty() { "unknown" } else { &node.agent_version };
+        };
+        let version = if facts.agent_version.is_empty() { "unknown" } else { &facts.agent_version };
         let message = format!(
             "its agent, version {version}, does not follow all of the cluster's settings, which newer agents do: upgrade it"
         );
@@ -134,7 +135,7 @@ impl<'a> Evidence<'a> {
     }
 
     pub(super) fn judge(&self, node: &NodeRecord, sessions: &Sessions, now: Instant) -> Judgement {
-        let name = &node.member.name;
+        let name = &node.name;
         let Some(live) = sessions.get(name) else { return self.silent(node) };
         if let Some(problem) = &live.health.problem {
             return Judgement::new(State::Degraded, problem.reason.clone(), problem.message.clone());
@@ -164,8 +165,8 @@ impl<'a> Evidence<'a> {
     }
 
     fn silent(&self, node: &NodeRecord) -> Judgement {
-        let name = &node.member.name;
-        if !node.has_reported() {
+        let name = &node.name;
+        if node.facts.is_none() {
             let message = "it has joined, but its agent never opened a stream: start weft-agent on it".to_owned();
             let judgement = Judgement::new(State::Pending, Reason::NeverConnected, message);
             return Judgement { since_unix_ms: Some(node.joined_unix_ms), ..judgement };

@@ -66,12 +66,13 @@ impl Actor {
     /// How all nodes stand, by name.
     pub(in crate::cluster) fn node_standings(&mut self) -> Arc<Vec<NodeStanding>> {
         self.refresh_peers();
-        let members: Vec<&Member> = self.registry.announced().collect();
+        let members: Vec<Member> = self.registry.announced().collect();
+        let members: Vec<&Member> = members.iter().collect();
         let settings = &self.rules.settings;
         let reach = Family::ALL.map(|family| (family, paths::count(&members, family, settings)));
         let standing = |(name, node): (&NodeName, &NodeRecord)| {
             let path = |(family, counts): &(Family, HashMap<&NodeName, paths::Reach>)| {
-                node.member.pod_cidrs.get(*family).as_ref()?;
+                node.pod_cidrs.get(*family).as_ref()?;
                 Some((*family, counts.get(name).copied().unwrap_or_default()))
             };
             self.node_standing(node, reach.iter().filter_map(path).collect())
@@ -80,23 +81,22 @@ impl Actor {
     }
 
     fn node_standing(&self, node: &NodeRecord, paths: Vec<(Family, paths::Reach)>) -> NodeStanding {
-        let member = &node.member;
-        let standing = self.peers.standings.get(&member.name);
+        let standing = self.peers.standings.get(&node.name);
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
-        let live = self.sessions.get(&member.name);
+        let live = self.sessions.get(&node.name);
         let acknowledged = live.and_then(|live| Some((live.acknowledged?, live.acknowledged_unix_ms)));
         let newest = self.fanout.published();
         NodeStanding {
-            name: member.name.clone(),
-            pod_cidrs: member.pod_cidrs,
-            underlay: member.underlay,
+            name: node.name.clone(),
+            pod_cidrs: node.pod_cidrs,
+            underlay: node.underlay(),
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
-            problem: self.registry.from_nodes.problems.get(&member.name).cloned(),
+            problem: self.registry.from_nodes.problems.get(&node.name).cloned(),
             since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
             is_connected: live.is_some(),
-            has_reported: node.has_reported(),
+            has_reported: node.facts.is_some(),
             probed: standing.map(|standing| standing.probed.clone()).unwrap_or_default(),
             paths,
             applied: acknowledged.map(|(sequence, at)| (Revision::new(self.epoch, sequence), at)),

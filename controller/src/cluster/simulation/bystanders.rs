@@ -9,7 +9,10 @@ use std::{
     net::IpAddr,
 };
 
-use weft_core::types::{NodeName, PodCidr};
+use weft_core::{
+    membership::Member,
+    types::{NodeName, PodCidr},
+};
 
 use super::{
     Checked, hold,
@@ -87,7 +90,7 @@ impl World {
             hold!(now == Some(&before.record), "{name} has said nothing, and {:?} became {now:?}", before.record);
             let announced = content.and_then(|content| content.members.iter().find(|member| member.name == *name));
             hold!(
-                announced.map(AsRef::as_ref) == Some(&before.record.member),
+                announced.map(|member| Member::clone(member)) == before.record.member(),
                 "{name} has said nothing, and is announced as {announced:?}"
             );
             let session = server.actor.sessions.get(name).map(|live| live.id);
@@ -106,9 +109,9 @@ impl World {
     /// What a node can have without proof is no router's, not the controller's, and a host's in the underlay.
     fn check_addresses(&self, server: &Server, acted: &Acted) -> Checked {
         for (name, node) in &server.actor.registry.nodes {
-            let Some(underlay) = node.member.underlay.v4 else { continue };
+            let Some(underlay) = node.underlay().v4 else { continue };
             let (address, network) = (underlay.address(), underlay.network());
-            let in_pool = server.actor.registry.nodes.values().flat_map(|node| node.member.pod_cidrs.iter());
+            let in_pool = server.actor.registry.nodes.values().flat_map(|node| node.pod_cidrs.iter());
             let in_pool =
                 in_pool.chain(self.rules.settings.pools.iter()).any(|cidr: &PodCidr| cidr.network().contains(address));
             let is_strange =
@@ -117,7 +120,7 @@ impl World {
             let is_new = self.bystanders.addresses.get(name) != Some(&address);
             if is_new && matches!(address, IpAddr::V4(address) if address.octets()[3] == ROUTER) {
                 let is_on_link =
-                    |by: &Bystander| by.record.member.underlay.v4.is_some_and(|at| at.network().contains(address));
+                    |by: &Bystander| by.record.underlay().v4.is_some_and(|at| at.network().contains(address));
                 let mut left = self.bystanders.standing.iter().filter(|(name, _)| !acted.spoke.contains(*name));
                 let reporter = left.find(|(_, by)| is_on_link(by)).map(|(name, _)| name);
                 hold!(reporter.is_none(), "{name} has {address}, which is a router's, as {reporter:?} says");
@@ -142,7 +145,7 @@ impl World {
     fn note_bystanders(&mut self) {
         let Some(server) = &self.server else { return };
         let nodes = &server.actor.registry.nodes;
-        let address = |node: &NodeRecord| node.member.underlay.v4.map(|underlay| underlay.address());
+        let address = |node: &NodeRecord| node.underlay().v4.map(|underlay| underlay.address());
         let sources: BTreeMap<u64, IpAddr> = server
             .ends
             .iter()

@@ -8,6 +8,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use ipnetwork::IpNetwork;
 use weft_core::{desired, membership::Member, types::Family};
 
+use crate::store::NodeRecord;
+
 use super::{
     Checked, Planted,
     agent::{LastGood, Update},
@@ -194,7 +196,7 @@ impl World {
         let agent = &self.agents[number];
         let Some(process) = &agent.process else { return Ok(()) };
         let Some(me) = process.view.member(&agent.name).filter(|_| self.is_honest(&agent.name)) else { return Ok(()) };
-        let Some(durable) = self.disk.ledger(|ledger| ledger.nodes.get(&agent.name).map(|node| node.member.clone()))
+        let Some(durable) = self.disk.ledger(|ledger| ledger.nodes.get(&agent.name).and_then(NodeRecord::member))
         else {
             return Ok(());
         };

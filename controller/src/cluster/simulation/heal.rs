@@ -2,7 +2,10 @@
 //!
 //! Owns what an operator does once everything works again, and what must be true when all have settled.
 
-use weft_core::{membership::Snapshot, types::UnderlayAddress};
+use weft_core::{
+    membership::{Member, Snapshot},
+    types::UnderlayAddress,
+};
 
 use super::world::{Event, World};
 
@@ -97,7 +100,7 @@ impl World {
             if !ledger.quarantine.is_empty() {
                 differences.push(format!("in quarantine: {:?}", ledger.quarantine));
             }
-            if !ledger.members().eq(content.members.iter().map(AsRef::as_ref)) {
+            if !ledger.members().eq(content.members.iter().map(|member| Member::clone(member))) {
                 differences.push("what is announced is not what is written".to_owned());
             }
         });
@@ -140,7 +143,7 @@ impl World {
             return Some(format!("{} says {facts:?}, and is announced as {member:?}", agent.name));
         }
         let written = self.disk.ledger(|ledger| ledger.nodes.get(&agent.name).cloned())?;
-        if written.agent_version != facts.agent_version {
+        if written.facts.as_ref().map(|facts| &facts.agent_version) != Some(&facts.agent_version) {
             return Some(format!("{} is version {:?}, and {written:?} is written", agent.name, facts.agent_version));
         }
         let others = content.members.iter().filter(|other| other.name != agent.name && self.is_honest(&other.name));

@@ -300,13 +300,12 @@ fn plant(planted: Planted, actor: &mut Actor, commands: &mut [Command]) {
             }
         }
         Planted::ForgottenRouters => {
-            for node in actor.registry.nodes.values().filter(|node| node.member.underlay.v4.is_some()) {
-                let Member { name, underlay, underlay_mtu, .. } = &node.member;
+            for node in actor.registry.nodes.values().filter(|node| node.underlay().v4.is_some()) {
+                let Some(Member { name, underlay, underlay_mtu, .. }) = node.member() else { continue };
                 let source = underlay.v4.map_or(OWN, |underlay| underlay.address());
                 let (gateways, agent_version) = (Vec::new(), String::new());
-                let facts =
-                    Facts { underlay: *underlay, underlay_mtu: *underlay_mtu, gateways, agent_version, generation: 0 };
-                actor.registry.underlays.note(name, &facts, source);
+                let facts = Facts { underlay, underlay_mtu, gateways, agent_version, generation: 0 };
+                actor.registry.underlays.note(&name, &facts, source);
             }
         }
         Planted::NoPace => actor.pace = Pace::default(),

@@ -55,8 +55,8 @@ impl Model {
         for write in batch {
             match write {
                 Write::Node(node) => {
-                    self.remove_node(&node.member.name, &mut touched);
-                    self.departed.remove(&node.member.name);
+                    self.remove_node(&node.name, &mut touched);
+                    self.departed.remove(&node.name);
                     self.add_node(node.clone(), &mut touched);
                 }
                 Write::RemoveNode(name) => {
@@ -89,8 +89,8 @@ impl Model {
     }
 
     fn add_node(&mut self, node: NodeRecord, touched: &mut Touched) {
-        let name = node.member.name.clone();
-        for cidr in node.member.pod_cidrs.iter() {
+        let name = node.name.clone();
+        for cidr in node.pod_cidrs.iter() {
             self.users.insert(*cidr, name.clone());
             if self.kept.get(cidr).is_some_and(|claim| !claim.released) {
                 self.kept.remove(cidr);
@@ -104,7 +104,7 @@ impl Model {
     fn remove_node(&mut self, name: &NodeName, touched: &mut Touched) -> Option<NodeRecord> {
         touched.vteps.insert(name.clone());
         let node = self.nodes.remove(name)?;
-        for cidr in node.member.pod_cidrs.iter() {
+        for cidr in node.pod_cidrs.iter() {
             if self.users.get(cidr) == Some(name) {
                 self.users.remove(cidr);
             }
@@ -114,7 +114,7 @@ impl Model {
     }
 
     fn incarnation(&self, name: &NodeName, parting: &BTreeMap<NodeName, VtepSpec>) -> u64 {
-        let live = self.nodes.get(name).map(|node| node.member.incarnation);
+        let live = self.nodes.get(name).map(|node| node.incarnation);
         let ended = || parting.get(name).or_else(|| self.departed.get(name)).map(|spec| spec.incarnation);
         live.or_else(ended).unwrap_or(0)
     }
@@ -127,7 +127,7 @@ impl Model {
     /// The claim that there must be of a CIDR. Who uses it counts more than who had it.
     pub(super) fn claim(&self, cidr: &PodCidr) -> Option<PodCidrClaimSpec> {
         let user = self.users.get(cidr).and_then(|name| self.nodes.get(name));
-        let used = user.map(|node| claim(*cidr, &node.member.name, node.member.incarnation, false));
+        let used = user.map(|node| claim(*cidr, &node.name, node.incarnation, false));
         used.or_else(|| self.kept.get(cidr).cloned())
     }
 }
@@ -137,16 +137,17 @@ pub(super) fn claim(cidr: PodCidr, owner: &NodeName, incarnation: u64, released:
 }
 
 fn vtep(node: &NodeRecord) -> VtepSpec {
-    let member = &node.member;
+    let facts = node.facts.as_ref();
     VtepSpec {
         node_uid: node.node_uid.clone().unwrap_or_default(),
-        incarnation: member.incarnation,
-        pod_cidrs: member.pod_cidrs.iter().map(ToString::to_string).collect(),
-        mac: member.endpoint.mac().to_string(),
-        underlay: member.underlay.iter().map(|address| VtepUnderlay { address: address.to_string() }).collect(),
-        underlay_mtu: member.underlay_mtu,
-        agent_version: node.agent_version.clone(),
-        agent_generation: node.generation,
+        incarnation: node.incarnation,
+        pod_cidrs: node.pod_cidrs.iter().map(ToString::to_string).collect(),
+        mac: node.endpoint.mac().to_string(),
+        underlay: node.underlay().iter().map(|address| VtepUnderlay { address: address.to_string() }).collect(),
+        // 0 and nothing until the agent has reported, as version 0.1 has it.
+        underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
+        agent_version: facts.map(|facts| facts.agent_version.clone()).unwrap_or_default(),
+        agent_generation: facts.map_or(0, |facts| facts.generation),
         joined_unix_ms: node.joined_unix_ms,
         departed: false,
     }

@@ -11,12 +11,12 @@ use k8s_openapi::serde_json::{self, Value};
 use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr, claim_name};
 use weft_core::{
     encap::Endpoint,
-    membership::{Member, More},
+    membership::More,
     types::{CidrError, Family, MacError, NodeName, PerFamily, PodCidr, UnderlayAddress, UnderlayError},
 };
 
 use super::model::{Model, Touched, claim};
-use crate::store::{NodeRecord, Write};
+use crate::store::{NodeFacts, NodeRecord, Write};
 
 /// An object as the API server has it.
 #[derive(Debug, Clone)]
@@ -126,9 +126,9 @@ impl Reading {
 
     /// Of two Vteps with one CIDR that which the claim names has it, or else the first.
     fn drop_foreign(&mut self, node: &mut NodeRecord, claims: &Claims) {
-        let name = node.member.name.clone();
+        let name = node.name.clone();
         for family in Family::ALL {
-            let Some(cidr) = *node.member.pod_cidrs.get(family) else { continue };
+            let Some(cidr) = *node.pod_cidrs.get(family) else { continue };
             let Some(other) = self.model.users.get(&cidr).cloned() else { continue };
             let is_mine = claims.get(&cidr).is_some_and(|claim| claim.node == name.as_str());
             let loser = if is_mine { &other } else { &name };
@@ -136,10 +136,10 @@ impl Reading {
             self.unfinished.vteps.insert(loser.clone());
             if is_mine {
                 let mut loser = self.model.nodes[&other].clone();
-                *loser.member.pod_cidrs.get_mut(family) = None;
+                *loser.pod_cidrs.get_mut(family) = None;
                 self.model.apply(&[Write::Node(loser)]);
             } else {
-                *node.member.pod_cidrs.get_mut(family) = None;
+                *node.pod_cidrs.get_mut(family) = None;
             }
         }
     }
@@ -161,7 +161,7 @@ impl Reading {
             }
             return;
         }
-        let has_another = |node: &NodeRecord| node.member.pod_cidrs.get(cidr.family()).is_some();
+        let has_another = |node: &NodeRecord| node.pod_cidrs.get(cidr.family()).is_some();
         let is_lost = !spec.released && self.model.nodes.get(&owner).is_some_and(has_another);
         if is_lost {
             self.unfinished.claims.insert(cidr);
@@ -187,18 +187,19 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
         }
     }
     let mac = spec.mac.parse().map_err(|error: MacError| error.to_string())?;
-    Ok(NodeRecord {
-        member: Member {
-            name: name.clone(),
-            incarnation: spec.incarnation,
-            pod_cidrs,
-            endpoint: Endpoint::Vxlan { mac },
-            underlay,
-            underlay_mtu: spec.underlay_mtu,
-            more: More::default(),
-        },
+    let facts = NodeFacts {
+        underlay,
+        underlay_mtu: spec.underlay_mtu,
         agent_version: spec.agent_version.clone(),
         generation: spec.agent_generation,
+    };
+    Ok(NodeRecord {
+        name: name.clone(),
+        incarnation: spec.incarnation,
+        pod_cidrs,
+        endpoint: Endpoint::Vxlan { mac },
+        more: More::default(),
+        facts: (spec.underlay_mtu != 0).then_some(facts),
         joined_unix_ms: spec.joined_unix_ms,
         node_uid: (!spec.node_uid.is_empty()).then(|| spec.node_uid.clone()),
     })

@@ -49,8 +49,8 @@ fn what_came_after_version_0_1_keeps_its_form_too() {
         decode(table, key, &value, &mut stored).expect("readable");
     }
     let mut node = stored.nodes.remove(0);
-    node.generation = 1;
-    node.member.more = More::new([0x0a, 1, 5]);
+    node.facts.as_mut().expect("it has reported").generation = 1;
+    node.more = More::new([0x0a, 1, 5]);
     let settings = Settings { more: More::new([8, 1]), ..stored.settings.expect("settings") };
     let life = Life { ended_unix: 1_795_687_860, ..stored.lives.remove(0) };
     let puts = [Write::Node(node), Write::Settings(settings), Write::Life(life)].map(|write| encode(&write));

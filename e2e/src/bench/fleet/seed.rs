@@ -13,11 +13,11 @@ use ipnetwork::IpNetwork;
 use tokio::process::Command;
 use weft_controller::{
     pki::{Authority, PublicKey, generate_key},
-    store::{NodeRecord, RedbStore, Store, Write},
+    store::{NodeFacts, NodeRecord, RedbStore, Store, Write},
 };
 use weft_core::{
     encap::Endpoint,
-    membership::{Member, More},
+    membership::More,
     settings::GENERATION,
     standing::Facts,
     types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
@@ -60,19 +60,16 @@ fn record(n: usize, has_reported: bool) -> NodeRecord {
     let index = u32::try_from(n).expect("few enough");
     let octets = index.to_be_bytes();
     let pods = IpNetwork::new(Ipv4Addr::from(0x0a00_0000 + (index << 8)).into(), 24).expect("a network");
-    let facts = has_reported.then(|| facts(n, false));
     NodeRecord {
-        member: Member {
-            name: name(n),
-            incarnation: 1,
-            pod_cidrs: PerFamily { v4: Some(PodCidr::new(pods).expect("a pod CIDR")), v6: None },
-            endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]) },
-            underlay: facts.as_ref().map(|facts| facts.underlay).unwrap_or_default(),
-            underlay_mtu: facts.as_ref().map_or(0, |facts| facts.underlay_mtu),
-            more: More::default(),
-        },
-        generation: GENERATION,
-        agent_version: facts.map(|facts| facts.agent_version).unwrap_or_default(),
+        name: name(n),
+        incarnation: 1,
+        pod_cidrs: PerFamily { v4: Some(PodCidr::new(pods).expect("a pod CIDR")), v6: None },
+        endpoint: Endpoint::Vxlan { mac: Mac::local([2, 0x57, octets[0], octets[1], octets[2], octets[3]]) },
+        more: More::default(),
+        facts: has_reported.then(|| {
+            let Facts { underlay, underlay_mtu, agent_version, generation, .. } = facts(n, false);
+            NodeFacts { underlay, underlay_mtu, agent_version, generation }
+        }),
         joined_unix_ms: 1,
         node_uid: None,
     }

@@ -11,7 +11,7 @@ use weft_core::{
 };
 
 use super::super::{Checked, hold};
-use crate::store::{NodeRecord, TokenId, TokenRecord, Write};
+use crate::store::{NodeFacts, NodeRecord, TokenId, TokenRecord, Write};
 
 /// The durable state, and its past.
 #[derive(Debug, Default)]
@@ -35,8 +35,8 @@ pub(in super::super) struct Ledger {
 
 impl Ledger {
     /// The members that may be announced.
-    pub(in super::super) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.nodes.values().filter(|node| node.has_reported()).map(|node| &node.member)
+    pub(in super::super) fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.nodes.values().filter_map(NodeRecord::member)
     }
 
     /// True where the member was written just like this at some time.
@@ -56,7 +56,7 @@ impl Ledger {
 
     /// The life of a name now.
     pub(in super::super) fn life(&self, name: &NodeName) -> Option<u64> {
-        self.nodes.get(name).map(|node| node.member.incarnation)
+        self.nodes.get(name).map(|node| node.incarnation)
     }
 
     /// Takes note of a batch as a whole, and checks what it makes of the state.
@@ -73,7 +73,7 @@ impl Ledger {
                 Write::Node(node) => self.node(node, &before)?,
                 Write::RemoveNode(name) => {
                     let node = self.nodes.remove(name);
-                    left.extend(node.iter().flat_map(|node| node.member.pod_cidrs.iter().copied()));
+                    left.extend(node.iter().flat_map(|node| node.pod_cidrs.iter().copied()));
                     *self.ended.entry(name.clone()).or_insert(0) += 1;
                 }
                 Write::Quarantine(entry) => drop(self.quarantine.insert(entry.cidr, entry.owner.clone())),
@@ -97,11 +97,9 @@ impl Ledger {
     }
 
     fn node(&mut self, node: &NodeRecord, quarantine: &BTreeMap<PodCidr, NodeName>) -> Checked {
-        let member = &node.member;
-        let (name, life) = (&member.name, member.incarnation);
-        let old = self.nodes.get(name).map(|old| &old.member);
-        for cidr in
-            member.pod_cidrs.iter().filter(|cidr| old.is_none_or(|old| !old.pod_cidrs.iter().any(|c| c == *cidr)))
+        let (name, life) = (&node.name, node.incarnation);
+        let old = self.nodes.get(name);
+        for cidr in node.pod_cidrs.iter().filter(|cidr| old.is_none_or(|old| !old.pod_cidrs.iter().any(|c| c == *cidr)))
         {
             let held = quarantine.keys().find(|held| held.overlaps(cidr));
             hold!(held.is_none(), "{name} was given {cidr}, which is in quarantine");
@@ -113,9 +111,7 @@ impl Ledger {
         let fell = if old.is_some() { life < *highest } else { life <= *highest };
         hold!(!fell, "a life of {name} repeats: {life} after {highest}");
         *highest = life;
-        if node.has_reported() {
-            self.ever.insert(member.clone());
-        }
+        self.ever.extend(node.member());
         self.nodes.insert(name.clone(), node.clone());
         Ok(())
     }
@@ -125,8 +121,8 @@ impl Ledger {
         let mut cidrs: Vec<(PodCidr, &NodeName)> = self.quarantine.iter().map(|(cidr, owner)| (*cidr, owner)).collect();
         let mut addresses: BTreeMap<IpAddr, &NodeName> = BTreeMap::new();
         for (name, node) in &self.nodes {
-            cidrs.extend(node.member.pod_cidrs.iter().map(|cidr| (*cidr, name)));
-            for underlay in node.member.underlay.iter() {
+            cidrs.extend(node.pod_cidrs.iter().map(|cidr| (*cidr, name)));
+            for underlay in node.underlay().iter() {
                 if let Some(other) = addresses.insert(underlay.address(), name) {
                     hold!(false, "{other} and {name} both have underlay address {underlay}");
                 }
@@ -143,6 +139,6 @@ impl Ledger {
 
 /// True where what a node says of itself changed. An address that it lost it did not say.
 fn is_told(old: Option<&NodeRecord>, new: &NodeRecord) -> bool {
-    let told = |node: &NodeRecord| (node.member.underlay, node.member.underlay_mtu, node.agent_version.clone());
-    new.has_reported() && !new.member.underlay.is_empty() && old.map(told) != Some(told(new))
+    let told = |node: &NodeRecord| node.facts.clone().map(|facts| NodeFacts { generation: 0, ..facts });
+    new.facts.is_some() && !new.underlay().is_empty() && old.map(told) != Some(told(new))
 }

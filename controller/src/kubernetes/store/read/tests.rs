@@ -37,7 +37,7 @@ fn stored(reading: &Reading) -> Stored {
 }
 
 fn owns(reading: &Reading, node: &str) -> Option<PodCidr> {
-    reading.model.nodes[&name(node)].member.pod_cidrs.v4
+    reading.model.nodes[&name(node)].pod_cidrs.v4
 }
 
 #[test]
