@@ -14,6 +14,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
+use weft_core::types::UnixMs;
 
 use anyhow::Context;
 use tokio::{net::UnixListener, sync::watch};
@@ -199,7 +200,7 @@ impl<H: HostSide> Api<H> {
             objects: count(status.objects),
             repairs: status.repairs,
             pods: count(status.pods),
-            last_repair_unix_ms: status.last_repair.map(crate::engine::unix_ms).unwrap_or_default(),
+            last_repair_unix_ms: status.last_repair.map_or(0, |at| UnixMs::from(at).0),
             warnings: self.warnings(),
             foreign_plugins: self.foreign_plugins.borrow().clone(),
             pod_addresses: self.pods.usage().iter().map(address_use).collect(),

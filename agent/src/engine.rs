@@ -40,7 +40,6 @@ use weft_core::{
     types::{LinkName, NodeName},
 };
 
-pub(crate) use self::status::unix_ms;
 pub use self::{
     error::EngineError,
     halt::remove_everything,

@@ -2,7 +2,11 @@
 //!
 //! Owns the names of the metrics. Must never be a way to change anything.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
@@ -13,11 +17,11 @@ use prometheus_client::{
 };
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
-use weft_core::types::PodCidr;
+use weft_core::types::{PodCidr, UnixMs};
 
 use crate::{
     controller::{ConnectionStatus, Deadlines},
-    engine::{Dropped, Handle, Status, unix_ms},
+    engine::{Dropped, Handle, Status},
     pods::PodStore,
     probe::Findings,
 };
@@ -114,7 +118,7 @@ fn registry(sources: &Sources, dropped: Dropped) -> Registry {
     );
     gauge("controller_connected", "1 while a controller answers", sources.connection.borrow().connected.into());
     if let Some(deadlines) = *sources.deadlines.borrow() {
-        let seconds = |moment| unix_ms(moment) / 1000;
+        let seconds = |moment: SystemTime| UnixMs::from(moment).seconds();
         gauge("certificate_end_seconds", "When this node's certificate ends, Unix time", seconds(deadlines.end));
         gauge("certificate_lost_seconds", "Until when it is renewed, Unix time", seconds(deadlines.lost));
     }

@@ -41,7 +41,7 @@ use weft_core::{
     alloc::{PoolRule, Usage},
     settings::Settings,
     standing::{Facts, Health, Peer},
-    types::{NodeName, Revision},
+    types::{NodeName, Revision, UnixMs},
 };
 
 pub(crate) use actor::start;
@@ -163,7 +163,7 @@ pub(crate) struct Status {
     /// What every stream that counts has acknowledged; none while one of them has not acknowledged anything.
     pub(crate) acknowledged: Option<Revision>,
     pub(crate) pools: Vec<Usage>,
-    pub(crate) started_unix_ms: i64,
+    pub(crate) started: UnixMs,
     /// Who gives pod CIDRs to Nodes; none without Kubernetes, and while that is open.
     pub(crate) allocates: Option<crate::config::NodeCidrs>,
 }

@@ -14,7 +14,7 @@ pub use self::{
 };
 use crate::{
     membership::Path,
-    types::{Family, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
+    types::{Family, Mac, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress, UnixMs},
 };
 
 /// How a node stands.
@@ -51,8 +51,8 @@ pub struct PeerProblem {
     pub reason: Reason,
     /// A sentence for people.
     pub message: String,
-    /// Since when, Unix time in milliseconds by the agent's clock.
-    pub since_unix_ms: i64,
+    /// Since when, by the agent's clock.
+    pub since: UnixMs,
 }
 
 /// What an agent says of its node and its peers.
@@ -92,8 +92,8 @@ pub struct Peer {
     pub reason: Option<Reason>,
     /// A sentence for people: what was seen and what to do about it; may be empty.
     pub message: String,
-    /// Since when it is in this state, Unix time in milliseconds.
-    pub since_unix_ms: i64,
+    /// Since when it is in this state, if that is known.
+    pub since: Option<UnixMs>,
     /// Changes that it has not acknowledged, as far as the controller says.
     pub revision_lag: u64,
     /// Its VTEP's.

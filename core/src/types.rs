@@ -10,6 +10,7 @@ mod mtu;
 mod node_name;
 mod revision;
 mod underlay;
+mod unix_ms;
 mod vni;
 
 pub use cidr::{CidrError, PodCidr};
@@ -20,4 +21,5 @@ pub use mtu::{UNDERLAY_MTUS, UnderlayMtuError, parse_underlay_mtu};
 pub use node_name::{NodeName, NodeNameError};
 pub use revision::Revision;
 pub use underlay::{UnderlayAddress, UnderlayError};
+pub use unix_ms::UnixMs;
 pub use vni::{Vni, VniError};

@@ -12,7 +12,7 @@ use weft_core::{
     types::NodeName,
 };
 
-use super::{Engine, NAMED_PEERS, status::unix_ms};
+use super::{Engine, NAMED_PEERS};
 use crate::kernel::Kernel;
 
 impl<K: Kernel> Engine<K> {
@@ -62,7 +62,7 @@ impl<K: Kernel> Engine<K> {
             node: node.clone(),
             reason: Reason::KernelDiffers,
             message: format!("{key}: {why}"),
-            since_unix_ms: unix_ms(self.since),
+            since: self.since.into(),
         }
     }
 }

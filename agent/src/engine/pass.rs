@@ -66,10 +66,10 @@ impl<K: Kernel> Engine<K> {
         // Without an underlay what is known of the last one still holds for everything else.
         let without_underlay = self.find_underlay().await.err();
         let Some(settings) = self.view.settings().cloned() else {
-            return Err(Problem::new(
-                Reason::NoMembership,
-                "no membership yet: waiting for the first answer of a controller",
-            ));
+            // Nobody is asked before there is an underlay to tell of.
+            return Err(without_underlay.unwrap_or_else(|| {
+                Problem::new(Reason::NoMembership, "no membership yet: waiting for the first answer of a controller")
+            }));
         };
         let Some(me) = self.view.member(&self.setup.node) else {
             let message = "this node is not in the membership; its kernel is left as it is until it is again";

@@ -11,7 +11,7 @@ use weft_core::{
     types::Family,
 };
 
-use super::{Engine, EngineError, status::unix_ms};
+use super::{Engine, EngineError};
 use crate::{
     kernel::{Kernel, Scope},
     probe::Verdict,
@@ -100,7 +100,7 @@ fn row(member: &Member) -> Peer {
         state: State::default(),
         reason: None,
         message: String::new(),
-        since_unix_ms: 0,
+        since: None,
         revision_lag: 0,
         mac: member.endpoint.mac(),
         agent_version: String::new(),
@@ -117,5 +117,5 @@ fn set(row: &mut Peer, state: State, reason: Option<Reason>, message: &str, sinc
     row.state = state;
     row.reason = reason;
     message.clone_into(&mut row.message);
-    row.since_unix_ms = unix_ms(since);
+    row.since = Some(since.into());
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use weft_core::{
@@ -136,7 +136,7 @@ impl<K: Kernel> Engine<K> {
                         node: name.clone(),
                         reason: Reason::ProbeLost,
                         message: format!("no answer to {family} probes"),
-                        since_unix_ms: unix_ms(since),
+                        since: since.into(),
                     });
                 }
             }
@@ -151,10 +151,4 @@ impl<K: Kernel> Engine<K> {
             healthy_count: u32::try_from(healthy).unwrap_or(u32::MAX),
         }
     }
-}
-
-/// Unix time in milliseconds, as the wire has it.
-pub(crate) fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

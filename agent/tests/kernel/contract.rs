@@ -76,4 +76,5 @@ real_only! {
     our_own_changes_are_no_news,
     who_cannot_follow_is_told,
     the_route_names_the_underlay,
+    without_a_default_route_the_controllers_address_names_the_underlay,
 }

@@ -24,7 +24,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::AddressHeaderFlags,
-        route::{RouteAddress, RouteAttribute, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteScope, RouteType},
     },
 };
 
@@ -143,6 +143,13 @@ pub(crate) async fn default_route(handle: &Handle, gateway: &str) {
         }
     };
     request.execute().await.expect(gateway);
+}
+
+/// Takes the IPv4 default route away.
+pub(crate) async fn no_default_route(handle: &Handle) {
+    let mut request = handle.route().del(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build());
+    request.message_mut().header.scope = RouteScope::NoWhere;
+    request.execute().await.expect("a default route");
 }
 
 /// Joins this namespace to `other` by a veth pair: `link` here, `eth0` there, both up, with these addresses.

@@ -17,7 +17,7 @@ use tokio::{
 };
 use weft_core::{
     membership::Log,
-    types::{NodeName, PodCidr, Revision},
+    types::{NodeName, PodCidr, Revision, UnixMs},
 };
 
 use super::{
@@ -89,7 +89,7 @@ pub(super) struct Actor {
     /// What agents said of their nodes and was refused.
     pub(super) complaints: broadcast::Sender<(NodeName, Refusal)>,
     pub(super) started: Instant,
-    pub(super) started_unix_ms: i64,
+    pub(super) started_unix: UnixMs,
     /// While every agent is to clean up.
     pub(super) cleaning: Option<CleanUp>,
     pub(super) last_publish: Option<Instant>,
@@ -127,9 +127,9 @@ impl Actor {
     ) -> Result<Self, StartError> {
         let stored = store.load().await?;
         metrics.set_unreadable(stored.unreadable.len());
-        let started_unix_ms = clock.unix_ms();
+        let started_unix = clock.unix();
         // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
-        let epoch = (stored.epoch + 1).max(u64::try_from(started_unix_ms / 1000).unwrap_or(0));
+        let epoch = (stored.epoch + 1).max(u64::try_from(started_unix.seconds()).unwrap_or(0));
         let before = stored.settings.clone();
         let mut registry = Registry::new(stored, &rules.pools, rules.admission, |_| Revision::new(epoch, 0))?;
         let settings = held_settings::due(&rules.settings, before.as_ref(), &registry, rules.force_settings);
@@ -139,7 +139,7 @@ impl Actor {
         registry.underlays.networks.clone_from(&rules.underlay_networks);
         if rules.admission == Admission::Tokens {
             writes.extend(registry.complete());
-            writes.extend(registry.forget_lives(clock.unix_seconds(), rules.kept_seconds()));
+            writes.extend(registry.forget_lives(clock.unix().seconds(), rules.kept_seconds()));
         }
         store.commit(writes).await?;
         let log = Log::new(epoch, settings, registry.announced());
@@ -165,7 +165,7 @@ impl Actor {
             freed: watch::channel(0).0,
             complaints: broadcast::channel(COMPLAINTS).0,
             started,
-            started_unix_ms,
+            started_unix,
             cleaning: None,
             last_publish: None,
             publish_at: None,
@@ -218,7 +218,7 @@ impl Actor {
             Command::Join(ask, reply) if self.follows_nodes() => self.refuse_tokens(&ask.node, reply),
             Command::Join(ask, reply) => self.join(&ask, reply, batch),
             Command::Renewing(identity, reply) => {
-                let _gone = reply.send(self.registry.check(&identity, self.clock.unix_seconds()));
+                let _gone = reply.send(self.registry.check(&identity, self.clock.unix().seconds()));
             }
             Command::Renewed(name, incarnation, ends_unix) => {
                 if let Some(live) = self.sessions.of_life(&name, incarnation) {

@@ -13,7 +13,7 @@ use weft_core::{
     alloc::AllocError,
     encap::Endpoint,
     membership::More,
-    types::{Family, NodeName, PerFamily, PodCidr},
+    types::{Family, NodeName, PerFamily, PodCidr, UnixMs},
 };
 
 use super::{
@@ -76,15 +76,15 @@ impl Registry {
         }
     }
 
-    /// Takes a Node in as it is now, at `now_ms` of Unix time.
-    pub(super) fn admit(&mut self, seen: &NodeSeen, now_ms: i64) -> Outcome {
+    /// Takes a Node in as it is now.
+    pub(super) fn admit(&mut self, seen: &NodeSeen, now: UnixMs) -> Outcome {
         let mut outcome =
             Outcome { changed: Changed::default(), left: Vec::new(), answer: Ok(Admitted::default()), begun: None };
         if self.is_another_life(seen) {
             (outcome.changed, outcome.left) = self.depart(&seen.name);
         }
         let before = self.nodes.get(&seen.name).cloned();
-        let mut record = before.clone().unwrap_or_else(|| self.first_record(seen, now_ms));
+        let mut record = before.clone().unwrap_or_else(|| self.first_record(seen, now));
         record.node_uid = Some(seen.uid.clone());
         let problem = self.settle_cidrs(seen, &mut outcome);
         for family in Family::ALL {
@@ -122,7 +122,7 @@ impl Registry {
         (changed, left)
     }
 
-    fn first_record(&self, seen: &NodeSeen, now_ms: i64) -> NodeRecord {
+    fn first_record(&self, seen: &NodeSeen, now: UnixMs) -> NodeRecord {
         // A creation time never falls, and two lives that began in one second are told apart by the count.
         let next = self.lives.get(&seen.name).map_or(0, |last| last.incarnation + 1);
         NodeRecord {
@@ -132,7 +132,7 @@ impl Registry {
             endpoint: Endpoint::Vxlan { mac: self.free_mac(&seen.name) },
             more: More::default(),
             facts: None,
-            joined_unix_ms: now_ms,
+            joined: now,
             node_uid: None,
         }
     }

@@ -133,7 +133,7 @@ impl Actor {
 
     /// Closes the streams of those that are no members any more.
     fn close_strangers(&mut self) {
-        let now = self.clock.unix_seconds();
+        let now = self.clock.unix().seconds();
         let strangers: Vec<(NodeName, Refusal)> = self
             .sessions
             .iter()
@@ -165,7 +165,7 @@ impl Actor {
         let now = self.clock.now();
         self.publish_at = None;
         self.last_publish = Some(now);
-        self.sessions.announced(self.fanout.revision().sequence, now, self.clock.unix_ms());
+        self.sessions.announced(self.fanout.revision().sequence, now, self.clock.unix());
         self.fanout.publish();
         self.peers.touch();
     }

@@ -12,8 +12,8 @@ use crate::store::TokenRecord;
 
 impl Actor {
     pub(super) fn join(&mut self, ask: &JoinAsk, reply: Reply<u64>, batch: &mut Batch) {
-        batch.writes.extend(self.registry.forget_tokens(self.clock.unix_seconds(), self.rules.kept_seconds()));
-        match self.registry.join(ask, self.clock.unix_ms()) {
+        batch.writes.extend(self.registry.forget_tokens(self.clock.unix().seconds(), self.rules.kept_seconds()));
+        match self.registry.join(ask, self.clock.unix()) {
             Err(refusal) => {
                 tracing::warn!(node = %ask.node, token = %ask.token.id, "join refused: {refusal}");
                 self.metrics.join(refusal.label());
@@ -43,13 +43,13 @@ impl Actor {
     }
 
     pub(super) fn add_token(&mut self, token: TokenRecord, reply: Reply<()>, batch: &mut Batch) {
-        batch.add(self.registry.add_token(token, self.clock.unix_seconds()));
+        batch.add(self.registry.add_token(token, self.clock.unix().seconds()));
         batch.then(move |_, answer| drop(reply.send(answer)));
     }
 
     pub(super) fn delete_node(&mut self, name: &NodeName, reply: Reply<Revision>, batch: &mut Batch) {
         self.forget_lives(batch);
-        match self.registry.delete(name, self.clock.unix_seconds()) {
+        match self.registry.delete(name, self.clock.unix().seconds()) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((changed, cidrs)) => {
                 batch.add(changed);
@@ -78,7 +78,7 @@ impl Actor {
             members: self.registry.nodes.len(),
             connected: self.sessions.len(),
             pools: self.registry.allocator.usage(),
-            started_unix_ms: self.started_unix_ms,
+            started: self.started_unix,
             allocates: self.registry.allocates(),
         }
     }

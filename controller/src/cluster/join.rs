@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use weft_core::{
     encap::Endpoint,
     membership::More,
-    types::{Mac, NodeName},
+    types::{Mac, NodeName, UnixMs},
 };
 
 use super::{
@@ -28,8 +28,8 @@ pub(super) struct Joined {
 }
 
 impl Registry {
-    /// Takes a node in, at `now_ms` of Unix time.
-    pub(super) fn join(&mut self, ask: &JoinAsk, now_ms: i64) -> Result<Joined, Refusal> {
+    /// Takes a node in.
+    pub(super) fn join(&mut self, ask: &JoinAsk, now: UnixMs) -> Result<Joined, Refusal> {
         let node = || ask.node.clone();
         let token = self.token_for(ask)?;
         if let Some(bound) = &token.bound {
@@ -40,10 +40,10 @@ impl Registry {
             // Past its end too, until it is forgotten: whoever holds the key has had the certificate before.
             return Ok(Joined { incarnation: bound.incarnation, is_new_life: false, changed: Changed::default() });
         }
-        if token.expires_unix <= now_ms / 1000 {
+        if token.expires_unix <= now.seconds() {
             return Err(Refusal::TokenExpired { node: node() });
         }
-        self.begin_life(ask, now_ms)
+        self.begin_life(ask, now)
     }
 
     /// Forgets tokens that were used and ended more than `kept` seconds ago: whoever finds one with its key on an old disk has nothing then, as with
@@ -67,13 +67,13 @@ impl Registry {
         Ok(token.clone())
     }
 
-    fn begin_life(&mut self, ask: &JoinAsk, now_ms: i64) -> Result<Joined, Refusal> {
+    fn begin_life(&mut self, ask: &JoinAsk, now: UnixMs) -> Result<Joined, Refusal> {
         let name = &ask.node;
         let mut record = match self.nodes.get(name) {
             Some(record) => record.clone(),
-            None => self.new_node(name, now_ms)?,
+            None => self.new_node(name, now)?,
         };
-        record.incarnation = lives::next(record.incarnation, now_ms / 1000);
+        record.incarnation = lives::next(record.incarnation, now.seconds());
         let incarnation = record.incarnation;
         let token = self.tokens.get_mut(&ask.token.id).expect("found by token_for just now");
         token.bound = Some(Binding { key_hash: ask.key_hash, incarnation });
@@ -91,7 +91,7 @@ impl Registry {
     }
 
     /// A node that goes on from its last life, if there was one.
-    fn new_node(&mut self, name: &NodeName, now_ms: i64) -> Result<NodeRecord, Refusal> {
+    fn new_node(&mut self, name: &NodeName, now: UnixMs) -> Result<NodeRecord, Refusal> {
         let exhausted = |detail: String| Refusal::PoolsExhausted { node: name.clone(), detail };
         let pod_cidrs = self.allocator.allocate_all(name).map_err(|error| exhausted(error.to_string()))?;
         Ok(NodeRecord {
@@ -101,7 +101,7 @@ impl Registry {
             endpoint: Endpoint::Vxlan { mac: self.free_mac(name) },
             more: More::default(),
             facts: None,
-            joined_unix_ms: now_ms,
+            joined: now,
             node_uid: None,
         })
     }

@@ -22,7 +22,7 @@ impl Actor {
     /// pod CIDRs are free again.
     pub(super) fn forget_lives(&mut self, batch: &mut Batch) {
         if self.rules.admission == Admission::Tokens {
-            batch.writes.extend(self.registry.forget_lives(self.clock.unix_seconds(), self.rules.kept_seconds()));
+            batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
         }
     }
 }

@@ -171,7 +171,7 @@ impl Actor {
         if self.cleaning.is_some() {
             return Err(Refusal::CleaningUp { node });
         }
-        let Outcome { changed, left, answer, begun } = self.registry.admit(seen, self.clock.unix_ms());
+        let Outcome { changed, left, answer, begun } = self.registry.admit(seen, self.clock.unix());
         let is_change = !changed.writes.is_empty();
         if let Some(refusal) = self.registry.strayed(&node) {
             self.complain(&node, &refusal);

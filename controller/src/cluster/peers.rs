@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use weft_core::{
     membership::Member,
     standing::{FamilyPath, Peer},
-    types::{Family, NodeName, Revision},
+    types::{Family, NodeName, Revision, UnixMs},
 };
 
 use super::{Refusal, actor::Actor, paths, sessions::Live};
@@ -35,7 +35,7 @@ pub(super) struct PeerTable {
 #[derive(Debug, Clone)]
 struct Standing {
     judgement: Judgement,
-    since_unix_ms: i64,
+    since: UnixMs,
     probed: Probed,
 }
 
@@ -76,7 +76,7 @@ impl Actor {
         if !self.peers.is_stale && !self.sessions.iter().any(|(_, live)| lagging(live)) {
             return;
         }
-        let now_ms = self.clock.unix_ms();
+        let now_ms = self.clock.unix();
         let evidence = Evidence::gather(&self.sessions);
         let claims = self.peers.claims();
         let needed = self.fanout.settings().generation();
@@ -89,9 +89,8 @@ impl Actor {
             let before = self.peers.standings.get(name);
             let is_same =
                 |old: &&Standing| old.judgement.state == judgement.state && old.judgement.reason == judgement.reason;
-            let since_unix_ms =
-                before.filter(is_same).map_or(judgement.since_unix_ms.unwrap_or(now_ms), |old| old.since_unix_ms);
-            standings.insert(name.clone(), Standing { judgement, since_unix_ms, probed: evidence.probed(name) });
+            let since = before.filter(is_same).map_or(judgement.since.unwrap_or(now_ms), |old| old.since);
+            standings.insert(name.clone(), Standing { judgement, since, probed: evidence.probed(name) });
         }
         self.peers.refused.retain(|name, _| standings.contains_key(name));
         let is_news = self.peers.is_stale || !same_states(&standings, &self.peers.standings);
@@ -147,7 +146,7 @@ impl Actor {
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
-            since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
+            since: standing.map(|standing| standing.since),
             revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
             mac: node.endpoint.mac(),
             agent_version: facts.map(|facts| facts.agent_version.clone()).unwrap_or_default(),

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use weft_core::{
     standing::{Facts, Health},
-    types::NodeName,
+    types::{NodeName, UnixMs},
 };
 
 use super::{NodeIdentity, Refusal};
@@ -31,8 +31,8 @@ pub(super) struct Live {
     pub(super) connected_at: Instant,
     /// The newest sequence of this term that it acknowledged.
     pub(super) acknowledged: Option<u64>,
-    /// When it acknowledged that, Unix time in milliseconds.
-    pub(super) acknowledged_unix_ms: i64,
+    /// When it acknowledged that.
+    pub(super) acknowledged_at: Option<UnixMs>,
     pub(super) health: Health,
     /// The newest facts that the store has not taken, or that came too fast.
     pub(super) untaken: Option<Told>,
@@ -57,7 +57,7 @@ impl Live {
 #[derive(Debug, Clone, Copy)]
 struct Announcement {
     at: Instant,
-    unix_ms: i64,
+    unix: UnixMs,
     sequence: u64,
 }
 
@@ -75,9 +75,9 @@ impl Sessions {
         let node = identity.name.clone();
         self.close(&node, || Refusal::Replaced { node: node.clone() });
         let health = Health::default();
-        let (acknowledged, acknowledged_unix_ms) = (None, 0);
+        let (acknowledged, acknowledged_at) = (None, None);
         let live =
-            Live { id, identity, connected_at: now, acknowledged, acknowledged_unix_ms, health, untaken: None, close };
+            Live { id, identity, connected_at: now, acknowledged, acknowledged_at, health, untaken: None, close };
         self.live.insert(node, live);
         closed
     }
@@ -128,19 +128,19 @@ impl Sessions {
     }
 
     /// Remembers that streams were told of `sequence`.
-    pub(super) fn announced(&mut self, sequence: u64, at: Instant, unix_ms: i64) {
+    pub(super) fn announced(&mut self, sequence: u64, at: Instant, unix: UnixMs) {
         if self.announcements.len() == ANNOUNCEMENTS_KEPT {
             self.announcements.pop_front();
         }
-        self.announcements.push_back(Announcement { at, unix_ms, sequence });
+        self.announcements.push_back(Announcement { at, unix, sequence });
     }
 
     /// When the first change was announced that a stream has not acknowledged.
-    pub(super) fn behind_since(&self, live: &Live) -> Option<(Instant, i64)> {
+    pub(super) fn behind_since(&self, live: &Live) -> Option<(Instant, UnixMs)> {
         let acknowledged = live.acknowledged?;
         let first = self.announcements.partition_point(|announced| announced.sequence <= acknowledged);
         let announced = self.announcements.get(first)?;
-        Some((announced.at.max(live.connected_at), announced.unix_ms))
+        Some((announced.at.max(live.connected_at), announced.unix))
     }
 
     /// Facts that wait to be taken, of a few streams whose turn it is.

@@ -57,7 +57,7 @@ impl Actor {
     }
 
     fn admit(&mut self, ask: &ConnectAsk) -> Result<Admitted, Refusal> {
-        self.registry.check(&ask.identity, self.clock.unix_seconds())?;
+        self.registry.check(&ask.identity, self.clock.unix().seconds())?;
         let Some(facts) = ask.facts.as_ref().filter(|_| self.cleaning.is_none()) else {
             return Ok(Admitted::Now(Changed::default()));
         };
@@ -167,14 +167,14 @@ impl Actor {
     }
 
     fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<Health>) {
-        let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix_ms());
+        let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix());
         let Some(live) = self.sessions.get_mut(node, id) else { return };
         // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
         if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest)
             && live.acknowledged < Some(applied.sequence)
         {
             live.acknowledged = Some(applied.sequence);
-            live.acknowledged_unix_ms = now;
+            live.acknowledged_at = Some(now);
         }
         if let Some(health) = health {
             live.health = health;

@@ -19,8 +19,8 @@ impl Clock for FirstSecond {
         tokio::time::Instant::now()
     }
 
-    fn unix_ms(&self) -> i64 {
-        0
+    fn unix(&self) -> UnixMs {
+        UnixMs(0)
     }
 }
 
@@ -187,8 +187,8 @@ impl Clock for SetClock {
         tokio::time::Instant::now()
     }
 
-    fn unix_ms(&self) -> i64 {
-        1000 * self.0.load(Ordering::Relaxed)
+    fn unix(&self) -> UnixMs {
+        UnixMs(1000 * self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -94,7 +94,7 @@ impl OperatorService for Operator {
             members: count(status.members),
             connected: count(status.connected),
             pools: status.pools.iter().map(pool_usage).collect(),
-            started_unix_ms: status.started_unix_ms,
+            started_unix_ms: status.started.0,
             acknowledged: status.acknowledged.map(Into::into),
             awaited_agents: status.awaited_agents.iter().map(ToString::to_string).collect(),
         }))

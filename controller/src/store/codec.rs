@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use weft_core::{
     membership::Member,
     settings::Settings,
-    types::{NodeName, PerFamily, PodCidr, UNDERLAY_MTUS},
+    types::{NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnixMs},
 };
 use weft_proto::stored::v1::{self, Node, Number, Owner, Token};
 
@@ -145,7 +145,7 @@ fn node_message(node: &NodeRecord) -> Node {
         member: member.as_ref().map(Into::into),
         agent_version,
         generation,
-        joined_unix_ms: node.joined_unix_ms,
+        joined_unix_ms: node.joined.0,
         node_uid: node.node_uid.clone(),
     }
 }
@@ -210,7 +210,7 @@ fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
         endpoint: member.endpoint,
         more: member.more,
         facts: has_reported.then_some(facts),
-        joined_unix_ms,
+        joined: UnixMs(joined_unix_ms),
         node_uid,
     })
 }

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use weft_core::{
     encap::Endpoint,
     membership::{Member, More},
-    types::{Family, NodeName, PerFamily, PodCidr, UnderlayAddress},
+    types::{Family, NodeName, PerFamily, PodCidr, UnderlayAddress, UnixMs},
 };
 
 /// A node that joined.
@@ -25,8 +25,8 @@ pub struct NodeRecord {
     pub more: More,
     /// What its agent reported last, once it did: only then is there anything that other nodes could program.
     pub facts: Option<NodeFacts>,
-    /// When it joined first, Unix time in milliseconds.
-    pub joined_unix_ms: i64,
+    /// When it joined first.
+    pub joined: UnixMs,
     /// UID of its Node object in this life; none outside of Kubernetes.
     pub node_uid: Option<String>,
 }

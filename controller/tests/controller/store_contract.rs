@@ -8,7 +8,7 @@ use weft_core::{
     encap::{Encapsulation, Endpoint},
     membership::More,
     settings::{Mode, Settings},
-    types::{Family, Mac, PerFamily, Vni},
+    types::{Family, Mac, PerFamily, UnixMs, Vni},
 };
 
 use crate::{agent::name, harness::Dir};
@@ -27,7 +27,7 @@ fn node(text: &str, third: u8) -> NodeRecord {
             agent_version: "1.2.3".to_owned(),
             generation: 1,
         }),
-        joined_unix_ms: 1_700_000_000_000,
+        joined: UnixMs(1_700_000_000_000),
         node_uid: Some("0f3c".to_owned()),
     }
 }

@@ -10,7 +10,7 @@ use weft_controller::store::{NodeFacts, NodeRecord, Quarantined, Stored};
 use weft_core::{
     encap::Endpoint,
     membership::More,
-    types::{Mac, NodeName, PerFamily, PodCidr},
+    types::{Mac, NodeName, PerFamily, PodCidr, UnixMs},
 };
 
 pub(crate) fn name(text: &str) -> NodeName {
@@ -35,7 +35,7 @@ pub(crate) fn record(text: &str, third: u8) -> NodeRecord {
             agent_version: "1.2.3".to_owned(),
             generation: 1,
         }),
-        joined_unix_ms: 1_700_000_000_000,
+        joined: UnixMs(1_700_000_000_000),
         node_uid: Some(format!("uid-{text}")),
     }
 }

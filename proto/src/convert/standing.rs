@@ -7,7 +7,7 @@ use std::time::Duration;
 use weft_core::{
     membership::Path,
     standing::{FamilyPath, Health, Peer, PeerProblem, Problem, Reason, State, Way},
-    types::NodeName,
+    types::{NodeName, UnixMs},
 };
 
 use super::addresses::to_cidr;
@@ -38,7 +38,7 @@ impl From<&Health> for v1::Health {
             node: problem.node.to_string(),
             reason: problem.reason.to_string(),
             message: problem.message.clone(),
-            since_unix_ms: problem.since_unix_ms,
+            since_unix_ms: problem.since.0,
         });
         Self {
             reason,
@@ -56,7 +56,7 @@ fn peer_problem(wire: v1::PeerProblem) -> Option<PeerProblem> {
         node: NodeName::new(&node).ok()?,
         reason: word(&reason),
         message: bounded(message),
-        since_unix_ms,
+        since: UnixMs(since_unix_ms),
     })
 }
 
@@ -91,7 +91,7 @@ impl From<&Peer> for v1::Peer {
             state: v1::PeerState::from(peer.state).into(),
             reason: peer.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             message: peer.message.clone(),
-            since_unix_ms: peer.since_unix_ms,
+            since_unix_ms: peer.since.map_or(0, |since| since.0),
             revision_lag: peer.revision_lag,
             mac: peer.mac.octets().to_vec(),
             agent_version: peer.agent_version.clone(),

@@ -130,7 +130,8 @@ impl Rtnl {
         link.name != self.device && link.device().is_none() && !link.is_pod() && !link.loopback && !is_of_services
     }
 
-    /// The link by the route to the controller, else by the default route.
+    /// The link by the route to the controller, else by the default route; on the controller's own host, if that has none, the
+    /// link at whose address the other nodes find the controller.
     async fn routed_link(&mut self, query: &UnderlayQuery) -> Result<Choice, KernelError> {
         if let Some(controller) = query.controller
             && let Some(choice) = self.link_towards(controller, false).await?
@@ -148,12 +149,25 @@ impl Rtnl {
                 }
             }
         }
+        if let Some(controller) = query.controller
+            && let Some(choice) = self.link_with(controller).await?
+        {
+            return Ok(choice);
+        }
         let controller = query.controller.map(|controller| format!(" to the controller {controller} and"));
         Err(KernelError::NoUnderlay(format!(
             "there is no route{} to the outside by a link that could carry the tunnel: bring up the link to the other \
              nodes, or name it (--interface)",
             controller.unwrap_or_default()
         )))
+    }
+
+    async fn link_with(&mut self, controller: IpAddr) -> Result<Option<Choice>, KernelError> {
+        let found = self.link_addresses(Family::of(controller), ANY_LINK).await?;
+        let links = found.iter().filter(|found| found.address == controller);
+        let link = links.filter_map(|found| self.links.get(found.link)).find(|link| self.can_carry(link)).cloned();
+        let how = format!("found by the controller's address {controller}, which is this host's");
+        Ok(link.map(|link| Choice { link, how, source: Some(controller) }))
     }
 
     async fn link_towards(&mut self, to: IpAddr, only_default: bool) -> Result<Option<Choice>, KernelError> {

@@ -16,7 +16,7 @@ use weft_core::{
 };
 
 use super::objects::{all, device, ip, link, node};
-use crate::netns::{address, index, routes, up};
+use crate::netns::{address, index, no_default_route, routes, up};
 
 async fn read(kernel: &mut Linux, wanted: &Objects) -> Observed {
     kernel.read(Scope::All { wanted }).await.expect("a whole reading")
@@ -228,4 +228,27 @@ pub(crate) async fn the_route_names_the_underlay(mut kernel: Linux) {
     for (query, name) in [(known(&["192.0.2.1"], None), "eth0"), (known(&["10.0.0.1"], Some("eth1")), "eth1")] {
         assert_eq!(kernel.underlay(&query).await.expect("an underlay").link, link(name), "{query:?}");
     }
+}
+
+/// On the controller's own host, without a way to anywhere, the tunnel is at the address at which others find the controller.
+pub(crate) async fn without_a_default_route_the_controllers_address_names_the_underlay(mut kernel: Linux) {
+    let handle = routes();
+    handle.link().add(LinkVeth::new("eth1", "wire1").build()).execute().await.expect("a veth pair");
+    for name in ["eth1", "wire1"] {
+        up(&handle, name).await;
+    }
+    address(&handle, "eth1", "10.7.0.1/24").await;
+    no_default_route(&handle).await;
+    let query = |controller: &str| UnderlayQuery {
+        in_use: None,
+        controller: Some(ip(controller)),
+        interface: None,
+        addresses: Vec::new(),
+        outer: Family::V4,
+    };
+    let found = kernel.underlay(&query("10.7.0.1")).await.expect("an underlay");
+    let v4 = found.addresses.v4.map(|address| address.to_string());
+    assert_eq!((found.link, v4.as_deref()), (link("eth1"), Some("10.7.0.1/24")));
+    let error = kernel.underlay(&query("127.0.0.1")).await.expect_err("the loopback carries nothing");
+    assert!(error.to_string().contains("there is no route to the controller 127.0.0.1"), "{error}");
 }

@@ -4,7 +4,7 @@ use weft_core::{
     alloc::Pool,
     encap::Endpoint,
     membership::More,
-    types::{Mac, PerFamily, Revision},
+    types::{Mac, PerFamily, Revision, UnixMs},
 };
 
 use super::*;
@@ -40,7 +40,7 @@ pub(in crate::cluster) fn registry() -> Registry {
             agent_version: "1".to_owned(),
             generation: 0,
         }),
-        joined_unix_ms: 0,
+        joined: UnixMs(0),
         node_uid: None,
     };
     let held = facts(Some("192.0.2.1/24"), Some("2001:db8::1/64"));

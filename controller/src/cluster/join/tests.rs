@@ -25,13 +25,13 @@ fn ask(registry: &mut Registry, node: &str, key: u8) -> JoinAsk {
 fn a_join_is_one_batch_of_node_and_token() {
     let mut registry = registry("10.244.0.0/16", 24);
     let ask = ask(&mut registry, "n1", 1);
-    let joined = registry.join(&ask, 1000).expect("a good token");
+    let joined = registry.join(&ask, UnixMs(1000)).expect("a good token");
     let [Write::Node(node), Write::Token(token)] = joined.changed.writes.as_slice() else {
         panic!("{:?}", joined.changed.writes)
     };
     assert_eq!((node.incarnation, joined.incarnation), (1, 1));
     assert_eq!(token.bound, Some(Binding { key_hash: [1; 32], incarnation: 1 }));
-    let again = registry.join(&ask, 1000).expect("the same key");
+    let again = registry.join(&ask, UnixMs(1000)).expect("the same key");
     assert_eq!((again.incarnation, again.is_new_life), (1, false));
     assert!(again.changed.writes.is_empty());
 }
@@ -40,33 +40,33 @@ fn a_join_is_one_batch_of_node_and_token() {
 fn a_token_ends_but_its_binding_does_not() {
     let mut registry = registry("10.244.0.0/16", 24);
     let late = ask(&mut registry, "n1", 1);
-    assert!(matches!(registry.join(&late, 100_000), Err(Refusal::TokenExpired { .. })));
-    registry.join(&late, 99_999).expect("just in time");
+    assert!(matches!(registry.join(&late, UnixMs(100_000)), Err(Refusal::TokenExpired { .. })));
+    registry.join(&late, UnixMs(99_999)).expect("just in time");
     // The answer got lost, and the node asks again after the end.
-    registry.join(&late, 200_000).expect("the same key");
+    registry.join(&late, UnixMs(200_000)).expect("the same key");
 }
 
 #[test]
 fn a_new_token_keeps_the_cidr_and_begins_a_new_life() {
     let mut registry = registry("10.244.0.0/16", 24);
     let first = ask(&mut registry, "n1", 1);
-    registry.join(&first, 0).expect("a good token");
+    registry.join(&first, UnixMs(0)).expect("a good token");
     let before = registry.nodes[&first.node].clone();
     let second = ask(&mut registry, "n1", 2);
-    assert_eq!(registry.join(&second, 0).expect("a good token").incarnation, 2);
+    assert_eq!(registry.join(&second, UnixMs(0)).expect("a good token").incarnation, 2);
     let after = &registry.nodes[&first.node];
     assert_eq!((after.pod_cidrs, after.endpoint.mac()), (before.pod_cidrs, before.endpoint.mac()));
-    assert!(matches!(registry.join(&first, 0), Err(Refusal::TokenUsed { .. })), "the earlier life came back");
+    assert!(matches!(registry.join(&first, UnixMs(0)), Err(Refusal::TokenUsed { .. })), "the earlier life came back");
 }
 
 #[test]
 fn a_name_deleted_and_joined_in_one_batch_gets_another_cidr() {
     let mut registry = registry("10.244.0.0/16", 24);
     let first = ask(&mut registry, "n1", 1);
-    registry.join(&first, 0).expect("a good token");
+    registry.join(&first, UnixMs(0)).expect("a good token");
     let (_, cidrs) = registry.delete(&first.node, 0).expect("a member");
     let second = ask(&mut registry, "n1", 2);
-    assert_eq!(registry.join(&second, 0).expect("a good token").incarnation, 2);
+    assert_eq!(registry.join(&second, UnixMs(0)).expect("a good token").incarnation, 2);
     let fresh = registry.nodes[&first.node].pod_cidrs.v4.expect("a CIDR");
     assert!(!cidrs.contains(&fresh), "{fresh} is in quarantine");
 }
@@ -75,9 +75,9 @@ fn a_name_deleted_and_joined_in_one_batch_gets_another_cidr() {
 fn an_exhausted_pool_changes_nothing() {
     let mut registry = registry("10.244.0.0/30", 30);
     let first = ask(&mut registry, "n1", 1);
-    registry.join(&first, 0).expect("one fits");
+    registry.join(&first, UnixMs(0)).expect("one fits");
     let second = ask(&mut registry, "n2", 2);
-    assert!(matches!(registry.join(&second, 0), Err(Refusal::PoolsExhausted { .. })));
+    assert!(matches!(registry.join(&second, UnixMs(0)), Err(Refusal::PoolsExhausted { .. })));
     assert_eq!(registry.nodes.len(), 1);
     assert_eq!(registry.tokens[&second.token.id].bound, None, "the token is used up by a refusal");
 }

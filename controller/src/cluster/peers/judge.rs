@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 use weft_core::{
     standing::{Health, PeerProblem, Reason, State},
-    types::NodeName,
+    types::{NodeName, UnixMs},
 };
 
 use super::super::{
@@ -33,12 +33,12 @@ pub(super) struct Judgement {
     pub(super) reason: Option<Reason>,
     pub(super) message: String,
     /// Where it is known better than by the time of judging.
-    pub(super) since_unix_ms: Option<i64>,
+    pub(super) since: Option<UnixMs>,
 }
 
 impl Judgement {
     fn new(state: State, reason: Reason, message: String) -> Self {
-        Self { state, reason: Some(reason), message, since_unix_ms: None }
+        Self { state, reason: Some(reason), message, since: None }
     }
 
     /// A node whose agent is turned away for its addresses has no stream because of that.
@@ -169,7 +169,7 @@ impl<'a> Evidence<'a> {
         if node.facts.is_none() {
             let message = "it has joined, but its agent never opened a stream: start weft-agent on it".to_owned();
             let judgement = Judgement::new(State::Pending, Reason::NeverConnected, message);
-            return Judgement { since_unix_ms: Some(node.joined_unix_ms), ..judgement };
+            return Judgement { since: Some(node.joined), ..judgement };
         }
         let accusers = self.accused.get(name).map_or(&[][..], Vec::as_slice);
         let blind: HashSet<&NodeName> = accusers.iter().map(|(accuser, _)| *accuser).collect();
@@ -197,9 +197,9 @@ impl<'a> Evidence<'a> {
             return pending("its agent is connected and has not confirmed its kernel's state yet".to_owned());
         }
         match sessions.behind_since(live) {
-            Some((since, unix_ms)) if now.duration_since(since) >= PATIENCE => {
+            Some((since, unix)) if now.duration_since(since) >= PATIENCE => {
                 let message = "its agent is late with acknowledging the newest changes: look at its log".to_owned();
-                Judgement { since_unix_ms: Some(unix_ms), ..pending(message) }
+                Judgement { since: Some(unix), ..pending(message) }
             }
             _ => Judgement { state: State::Ready, message: of_pairs(&live.health), ..Judgement::default() },
         }

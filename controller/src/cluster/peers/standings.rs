@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use weft_core::{
     membership::Member,
     standing::{Health, Reason, State},
-    types::{Family, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress},
+    types::{Family, NodeName, PerFamily, PodCidr, Revision, UnderlayAddress, UnixMs},
 };
 
 use super::{
@@ -32,7 +32,7 @@ pub(crate) struct NodeStanding {
     /// What keeps its Node from having pod CIDRs, or from having those that its spec names.
     pub(crate) problem: Option<Refusal>,
     /// Since when it is in this state as far as this term knows, Unix time in milliseconds.
-    pub(crate) since_unix_ms: i64,
+    pub(crate) since: Option<UnixMs>,
     /// Its agent's stream is open.
     pub(crate) is_connected: bool,
     /// Its agent has told facts once, in this life of the node.
@@ -42,7 +42,7 @@ pub(crate) struct NodeStanding {
     /// How many nodes reach it by which path, for each family it has a pod CIDR of.
     pub(crate) paths: Vec<(Family, paths::Reach)>,
     /// What it last acknowledged in this term, and when (Unix time in milliseconds).
-    pub(crate) applied: Option<(Revision, i64)>,
+    pub(crate) applied: Option<(Revision, UnixMs)>,
     /// Changes that it has not acknowledged.
     pub(crate) lag: u64,
     /// What its agent last said of itself and its peers; none without a stream.
@@ -84,7 +84,7 @@ impl Actor {
         let standing = self.peers.standings.get(&node.name);
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
         let live = self.sessions.get(&node.name);
-        let acknowledged = live.and_then(|live| Some((live.acknowledged?, live.acknowledged_unix_ms)));
+        let acknowledged = live.and_then(|live| Some((live.acknowledged?, live.acknowledged_at?)));
         let newest = self.fanout.published();
         NodeStanding {
             name: node.name.clone(),
@@ -94,7 +94,7 @@ impl Actor {
             reason: judgement.reason,
             message: judgement.message,
             problem: self.registry.from_nodes.problems.get(&node.name).cloned(),
-            since_unix_ms: standing.map_or(0, |standing| standing.since_unix_ms),
+            since: standing.map(|standing| standing.since),
             is_connected: live.is_some(),
             has_reported: node.facts.is_some(),
             probed: standing.map(|standing| standing.probed.clone()).unwrap_or_default(),

@@ -55,7 +55,7 @@ impl World {
                         self.counts.joins += 1;
                     }
                     self.counts.exhausted += u64::from(matches!(answer, Err(Refusal::PoolsExhausted { .. })));
-                    let ends_unix = self.clock.unix_seconds() + LIFETIME;
+                    let ends_unix = self.clock.unix().seconds() + LIFETIME;
                     let identity = answer.map(|incarnation| NodeIdentity { incarnation, ends_unix, ..identity });
                     self.send_answer(request, identity);
                 }
@@ -63,7 +63,7 @@ impl World {
             Owed::Renew(request, identity, mut reply) => match answered(&mut reply) {
                 None => return Ok(Some(Owed::Renew(request, identity, reply))),
                 Some(answer) => {
-                    let ends_unix = self.clock.unix_seconds() + LIFETIME;
+                    let ends_unix = self.clock.unix().seconds() + LIFETIME;
                     if answer.is_ok() {
                         self.command(Command::Renewed(identity.name.clone(), identity.incarnation, ends_unix));
                     }

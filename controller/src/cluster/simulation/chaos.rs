@@ -63,7 +63,7 @@ impl World {
         let token: JoinToken = text.parse().expect("the form of a token");
         let node = self.agents[number].name.clone();
         self.say(|_| format!("a token is made for {node}"));
-        let expires_unix = self.clock.unix_seconds() + 600;
+        let expires_unix = self.clock.unix().seconds() + 600;
         let record = TokenRecord { id: token.id, secret_hash: token.secret_hash(), node, expires_unix, bound: None };
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.command(Command::AddToken(record, reply));

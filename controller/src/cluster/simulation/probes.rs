@@ -4,7 +4,7 @@
 
 use weft_core::{
     standing::{Health, PeerProblem, Problem, Reason, State},
-    types::NodeName,
+    types::{NodeName, UnixMs},
 };
 
 use super::{
@@ -36,7 +36,7 @@ impl World {
             Some(_) => ([self.others(number), self.others(number)].concat(), Vec::new()),
             None => peers.partition(|peer| !self.answers(number, peer)),
         };
-        let lost = |node| PeerProblem { node, reason: Reason::ProbeLost, message: String::new(), since_unix_ms: 0 };
+        let lost = |node| PeerProblem { node, reason: Reason::ProbeLost, message: String::new(), since: UnixMs(0) };
         let problem_count = u32::try_from(silent.len()).expect("few");
         let healthy_count = accuses.unwrap_or_else(|| u32::try_from(answering.len()).expect("few"));
         let peers = silent.into_iter().map(lost).collect();

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
+use weft_core::types::UnixMs;
 
 use tokio::time::Instant;
 
@@ -61,8 +62,8 @@ impl Clock for SimClock {
         self.zero + Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
     }
 
-    fn unix_ms(&self) -> i64 {
+    fn unix(&self) -> UnixMs {
         let elapsed = i64::try_from(self.elapsed_ms.load(Ordering::Relaxed)).expect("worlds are short");
-        EPOCH_MS + elapsed + self.offset_ms.load(Ordering::Relaxed)
+        UnixMs(EPOCH_MS + elapsed + self.offset_ms.load(Ordering::Relaxed))
     }
 }

@@ -148,7 +148,7 @@ fn vtep(node: &NodeRecord) -> VtepSpec {
         underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
         agent_version: facts.map(|facts| facts.agent_version.clone()).unwrap_or_default(),
         agent_generation: facts.map_or(0, |facts| facts.generation),
-        joined_unix_ms: node.joined_unix_ms,
+        joined_unix_ms: node.joined.0,
         departed: false,
     }
 }

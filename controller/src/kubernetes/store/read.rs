@@ -12,7 +12,7 @@ use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr, claim_name};
 use weft_core::{
     encap::Endpoint,
     membership::More,
-    types::{CidrError, Family, MacError, NodeName, PerFamily, PodCidr, UnderlayAddress, UnderlayError},
+    types::{CidrError, Family, MacError, NodeName, PerFamily, PodCidr, UnderlayAddress, UnderlayError, UnixMs},
 };
 
 use super::model::{Model, Touched, claim};
@@ -200,7 +200,7 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
         endpoint: Endpoint::Vxlan { mac },
         more: More::default(),
         facts: (spec.underlay_mtu != 0).then_some(facts),
-        joined_unix_ms: spec.joined_unix_ms,
+        joined: UnixMs(spec.joined_unix_ms),
         node_uid: (!spec.node_uid.is_empty()).then(|| spec.node_uid.clone()),
     })
 }

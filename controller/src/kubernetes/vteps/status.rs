@@ -10,7 +10,7 @@ use k8s_openapi::{
 use weft_api::{ConditionType, FamilyReach, PeerReport, RevisionStatus, VtepState, VtepStatus};
 use weft_core::{
     standing::{Health, Reason, State},
-    types::Family,
+    types::{Family, UnixMs},
 };
 
 use crate::cluster::{NodeStanding, Probed};
@@ -39,7 +39,7 @@ pub(super) fn status(
     let state = state(standing.state);
     let reason = standing.reason.as_ref().map(ToString::to_string).unwrap_or_default();
     let same = before.filter(|before| before.state == state && before.reason == reason);
-    let since = same.and_then(|before| before.since.clone()).or_else(|| time(standing.since_unix_ms));
+    let since = same.and_then(|before| before.since.clone()).or_else(|| standing.since.and_then(time));
     let applied = standing.applied.map(|(revision, at)| RevisionStatus {
         epoch: revision.epoch,
         sequence: revision.sequence,
@@ -121,8 +121,8 @@ const fn state(state: State) -> VtepState {
 }
 
 /// To the second, as Kubernetes has its times: otherwise what comes back from the API differs from what was meant.
-fn time(unix_ms: i64) -> Option<Time> {
-    Timestamp::from_second(unix_ms.div_euclid(1000)).ok().filter(|_| unix_ms > 0).map(Time)
+fn time(moment: UnixMs) -> Option<Time> {
+    Timestamp::from_second(moment.seconds()).ok().filter(|_| moment.0 > 0).map(Time)
 }
 
 fn joined<T: ToString>(all: impl Iterator<Item = T>) -> String {

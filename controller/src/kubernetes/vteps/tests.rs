@@ -2,7 +2,7 @@
 
 use k8s_openapi::serde_json::Value;
 use weft_core::standing::{Health, Problem, Reason, State};
-use weft_core::types::{PerFamily, Revision};
+use weft_core::types::{PerFamily, Revision, UnixMs};
 
 use super::*;
 use crate::{cluster::Probed, kubernetes::fake::FakeApi};
@@ -30,12 +30,12 @@ pub(in crate::kubernetes) fn standing(name: &str, state: State, reason: &str) ->
         state,
         reason: (!reason.is_empty()).then(|| Reason::from(reason)),
         message: if reason.is_empty() { String::new() } else { format!("because of {reason}") },
-        since_unix_ms: 1_700_000_000_123,
+        since: Some(UnixMs(1_700_000_000_123)),
         is_connected,
         has_reported: true,
         probed: Probed::Answers,
         paths: Vec::new(),
-        applied: is_connected.then(|| (Revision::new(7, 3), 1_700_000_001_000)),
+        applied: is_connected.then(|| (Revision::new(7, 3), UnixMs(1_700_000_001_000))),
         lag: 0,
         health: is_connected.then(Health::default),
     }
@@ -93,7 +93,7 @@ async fn what_is_written_once_is_not_written_again() {
     assert_eq!(api.take_requests(), [""; 0], "nothing changed");
     // The same again as another leader reads it from the API.
     let mut successor = settled(&api).await;
-    let later = NodeStanding { since_unix_ms: 1_800_000_000_000, ..ready("n1") };
+    let later = NodeStanding { since: Some(UnixMs(1_800_000_000_000)), ..ready("n1") };
     successor.round(&[later]).await;
     assert_eq!(api.take_requests(), [""; 0], "a change of leaders is no change of the node");
 }
@@ -176,7 +176,7 @@ async fn a_flap_of_all_nodes_is_no_storm() {
     // Everybody acknowledges a change: figures only, at half the rate at most.
     let acknowledged: Vec<_> = good
         .iter()
-        .map(|one| NodeStanding { applied: Some((Revision::new(7, 4), 1_700_000_002_000)), ..one.clone() })
+        .map(|one| NodeStanding { applied: Some((Revision::new(7, 4), UnixMs(1_700_000_002_000))), ..one.clone() })
         .collect();
     for _ in 0..20 {
         writer.round(&acknowledged).await;

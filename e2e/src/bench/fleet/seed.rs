@@ -20,7 +20,7 @@ use weft_core::{
     membership::More,
     settings::GENERATION,
     standing::Facts,
-    types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress},
+    types::{Mac, NodeName, PerFamily, PodCidr, UnderlayAddress, UnixMs},
 };
 
 use crate::lab::binaries;
@@ -70,7 +70,7 @@ fn record(n: usize, has_reported: bool) -> NodeRecord {
             let Facts { underlay, underlay_mtu, agent_version, generation, .. } = facts(n, false);
             NodeFacts { underlay, underlay_mtu, agent_version, generation }
         }),
-        joined_unix_ms: 1,
+        joined: UnixMs(1),
         node_uid: None,
     }
 }

@@ -100,7 +100,7 @@ fn a_young_term_knows_of_probes_what_the_last_one_knew() {
 #[test]
 fn what_goes_to_the_api_comes_back_the_same() {
     let mut standing = standing("n1", State::Unreachable, "ProbeLost");
-    standing.since_unix_ms = 1_700_000_000_987;
+    standing.since = Some(UnixMs(1_700_000_000_987));
     let status = status(&standing, None, Some(1), false, now());
     let text = k8s_openapi::serde_json::to_string(&status).expect("plain data");
     let back: VtepStatus = k8s_openapi::serde_json::from_str(&text).expect("the same type");
