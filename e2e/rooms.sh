@@ -20,17 +20,25 @@ room() {
     done
 }
 
+# of NAMES: an expression that finds a use of one of these modules of the crate, also within braces as rustfmt breaks them.
+of() {
+    printf '\\bcrate::(%s)\\b|\\bcrate::\\{.*\\b(%s)\\b|^    (%s)(::|,)' "$1" "$1" "$1"
+}
+
 room "agent/src/engine.rs agent/src/engine agent/src/pods.rs agent/src/pods agent/src/veth.rs agent/src/veth agent/src/kernel.rs agent/src/kernel agent/src/probe.rs agent/src/standing.rs" \
     '\b(weft_proto|tonic|prost)\b' "the middle of the agent knows no wire: api, controller and cni do"
 room "controller/src/cluster.rs controller/src/cluster controller/src/kubernetes.rs controller/src/kubernetes controller/src/metrics.rs" \
     '\b(weft_proto::v1|tonic|prost)\b' "the middle of the controller knows no messages: rpc and fanout do"
-room "controller/src/cluster.rs controller/src/cluster" '\bcrate::(rpc|kubernetes|tls|servers|run|http)\b' "membership knows nothing of who carries it"
-room "controller/src/store.rs controller/src/store" '\bcrate::(kubernetes|cluster|rpc)\b' "a store keeps what it is told"
-room "agent/src/kernel.rs agent/src/kernel" '\bcrate::(engine|pods|controller|api|cni|veth)\b' "the edge to the kernel decides nothing"
-room "agent/src/veth.rs agent/src/veth" '\bcrate::(cni|pods|engine|api|controller)\b' "plugin and agent stand on the pair, and not it on them"
-room "agent/src/pods.rs agent/src/pods" '\bcrate::(cni|api|engine|controller)\b' "the address book is asked, and asks nobody"
-room "agent/src/cni.rs agent/src/cni" '\bcrate::(pods|engine|api|controller|run)\b' "the plugin knows the agent by its socket only"
-room "agent/src/config.rs agent/src/config" '\bcrate::(cni|run|engine|api)\b' "configuration is read before anything runs"
+room "controller/src/cluster.rs controller/src/cluster" "$(of 'rpc|kubernetes|leader|tls|servers|run|http')" "membership knows nothing of who carries it"
+room "controller/src/store.rs controller/src/store" "$(of 'kubernetes|leader|cluster|rpc|run')" "a store keeps what it is told"
+room "controller/src/leader.rs controller/src/leader" "$(of 'kubernetes|rpc|run|servers')|\b(weft_api|kube|k8s_openapi)::" "who leads is decided without knowing who keeps the Lease"
+room "controller/src/rpc.rs controller/src/rpc" "$(of 'kubernetes|run|leader')" "services ask whoever can tell, and know nobody by name"
+room "controller/src/kubernetes.rs controller/src/kubernetes" "$(of run)" "Kubernetes is chosen, and chooses nothing"
+room "agent/src/kernel.rs agent/src/kernel" "$(of 'engine|pods|controller|api|cni|veth')" "the edge to the kernel decides nothing"
+room "agent/src/veth.rs agent/src/veth" "$(of 'cni|pods|engine|api|controller')" "plugin and agent stand on the pair, and not it on them"
+room "agent/src/pods.rs agent/src/pods" "$(of 'cni|api|engine|controller')" "the address book is asked, and asks nobody"
+room "agent/src/cni.rs agent/src/cni" "$(of 'pods|engine|api|controller|run')" "the plugin knows the agent by its socket only"
+room "agent/src/config.rs agent/src/config" "$(of 'cni|run|engine|api')" "configuration is read before anything runs"
 room "program/src" '\bweft_(core|proto|api|agent|controller|cli)::' "what all programs share knows none of them"
 room "cli/src" '\bweft_(agent|controller)::' "the command asks the others, and is none of them"
 

@@ -44,7 +44,7 @@ use weft_core::{
     types::{NodeName, Revision, UnixMs},
 };
 
-pub(crate) use actor::start;
+pub(crate) use actor::{failure, start};
 pub(crate) use cleanup::CleanUpStanding;
 pub(crate) use nodes::{Admission, Admitted, AllNodes, NodeSeen};
 pub(crate) use paths::Reach;
@@ -54,6 +54,7 @@ pub(crate) use registry::RegistryError;
 pub(crate) use roll::Roll;
 
 use crate::{
+    config::{Config, StoreLocation},
     fanout::Fanout,
     pki::JoinToken,
     store::{StoreError, TokenRecord},
@@ -86,6 +87,25 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// As it is configured.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            settings: config.settings.clone(),
+            force_settings: config.force_settings,
+            mtu: config.mtu,
+            underlay_networks: config.underlay_networks.clone(),
+            pools: config.pools.clone(),
+            admission: match &config.store {
+                StoreLocation::Redb(_) => Admission::Tokens,
+                StoreLocation::Kubernetes(own) => Admission::Nodes(own.node_cidrs),
+            },
+            acknowledge_timeout: config.acknowledge_timeout,
+            reconnect_grace: config.reconnect_grace,
+            lives_kept: config.certificate_lifetime + config.renewal_grace,
+            coalesce: config.coalesce_window,
+        }
+    }
+
     /// [`Self::lives_kept`] in seconds.
     pub(crate) fn kept_seconds(&self) -> i64 {
         i64::try_from(self.lives_kept.as_secs()).unwrap_or(i64::MAX)

@@ -1,17 +1,17 @@
 //! The controller in Kubernetes: standby, leader, and the ways between the two.
 //!
-//! Owns the order: what a replica needs in any case (authority, Nodes, the open door) comes first, so that a standby
+//! Owns the order: what a replica needs in any case (authority, Nodes, the open gate) comes first, so that a standby
 //! leads soon after it is elected; the cluster and all that writes runs for one term only. Must never let anything of a
 //! term go on after the leadership was lost.
 
 mod allocation;
 mod authority;
 mod conditions;
-mod election;
 mod events;
 #[cfg(test)]
 mod fake;
-mod fenced;
+mod lease;
+pub(crate) mod login;
 mod nodes;
 mod policies;
 mod store;
@@ -20,7 +20,7 @@ pub(crate) mod tokens;
 mod uninstall;
 mod vteps;
 
-pub(crate) use election::Fence;
+pub use lease::KubeLease;
 pub use store::KubeStore;
 pub use uninstall::{UninstallOptions, uninstall};
 
@@ -34,7 +34,6 @@ use weft_program::error::with_causes_by;
 
 use self::{
     authority::{AuthorityError, Objects},
-    election::{Election, Standing},
     events::Events,
     nodes::Watched,
     term::Term,
@@ -42,9 +41,9 @@ use self::{
 use crate::{
     cluster::Cluster,
     config::{AgentNodes, Config, Kubernetes},
+    leader::{Election, LeaderGate, Role, Standby},
     metrics::Metrics,
     pki::{Authority, Principal},
-    rpc::standby::{Door, Role, Standby},
     servers::{Servers, Sockets},
 };
 
@@ -120,7 +119,7 @@ pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<O
         () = &mut shutdown => return servers.ended().await,
     };
     let Prepared { replica, election, watch } = prepared;
-    let services = Door(replica.role.subscribe()).routes();
+    let services = LeaderGate(replica.role.subscribe()).routes();
     let seen = replica.role.subscribe();
     let welcome = Arc::new(move |principal: &Principal| seen.borrow().welcomes(principal));
     let (config, metrics) = (&replica.config, Arc::clone(&replica.metrics));
@@ -148,7 +147,8 @@ async fn prepare(
         .await
         .context("cannot tell where the API server is: run this in a pod, or name a kubeconfig in KUBECONFIG")?;
     let objects = Objects::new(client.clone(), &own.namespace);
-    let mut election = Election::new(client.clone(), &own.namespace, &own.identity, address, own.lease);
+    let lease = KubeLease::new(client.clone(), &own.namespace);
+    let mut election = Election::new(Box::new(lease), &own.identity, address, own.lease);
     role.send_replace(Role::Starting(
         "it waits for the authority in Secret weft-ca, or for its turn to make one".to_owned(),
     ));
@@ -212,8 +212,8 @@ impl Replica {
         competed
     }
 
-    fn stand_by(&self, Standing { holder, address, trouble }: Standing) {
-        self.role.send_replace(Role::Standby(Standby { leader: holder, address, trouble }));
+    fn stand_by(&self, standing: Standby) {
+        self.role.send_replace(Role::Standby(standing));
     }
 
     /// One term, from the election to the end of all that belongs to it.
@@ -226,7 +226,7 @@ impl Replica {
             error = term.run(self) => End::Failed(error),
             () = shutdown => End::Shutdown,
         };
-        // The door first, so that nobody who is told to reconnect comes back here.
+        // The gate first, so that nobody who is told to reconnect comes back here.
         self.role.send_replace(Role::Starting("it led until now and is stopping that".to_owned()));
         self.metrics.set_leader(false);
         // The Lease is kept meanwhile, where it is still ours: whoever takes over finds nothing of this term.

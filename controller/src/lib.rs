@@ -11,6 +11,7 @@ mod fanout;
 mod http;
 mod init;
 mod kubernetes;
+pub mod leader;
 mod metrics;
 pub mod pki;
 mod rpc;
@@ -22,5 +23,9 @@ mod tls;
 pub use cluster::Refusal;
 pub use config::{Config, Kubernetes, LeaseTimes, NodeCidrs, Options, StoreLocation};
 pub use init::{InitOptions, OperatorOptions, init, issue_operator};
-pub use kubernetes::{KubeStore, UninstallOptions, uninstall};
+pub use kubernetes::{KubeLease, KubeStore, UninstallOptions, uninstall};
 pub use run::{Running, run, start};
+
+/// So that contract tests, which tests of the crate and programs of tests share, can name it alike.
+#[cfg(test)]
+extern crate self as weft_controller;

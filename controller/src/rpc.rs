@@ -6,8 +6,8 @@
 mod doorkeeper;
 mod join;
 mod late;
+mod login;
 mod operator;
-pub(crate) mod standby;
 mod status;
 pub(crate) mod watch;
 
@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tonic::{service::Routes, transport::Server};
 use weft_proto::v1::{join_service_server::JoinServiceServer, operator_service_server::OperatorServiceServer};
 
-pub(crate) use join::Login;
+pub(crate) use login::{Attempt, JoinTokens, Login, LoginError, Renewal, TokenFault};
 
 use crate::{
     cluster::Cluster,
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
     /// What a node joins with.
-    pub(crate) login: Login,
+    pub(crate) login: Arc<dyn Login>,
     /// How long node certificates are good for.
     pub(crate) certificate_lifetime: Duration,
     /// How long after its end one is renewed.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     clock::SystemClock,
-    cluster::{self, Admission, Cluster, Rules},
+    cluster::{self, Cluster, Rules},
     config::{Config, StoreLocation},
     http::Readiness,
     init, kubernetes,
@@ -65,13 +65,18 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     // Bound before the term is taken, so that a second controller on the same port does not take one for nothing.
     let sockets = Sockets::bind(&config).await?;
     let (grpc, http) = sockets.addresses()?;
-    let (cluster, actor) = cluster::start(store, rules(&config), Arc::clone(&metrics), Arc::new(SystemClock)).await?;
+    let (cluster, actor) =
+        cluster::start(store, Rules::of(&config), Arc::clone(&metrics), Arc::new(SystemClock)).await?;
     metrics.set_leader(true);
     let context = rpc::Context {
         cluster: cluster.clone(),
         authority: Arc::clone(&authority),
         metrics: Arc::clone(&metrics),
-        login: rpc::Login::JoinTokens,
+        login: Arc::new(rpc::JoinTokens {
+            cluster: cluster.clone(),
+            authority: Arc::clone(&authority),
+            metrics: Arc::clone(&metrics),
+        }),
         certificate_lifetime: config.certificate_lifetime,
         grace: Grace(config.renewal_grace),
     };
@@ -84,41 +89,11 @@ async fn start_with(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Run
     Ok(Running { grpc, http, cluster, actor, servers })
 }
 
-/// What the cluster is run with.
-pub(crate) fn rules(config: &Config) -> Rules {
-    Rules {
-        settings: config.settings.clone(),
-        force_settings: config.force_settings,
-        mtu: config.mtu,
-        underlay_networks: config.underlay_networks.clone(),
-        pools: config.pools.clone(),
-        admission: match &config.store {
-            StoreLocation::Redb(_) => Admission::Tokens,
-            StoreLocation::Kubernetes(own) => Admission::Nodes(own.node_cidrs),
-        },
-        acknowledge_timeout: config.acknowledge_timeout,
-        reconnect_grace: config.reconnect_grace,
-        lives_kept: config.certificate_lifetime + config.renewal_grace,
-        coalesce: config.coalesce_window,
-    }
-}
-
 fn readiness(cluster: Cluster) -> Readiness {
     Arc::new(move || match cluster.is_alive() {
         true => Ok("ready".to_owned()),
         false => Err("the store can be neither written nor read, or the controller is stopping".to_owned()),
     })
-}
-
-/// Why the cluster's task has ended by itself.
-pub(crate) async fn failure(actor: &mut JoinHandle<Result<(), StoreError>>) -> anyhow::Error {
-    match actor.await {
-        Ok(Ok(())) => anyhow::anyhow!("the cluster's task ended by itself"),
-        Ok(Err(error)) => {
-            anyhow::Error::new(error).context("the store cannot be used any more; start again once it can")
-        }
-        Err(error) => anyhow::Error::new(error).context("the cluster's task failed"),
-    }
 }
 
 impl Running {
@@ -134,7 +109,7 @@ impl Running {
 
     /// Resolves when the controller cannot go on.
     pub async fn failed(&mut self) -> anyhow::Error {
-        failure(&mut self.actor).await
+        cluster::failure(&mut self.actor).await
     }
 
     /// Ends streams with a hint to connect again, then everything else; what the store confirmed stays.

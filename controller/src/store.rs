@@ -78,6 +78,9 @@ impl Write {
     }
 }
 
+/// What a store of some kind says of itself, in a whole sentence.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -125,39 +128,18 @@ pub enum StoreError {
         /// What it said.
         detail: String,
     },
-    /// An API server did not carry out a request, or did not say so.
-    #[error(
-        "the Kubernetes API did not {operation}: {detail}; check that the API server answers, and the rights of weft-controller's account"
-    )]
-    Request {
-        /// What was tried.
-        operation: String,
-        /// What it said.
-        detail: String,
-    },
+    /// Whoever keeps it did not do what was asked, or did not say so; the cause says what to do.
+    #[error(transparent)]
+    Unconfirmed(Cause),
     /// Another controller may lead by now.
     #[error("this controller's time as the leader is over, and nothing was read or written")]
     Over,
     /// Somebody else wrote too: another leader, or a hand.
-    #[error(
-        "the Kubernetes API refused to {operation}, as things are not as this controller left them: {detail}; everything is read again"
-    )]
-    Conflict {
-        /// What was tried.
-        operation: String,
-        /// What it said.
-        detail: String,
-    },
-    /// The objects that an installation brings are not there.
-    #[error(
-        "store {store} has no ConfigMap {object}: install Weft there with its Helm chart, or give the namespace of the one that is"
-    )]
-    NotInstalled {
-        /// Which store.
-        store: String,
-        /// What is missing.
-        object: &'static str,
-    },
+    #[error(transparent)]
+    Conflict(Cause),
+    /// It was never made.
+    #[error(transparent)]
+    Absent(Cause),
     /// The operating system refused.
     #[error("cannot {operation} store {store}; check who owns its directory, and the disk's space")]
     Io {

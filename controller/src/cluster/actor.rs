@@ -116,6 +116,17 @@ pub(crate) async fn start(
     Ok((cluster, tokio::spawn(actor.run(commands))))
 }
 
+/// Why the task has ended by itself.
+pub(crate) async fn failure(task: &mut JoinHandle<Result<(), StoreError>>) -> anyhow::Error {
+    match task.await {
+        Ok(Ok(())) => anyhow::anyhow!("the cluster's task ended by itself"),
+        Ok(Err(error)) => {
+            anyhow::Error::new(error).context("the store cannot be used any more; start again once it can")
+        }
+        Err(error) => anyhow::Error::new(error).context("the cluster's task failed"),
+    }
+}
+
 impl Actor {
     /// Takes a new term over what the store holds.
     pub(super) async fn begin(

@@ -7,6 +7,7 @@
 //! short left behind is told apart by [`read`]: nothing of it was announced, so it counts as not begun; a claim that
 //! nobody uses stays its node's. Must never write what is so already, nor trust its own memory after an error.
 
+mod error;
 mod model;
 mod read;
 mod table;
@@ -22,6 +23,7 @@ use weft_api::{PodCidrClaim, Vtep, claim_name};
 
 pub(super) use self::table::patiently;
 use self::{
+    error::ApiProblem,
     model::{Model, Touched},
     read::{Reading, Unreadable},
     table::{Step, Table},
@@ -123,11 +125,11 @@ impl State {
     async fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
         if !std::mem::replace(&mut self.is_current, false) {
             let detail = "nothing was read since the last error".to_owned();
-            return Err(StoreError::Conflict { operation: "commit".to_owned(), detail });
+            return Err(ApiProblem::Conflict { operation: "commit".to_owned(), detail }.into());
         }
         if batch.iter().any(|write| matches!(write, Write::Token(_))) {
             let detail = "there are no join tokens in Kubernetes".to_owned();
-            return Err(StoreError::Request { operation: "keep a join token".to_owned(), detail });
+            return Err(ApiProblem::Request { operation: "keep a join token".to_owned(), detail }.into());
         }
         self.term.write(batch).await?;
         let mut touched = self.model.apply(batch);

@@ -11,14 +11,14 @@ use tokio::{
 };
 
 use super::{
-    Leader, Replica, allocation, authority::Guard, conditions, election::Fence, events::Events, fenced::Fenced, nodes,
-    policies, store::KubeStore, tokens::Reviewer, uninstall, vteps,
+    Leader, Replica, allocation, authority::Guard, conditions, events::Events, login::ServiceAccounts, nodes, policies,
+    store::KubeStore, tokens::Reviewer, uninstall, vteps,
 };
 use crate::{
     clock::SystemClock,
-    cluster::{self, Cluster},
-    rpc::{self, standby::Role},
-    run::{failure, rules},
+    cluster::{self, Cluster, Rules},
+    leader::{Fence, Fenced, Role},
+    rpc,
     servers::STOP_TIME,
     store::StoreError,
     tls::Grace,
@@ -44,7 +44,7 @@ impl Term {
         }
         let actor = self.actor.as_mut().expect("it was started");
         tokio::select! {
-            error = failure(actor) => {
+            error = cluster::failure(actor) => {
                 // It has ended, and cannot be waited for again.
                 self.actor = None;
                 error
@@ -60,7 +60,7 @@ impl Term {
         let metrics = &replica.metrics;
         let (cluster, actor) = cluster::start(
             Fenced::new(store, self.fence.clone()),
-            rules(&replica.config),
+            Rules::of(&replica.config),
             Arc::clone(metrics),
             Arc::new(SystemClock),
         )
@@ -75,7 +75,11 @@ impl Term {
             cluster: cluster.clone(),
             authority: Arc::clone(&replica.authority),
             metrics: Arc::clone(metrics),
-            login: rpc::Login::ServiceAccounts(Arc::new(Reviewer::new(replica.client.clone(), &replica.own))),
+            login: Arc::new(ServiceAccounts {
+                reviewer: Reviewer::new(replica.client.clone(), &replica.own),
+                cluster: cluster.clone(),
+                metrics: Arc::clone(metrics),
+            }),
             certificate_lifetime: replica.config.certificate_lifetime,
             grace: Grace(replica.config.renewal_grace),
         });

@@ -8,7 +8,6 @@ use weft_proto::ended;
 
 use crate::{
     cluster::{NodeIdentity, Refusal},
-    kubernetes::tokens::TokenRefusal,
     pki::Principal,
     tls::Caller,
 };
@@ -51,23 +50,6 @@ impl From<Refusal> for Status {
             Refusal::CertificateEnded { .. } => ended::certificate_ended(refusal.to_string()),
             _ => Self::new(code, refusal.to_string()),
         }
-    }
-}
-
-impl From<TokenRefusal> for Status {
-    fn from(refusal: TokenRefusal) -> Self {
-        let code = match &refusal {
-            TokenRefusal::Malformed => Code::InvalidArgument,
-            TokenRefusal::Invalid { .. } => Code::Unauthenticated,
-            TokenRefusal::TooMany { .. } => Code::ResourceExhausted,
-            // Nobody said no: worth another try.
-            TokenRefusal::Busy | TokenRefusal::Unanswered { .. } => Code::Unavailable,
-            TokenRefusal::OtherAudience { .. }
-            | TokenRefusal::OtherAccount { .. }
-            | TokenRefusal::Unbound
-            | TokenRefusal::OtherNode { .. } => Code::PermissionDenied,
-        };
-        Self::new(code, refusal.to_string())
     }
 }
 

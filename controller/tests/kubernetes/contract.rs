@@ -88,7 +88,7 @@ async fn the_store_keeps_the_contract() {
 
     // The other one does not know, and must not write over it.
     let refused = store.commit(vec![Write::Epoch(20)]).await.expect_err("another controller took a term");
-    assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+    assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
     assert_eq!(store.load().await.expect("readable"), rest);
 }
 
@@ -116,7 +116,7 @@ async fn a_late_leader_takes_nothing_from_its_successor() {
     for (store, write) in old {
         // It believes what it read before its successor began.
         let refused = store.commit(vec![write]).await.expect_err("its successor was there");
-        assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+        assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
         let stored = new.load().await.expect("readable");
         holders(&stored);
         assert_eq!(stored, expected, "the late leader changed something");

@@ -8,6 +8,7 @@ mod contract;
 mod cut;
 mod fleet;
 mod leaders;
+mod lease;
 mod leaving;
 mod nodes;
 mod objects;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{AuthorityError, Objects};
 use crate::{
-    kubernetes::election::{Election, Fence},
+    leader::{Election, Fence},
     pki::Authority,
 };
 

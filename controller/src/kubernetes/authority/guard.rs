@@ -16,9 +16,9 @@ use weft_api::names;
 
 use super::{AuthorityError, Objects};
 use crate::{
-    kubernetes::{election::Fence, events::Events, is_conflict},
+    kubernetes::{events::Events, is_conflict},
+    leader::{Fence, Role},
     pki::Authority,
-    rpc::standby::Role,
 };
 
 /// Between two looks of the leader.

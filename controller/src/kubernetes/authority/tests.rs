@@ -8,10 +8,7 @@ use k8s_openapi::serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{
-    kubernetes::{election::Fence, fake::FakeApi},
-    pki::Authority,
-};
+use crate::{kubernetes::fake::FakeApi, leader::Fence, pki::Authority};
 
 const SECRET_PATH: &str = "/api/v1/namespaces/weft/secrets/weft-ca";
 const MAP_PATH: &str = "/api/v1/namespaces/weft/configmaps/weft-ca";

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use super::read::Found;
+use super::{error::failed, read::Found};
 use crate::store::StoreError;
 
 /// What we sign our writes with.
@@ -214,15 +214,4 @@ pub(in super::super) async fn patiently<T, F: Future<Output = kube::Result<T>>>(
             _ => return answer,
         }
     }
-}
-
-/// An API error with what was tried, and whether somebody else writes too.
-pub(super) fn failed(operation: String, error: &kube::Error) -> StoreError {
-    let (detail, is_conflict) = match error {
-        kube::Error::Api(status) => {
-            (format!("{} (code {})", status.message, status.code), matches!(status.code, 409 | 422))
-        }
-        other => (other.to_string(), false),
-    };
-    if is_conflict { StoreError::Conflict { operation, detail } } else { StoreError::Request { operation, detail } }
 }

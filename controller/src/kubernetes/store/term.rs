@@ -12,7 +12,10 @@ use kube::{Api, Client, api::PostParams};
 use weft_api::names::{CLUSTER, EPOCH, SETTINGS};
 use weft_core::{encap::Encapsulation, membership::More, settings::Settings};
 
-use super::table::{MANAGER, failed, patiently};
+use super::{
+    error::{ApiProblem, failed},
+    table::{MANAGER, patiently},
+};
 use crate::store::{StoreError, Write};
 
 /// How often a replacement is tried over changes of other keys.
@@ -42,7 +45,7 @@ impl Term {
     pub(super) async fn read(&mut self) -> Result<(), StoreError> {
         let found = patiently(|| self.api.get_opt(CLUSTER)).await;
         let found = found.map_err(|error| failed(format!("read ConfigMap {CLUSTER}"), &error))?;
-        self.known = found.ok_or_else(|| StoreError::NotInstalled { store: self.store.clone(), object: CLUSTER })?;
+        self.known = found.ok_or_else(|| ApiProblem::NotInstalled { store: self.store.clone() })?;
         let value = |key: &str| self.known.data.as_ref().and_then(|data| data.get(key)).map(|text| text.trim());
         self.epoch = match value(EPOCH).filter(|text| !text.is_empty()) {
             None => 0,
@@ -91,11 +94,11 @@ impl Term {
             }
             if self.epoch != before {
                 let detail = format!("term {} was taken by another controller, after {before}", self.epoch);
-                return Err(StoreError::Conflict { operation: format!("change ConfigMap {CLUSTER}"), detail });
+                return Err(ApiProblem::Conflict { operation: format!("change ConfigMap {CLUSTER}"), detail }.into());
             }
         }
         let detail = format!("it changed {TRIES} times meanwhile");
-        Err(StoreError::Conflict { operation: format!("change ConfigMap {CLUSTER}"), detail })
+        Err(ApiProblem::Conflict { operation: format!("change ConfigMap {CLUSTER}"), detail }.into())
     }
 }
 

@@ -5,6 +5,7 @@
 use weft_core::types::NodeName;
 
 use super::Asker;
+use crate::rpc::{LoginError, TokenFault};
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,5 +81,23 @@ impl TokenRefusal {
             Self::Unbound => "token_unbound",
             Self::OtherNode { .. } => "token_other_node",
         }
+    }
+
+    const fn fault(&self) -> TokenFault {
+        match self {
+            Self::Malformed => TokenFault::Malformed,
+            Self::TooMany { .. } => TokenFault::TooMany,
+            Self::Busy | Self::Unanswered { .. } => TokenFault::Unjudged,
+            Self::Invalid { .. } => TokenFault::Invalid,
+            Self::OtherAudience { .. } | Self::OtherAccount { .. } | Self::Unbound | Self::OtherNode { .. } => {
+                TokenFault::NotTheirs
+            }
+        }
+    }
+}
+
+impl From<TokenRefusal> for LoginError {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Token { fault: refusal.fault(), text: refusal.to_string() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,11 +23,14 @@ use crate::{
     clock::SystemClock,
     cluster::{self, Admission, Cluster, NodeSeen, Rules},
     config::NodeCidrs,
-    kubernetes::tokens::Review,
+    kubernetes::{
+        login::ServiceAccounts,
+        tokens::{Review, Reviewer},
+    },
     metrics::Metrics,
     pki::{Authority, Identity, Principal, generate_key},
     store::{MemoryStore, StoreError},
-    tls::{Grace, Kill},
+    tls::{Caller, Grace, Kill},
 };
 
 const CREATED: u64 = 1_700_000_000;
@@ -85,11 +89,12 @@ impl World {
         let (certificate, key) = Authority::generate().expect("a new authority");
         let authority = Arc::new(Authority::from_pem(&certificate, &key).expect("our own"));
         let reviewer = Reviewer::asking(Arc::new(Kubelets), "weft-controller", ("weft-system", "weft-agent"));
+        let login = Arc::new(ServiceAccounts { reviewer, cluster: cluster.clone(), metrics: Arc::clone(&metrics) });
         let context = Context {
             cluster: cluster.clone(),
             authority,
             metrics,
-            login: Login::ServiceAccounts(Arc::new(reviewer)),
+            login,
             certificate_lifetime: Duration::from_secs(3600),
             grace: Grace(Duration::ZERO),
         };

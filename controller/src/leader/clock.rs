@@ -7,7 +7,8 @@ use std::{pin::pin, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::GLANCE;
+/// The longest between two looks at the clock: timers do not go on while the machine sleeps, and the clock does.
+pub(super) const GLANCE: Duration = Duration::from_millis(500);
 
 /// Time since the machine started.
 pub(super) fn now() -> Duration {

@@ -12,36 +12,13 @@
 //! Must never read a clock or talk to anybody: times are given, since some moment in the past, by a clock that goes on
 //! while the machine sleeps.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use super::lease::{Bid, Seen};
 use crate::config::LeaseTimes;
 
 /// The longest lease duration that can be configured: what a Lease says beyond it is nobody's of ours.
 const LONGEST: Duration = Duration::from_secs(3600);
-
-/// The Lease as it was read, or as the answer to a write showed it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Seen {
-    /// Which object: it may be deleted and made again.
-    pub(super) uid: String,
-    /// Changes with every write.
-    pub(super) version: String,
-    /// Who holds it; none where it was released, or never held.
-    pub(super) holder: Option<String>,
-    /// How long its holder says it must be unchanged.
-    pub(super) duration: Option<Duration>,
-    /// How often it changed hands; none where it was never held.
-    pub(super) transitions: Option<i32>,
-}
-
-/// A write that must fail where the Lease's version is another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bid {
-    pub(super) version: String,
-    pub(super) transitions: i32,
-    /// It changes hands by this.
-    pub(super) acquires: bool,
-}
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,9 +76,17 @@ impl Machine {
 
     /// Who holds the Lease, as far as this replica may still believe it.
     pub(super) fn holder(&self, now: Duration) -> Option<&str> {
+        self.believed(now)?.holder.as_deref()
+    }
+
+    /// Where that one says that agents reach it.
+    pub(super) fn address(&self, now: Duration) -> Option<SocketAddr> {
+        self.believed(now).filter(|seen| seen.holder.is_some())?.address
+    }
+
+    fn believed(&self, now: Duration) -> Option<&Seen> {
         let (seen, since) = self.seen.as_ref()?;
-        let holder = seen.holder.as_deref()?;
-        (now < *since + self.patience(seen)).then_some(holder)
+        (now < *since + self.patience(seen)).then_some(seen)
     }
 
     /// What to do at this time.

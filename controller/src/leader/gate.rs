@@ -1,4 +1,4 @@
-//! The one door that stays open while leaders come and go.
+//! The one gate that stays open while leaders come and go.
 //!
 //! Owns what every request meets first: the services of the leader where this controller leads, and otherwise a refusal
 //! that names who does. Must never let a request through to services that have been taken down.
@@ -18,7 +18,8 @@ use tonic::{Status, service::Routes};
 use tower::Service;
 use weft_proto::leader::not_leading;
 
-use crate::{cluster::Roll, kubernetes::Fence, pki::Principal};
+use super::Fence;
+use crate::{cluster::Roll, pki::Principal};
 
 const OVER: &str = "this controller's time as the leader is over";
 
@@ -82,16 +83,16 @@ impl Role {
 
 /// The services of whoever leads.
 #[derive(Debug, Clone)]
-pub(crate) struct Door(pub(crate) watch::Receiver<Role>);
+pub(crate) struct LeaderGate(pub(crate) watch::Receiver<Role>);
 
-impl Door {
+impl LeaderGate {
     /// As services that a server can be given.
     pub(crate) fn routes(self) -> Routes {
         axum::Router::new().fallback_service(self).into()
     }
 }
 
-impl Service<Request<Body>> for Door {
+impl Service<Request<Body>> for LeaderGate {
     type Response = Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;

@@ -1,11 +1,15 @@
-//! Real requests and the real clock, against an API server in memory.
+//! The contract, and the election with real requests and the real clock, against an API server in memory.
 
-use std::{sync::Mutex, time::Instant};
+use std::{net::SocketAddr, sync::Mutex, time::Instant};
 
 use k8s_openapi::serde_json::{Value, json};
 
 use super::*;
-use crate::kubernetes::fake::FakeApi;
+use crate::{
+    config::LeaseTimes,
+    kubernetes::fake::FakeApi,
+    leader::{Election, Standby, contract},
+};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/weft/leases/weft-controller";
 const TIMES: LeaseTimes = LeaseTimes {
@@ -21,9 +25,16 @@ fn chart() -> FakeApi {
     api
 }
 
+fn lease(api: &FakeApi) -> KubeLease {
+    KubeLease::new(api.client(), "weft")
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.7:7887".parse().expect("an address")
+}
+
 fn candidate(api: &FakeApi, name: &str) -> Election {
-    let address = "192.0.2.7:7887".parse().expect("an address");
-    Election::new(api.client(), "weft", name, address, TIMES)
+    Election::new(Box::new(lease(api)), name, address(), TIMES)
 }
 
 fn spec(api: &FakeApi) -> Value {
@@ -33,6 +44,13 @@ fn spec(api: &FakeApi) -> Value {
 async fn patiently<T>(what: &str, waiting: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(60);
     tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+#[tokio::test]
+async fn the_lease_keeps_the_contract() {
+    let api = chart();
+    contract::keeps_the_contract(|| lease(&api)).await;
+    assert_eq!(api.object(PATH)["metadata"]["labels"]["kept"], "yes", "what is not ours is gone");
 }
 
 #[tokio::test]
@@ -64,11 +82,7 @@ async fn a_released_lease_is_taken_soon_and_tells_who_has_it() {
     let took = patiently("the second to be elected", follow).await;
     assert!(took < TIMES.duration, "it waited for the lease to end, {took:?}");
     assert_eq!(spec(&api)["leaseTransitions"], 1);
-    let known = Standing {
-        holder: Some(first.me().to_owned()),
-        address: Some("192.0.2.7:7887".parse().expect("an address")),
-        trouble: None,
-    };
+    let known = Standby { leader: Some(first.me().to_owned()), address: Some(address()), trouble: None };
     assert!(heard.into_inner().expect("one thread").contains(&known));
 }
 
@@ -77,13 +91,13 @@ async fn a_leader_that_hears_nothing_stops_within_its_deadline() {
     let api = chart();
     let mut leader = candidate(&api, "leader");
     patiently("it to be elected", leader.elected(|_| {})).await;
-    let began = clock::now();
+    let began = Instant::now();
     api.set_silent(true);
     let fence = leader.fence();
     assert!(fence.holds());
     patiently("it to stop", leader.keep()).await;
     assert!(!fence.holds());
-    assert!(clock::now() - began < TIMES.duration, "another one may lead already");
+    assert!(began.elapsed() < TIMES.duration, "another one may lead already");
 
     api.set_silent(false);
     patiently("it to be elected again", leader.elected(|_| {})).await;
@@ -101,7 +115,7 @@ async fn a_leader_stops_when_another_has_written_the_lease() {
         api.put(PATH, lease);
     });
     patiently("it to stop", leader.keep()).await;
-    assert_eq!(leader.standing().holder.as_deref(), Some("thief"));
+    assert_eq!(leader.standing().leader.as_deref(), Some("thief"));
     leader.release().await;
     assert_eq!(spec(&api)["holderIdentity"], "thief", "it gave back what is not its own");
 }

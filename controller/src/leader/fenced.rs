@@ -1,23 +1,23 @@
 //! The store of one term.
 //!
 //! Owns looking at the [`Fence`] before each batch: what a leader decided before it slept is not written after it woke. A
-//! write that is under way when the time ends is for the API server's preconditions.
+//! write that is under way when the time ends is for the store's own preconditions.
 
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _, ready};
 
-use super::election::Fence;
+use super::Fence;
 use crate::store::{Store, StoreError, Stored, Write};
 
 /// A store that works while the fence holds.
-pub(super) struct Fenced<S> {
+pub(crate) struct Fenced<S> {
     store: S,
     fence: Fence,
 }
 
 impl<S: Store> Fenced<S> {
-    pub(super) fn new(store: S, fence: Fence) -> Arc<Self> {
+    pub(crate) fn new(store: S, fence: Fence) -> Arc<Self> {
         Arc::new(Self { store, fence })
     }
 

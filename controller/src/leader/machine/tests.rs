@@ -21,6 +21,7 @@ fn held(holder: &str, version: &str) -> Seen {
         uid: "u".to_owned(),
         version: version.to_owned(),
         holder: (!holder.is_empty()).then(|| holder.to_owned()),
+        address: None,
         duration: Some(seconds(15)),
         transitions: Some(3),
     }
