@@ -24,7 +24,9 @@ pub(super) fn node(settings: &Settings, me: &Member, local: &Local) -> Option<Ob
         return None;
     }
     match settings.encapsulation {
-        Encapsulation::Vxlan { .. } => Some(vxlan::node(vxlan::device(settings, me, local)?, me, local)),
+        Encapsulation::Vxlan { vni, port, .. } => {
+            Some(vxlan::node(vxlan::device(vni, port, settings, me, local)?, me, local))
+        }
     }
 }
 

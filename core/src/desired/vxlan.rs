@@ -9,16 +9,14 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Local, NexthopIds, tunnel};
 use crate::{
-    encap::Encapsulation,
     kernel::{Device, Key, Objects, Sysctl, Value},
     membership::Member,
     settings::Settings,
-    types::{Family, PerFamily, PodCidr},
+    types::{Family, PerFamily, PodCidr, Vni},
 };
 
 /// The device, if an address can carry outer packets.
-pub(super) fn device(settings: &Settings, me: &Member, local: &Local) -> Option<Device> {
-    let Encapsulation::Vxlan { vni, port, .. } = settings.encapsulation;
+pub(super) fn device(vni: Vni, port: u16, settings: &Settings, me: &Member, local: &Local) -> Option<Device> {
     Some(Device {
         name: local.device,
         mac: me.endpoint.mac(),
