@@ -4,6 +4,7 @@
 //! implementations, the real one over netlink and a fake one that fails on demand, and one contract test runs
 //! against both.
 
+#[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 mod linux;
 pub mod nft;

@@ -6,14 +6,16 @@
 
 mod codec;
 mod marker;
+#[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod records;
 mod redb;
 
 use futures::future::BoxFuture;
 
+#[cfg(any(test, feature = "test-util"))]
+pub use self::memory::{Failure, MemoryStore};
 pub use self::{
-    memory::{Failure, MemoryStore},
     records::{Binding, Held, Life, NodeFacts, NodeRecord, Quarantined, TokenId, TokenRecord},
     redb::RedbStore,
 };
