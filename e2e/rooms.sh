@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds what modules "must never" know of each other, as far as imports show it: rooms.sh, for ./dev lint.
 #
-# Owns the list of rooms. A room that is not there any more is an error too, since its rule would hold nothing.
+# Owns the list of rooms, and that no rooms of a crate import each other in a circle. A room that is not there any more is an error too, since its rule would hold nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,5 +41,45 @@ room "agent/src/cni.rs agent/src/cni" "$(of 'pods|engine|api|controller|run')" "
 room "agent/src/config.rs agent/src/config" "$(of 'cni|run|engine|api')" "configuration is read before anything runs"
 room "program/src" '\bweft_(core|proto|api|agent|controller|cli)::' "what all programs share knows none of them"
 room "cli/src" '\bweft_(agent|controller)::' "the command asks the others, and is none of them"
+
+# imports CRATE: a line for each import of one top-level module by another, "importer imported", as rustfmt writes them.
+imports() {
+    local src=$1/src
+    find "$src" -mindepth 1 -name '*.rs' ! -name tests.rs ! -path '*/tests/*' ! -path '*/simulation/*' ! -path '*/bin/*' ! -name main.rs ! -name lib.rs \
+        -exec awk -v src="$src/" '
+            function top_of(path) { sub(src, "", path); sub(/[\/.].*/, "", path); return path }
+            function imports(name) { if (name != top && name != "") print top, name }
+            FNR == 1 { top = top_of(FILENAME); skip = within = 0 }
+            /^mod tests \{/ { skip = 1 }
+            skip || /^ *\/\// { next }
+            { line = $0; while (match(line, /crate::[a-z_]+/)) { imports(substr(line, RSTART + 7, RLENGTH - 7)); line = substr(line, RSTART + RLENGTH) } }
+            /use crate::\{$/ { within = 1; next }
+            /^\};/ { within = 0 }
+            within && match($0, /^    [a-z_]+/) { imports(substr($0, 5, RLENGTH - 4)) }
+            match($0, /use crate::\{.+\};/) {
+                depth = 0; word = ""
+                for (at = index($0, "{"); at <= length($0); at++) {
+                    c = substr($0, at, 1)
+                    if (c == "{") { if (++depth == 1) { word = ""; first = 1; continue } }
+                    if (c == "}") depth--
+                    if (depth == 1 && c == ",") { first = 1; word = ""; continue }
+                    if (first && c ~ /[a-z_]/) word = word c
+                    else if (first && c == ":") { imports(word); first = 0 }
+                    else if (c != " ") first = 0
+                }
+            }' {} + | sort -u | while read -r importer imported; do
+        [ ! -e "$src/$imported.rs" ] || printf '%s %s\n' "$importer" "$imported"
+    done
+}
+
+# circles CRATE: no top-level module of a crate imports another that imports it, however many are between.
+circles() {
+    local found
+    if ! found=$(imports "$1" | tsort 2>&1 >/dev/null); then
+        printf '%s: modules import each other in a circle:\n%s\n' "$1" "$found" >&2
+        broken=1
+    fi
+}
+for crate in core proto api program agent controller cli; do circles "$crate"; done
 
 exit "$broken"

@@ -12,9 +12,15 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use weft_core::standing::State;
+use weft_core::{alloc::Usage, standing::State, types::Revision};
 
-use crate::cluster::Status;
+/// The cluster in figures.
+pub(crate) struct Figures<'a> {
+    pub(crate) members: usize,
+    pub(crate) connected: usize,
+    pub(crate) revision: Revision,
+    pub(crate) pools: &'a [Usage],
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -111,12 +117,12 @@ impl Metrics {
     }
 
     /// How the cluster stands, with the state of every node.
-    pub(crate) fn set_cluster(&self, status: &Status, states: impl Iterator<Item = State>) {
-        self.members.set(i64::try_from(status.members).unwrap_or(i64::MAX));
-        self.connected.set(i64::try_from(status.connected).unwrap_or(i64::MAX));
-        self.epoch.set(status.revision.epoch);
-        self.sequence.set(status.revision.sequence);
-        for usage in &status.pools {
+    pub(crate) fn set_cluster(&self, figures: &Figures<'_>, states: impl Iterator<Item = State>) {
+        self.members.set(i64::try_from(figures.members).unwrap_or(i64::MAX));
+        self.connected.set(i64::try_from(figures.connected).unwrap_or(i64::MAX));
+        self.epoch.set(figures.revision.epoch);
+        self.sequence.set(figures.revision.sequence);
+        for usage in figures.pools {
             let free = usage.total.saturating_sub(usage.used).saturating_sub(usage.quarantined);
             for (state, count) in [("used", usage.used), ("quarantined", usage.quarantined), ("free", free)] {
                 self.pool_cidrs.get_or_create(&PoolLabel { pool: usage.pool.cidr().to_string(), state }).set(count);

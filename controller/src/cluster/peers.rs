@@ -16,7 +16,7 @@ use weft_core::{
 };
 
 use super::{Refusal, actor::Actor, paths, sessions::Live};
-use crate::store::NodeRecord;
+use crate::{metrics::Figures, store::NodeRecord};
 pub(crate) use judge::Probed;
 use judge::{Evidence, Judgement};
 pub(crate) use standings::NodeStanding;
@@ -100,8 +100,13 @@ impl Actor {
             self.peers.list = None;
             self.peers.version.send_modify(|version| *version += 1);
         }
-        self.metrics
-            .set_cluster(&self.status(), self.peers.standings.values().map(|standing| standing.judgement.state));
+        let figures = Figures {
+            members: self.registry.nodes.len(),
+            connected: self.sessions.len(),
+            revision: self.fanout.revision(),
+            pools: &self.registry.allocator.usage(),
+        };
+        self.metrics.set_cluster(&figures, self.peers.standings.values().map(|standing| standing.judgement.state));
     }
 
     /// The peer list now.

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use super::{Contribution, Place};
 use crate::{
-    kernel::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX},
     nft::{CounterName, Expr, Rule},
     types::Family,
+    veth::{GATEWAY_V4, GATEWAY_V6, POD_LINK_PREFIX},
 };
 
 /// Pods are kept to their own addresses, before anything else looks at their packets.
