@@ -5,30 +5,22 @@
 //! durable; where the store does not confirm them, the registry is built anew from what the store holds. Must never
 //! know who is connected, nor what time it is.
 
+mod load;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
 use weft_core::{
-    alloc::{Allocator, PoolError, PoolRule},
+    alloc::{Allocator, PoolRule},
     membership::Member,
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
-use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, facts::of_no_host, proof::Underlays, roll::judge};
-use crate::store::{Life, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
-
-/// What of the store contradicts the configuration, all of it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RegistryError {
-    /// The pools themselves.
-    #[error(transparent)]
-    Pools(#[from] PoolError),
-    /// Nodes that do not fit.
-    #[error("the store and the configured pools contradict each other: {}: configure pools that cover the nodes' pod CIDRs, or delete those nodes first", .0.join("; "))]
-    Nodes(Vec<String>),
-}
+pub(crate) use self::load::RegistryError;
+use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, proof::Underlays, roll::judge};
+use crate::store::{Life, NodeRecord, Quarantined, TokenId, TokenRecord, Write};
 
 /// Acknowledged by nobody.
 pub(super) const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
@@ -65,114 +57,6 @@ pub(super) struct Changed {
 }
 
 impl Registry {
-    /// Indexes what a store holds. A quarantined CIDR counts as released at `released(cidr)`.
-    pub(super) fn new(
-        stored: Stored,
-        rules: &[PoolRule],
-        admission: Admission,
-        released: impl Fn(&PodCidr) -> Revision,
-    ) -> Result<Self, RegistryError> {
-        let mut registry = Self {
-            nodes: BTreeMap::new(),
-            tokens: stored.tokens.into_iter().map(|token| (token.id, token)).collect(),
-            departing: stored.lives.iter().map(|life| life.node.clone()).collect(),
-            lives: stored.lives.into_iter().map(|life| (life.node.clone(), life)).collect(),
-            allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
-            addresses: HashMap::new(),
-            underlays: Underlays::default(),
-            macs: HashSet::new(),
-            pools: rules.iter().map(|rule| rule.pool.cidr()).collect(),
-            rules: rules.to_vec(),
-            admission,
-            held: BTreeMap::new(),
-            from_nodes: FromNodes::default(),
-        };
-        let mut problems = Vec::new();
-        for node in stored.nodes.into_iter().map(Self::without_addresses_of_no_host) {
-            match admission {
-                Admission::Tokens => problems.extend(registry.adopt(node).err()),
-                Admission::Nodes(_) => registry.adopt_what_fits(node),
-            }
-        }
-        for entry in stored.quarantine {
-            // One outside today's pools is in quarantine too: it may come back into a pool later.
-            let revision = released(&entry.cidr);
-            if let Err(error) = registry.allocator.quarantine(entry.cidr, &entry.owner, revision) {
-                problems.push(error.to_string());
-            }
-        }
-        for held in stored.held {
-            if registry.allocator.claim(held.cidr, &held.owner).is_ok() {
-                registry.held.insert(held.cidr, held.owner);
-            }
-        }
-        match admission {
-            Admission::Tokens if !problems.is_empty() => return Err(RegistryError::Nodes(problems)),
-            _ => problems.iter().for_each(|problem| tracing::warn!("in the store: {problem}")),
-        }
-        Ok(registry)
-    }
-
-    /// Takes from a record the addresses that no host can have, which version 0.1 accepted.
-    fn without_addresses_of_no_host(mut node: NodeRecord) -> NodeRecord {
-        for family in Family::ALL {
-            let Some(underlay) = *node.underlay().get(family) else { continue };
-            if let Some(what) = of_no_host(&underlay) {
-                let name = &node.name;
-                tracing::warn!(node = %name, "its underlay address {underlay} is the {what} of its prefix: it is left out until another is reported");
-                node.forget_underlay(family);
-            }
-        }
-        node
-    }
-
-    /// Adopts of a record what does not contradict others: one bad object must not keep a whole cluster from starting.
-    fn adopt_what_fits(&mut self, mut node: NodeRecord) {
-        let name = node.name.clone();
-        for family in Family::ALL {
-            let Some(cidr) = *node.pod_cidrs.get(family) else { continue };
-            if !self.pools.iter().any(|pool| pool.covers(&cidr)) {
-                tracing::warn!(node = %name, %cidr, "its pod CIDR is in no pool any more: it keeps it until its Node is deleted");
-            }
-            if let Err(error) = self.allocator.claim(cidr, &name) {
-                tracing::error!(node = %name, "its pod CIDR is left out: {error}");
-                *node.pod_cidrs.get_mut(family) = None;
-            }
-        }
-        for family in Family::ALL {
-            let Some(underlay) = *node.underlay().get(family) else { continue };
-            if let Some(other) = self.addresses.get(&underlay.address()) {
-                tracing::error!(node = %name, %other, "both have underlay address {underlay}: it is left out until reported again");
-                node.forget_underlay(family);
-            }
-        }
-        for underlay in node.underlay().iter() {
-            self.addresses.insert(underlay.address(), name.clone());
-        }
-        self.macs.insert(node.endpoint.mac());
-        self.nodes.insert(name, node);
-    }
-
-    fn adopt(&mut self, node: NodeRecord) -> Result<(), String> {
-        for cidr in node.pod_cidrs.iter() {
-            if !self.pools.iter().any(|pool| pool.covers(cidr)) {
-                return Err(format!("node {} has pod CIDR {cidr}, which no pool covers", node.name));
-            }
-            self.allocator.claim(*cidr, &node.name).map_err(|error| error.to_string())?;
-        }
-        for underlay in node.underlay().iter() {
-            if let Some(other) = self.addresses.insert(underlay.address(), node.name.clone()) {
-                return Err(format!("nodes {other} and {} both have underlay address {underlay}", node.name));
-            }
-            if let Some(pool) = self.pools.iter().find(|pool| overlaps(pool, underlay.network())) {
-                return Err(format!("underlay network {underlay} of node {} overlaps pool {pool}", node.name));
-            }
-        }
-        self.macs.insert(node.endpoint.mac());
-        self.nodes.insert(node.name.clone(), node);
-        Ok(())
-    }
-
     /// The members there are to announce: those that have reported facts once.
     pub(super) fn announced(&self) -> impl Iterator<Item = Member> + '_ {
         self.nodes.values().filter_map(NodeRecord::member)

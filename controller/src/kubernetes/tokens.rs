@@ -32,7 +32,21 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// Whoever can tell what a token is worth; the error says why it cannot at present.
 pub(crate) trait Review: Send + Sync {
     /// Asks about `token`, for `audience`.
-    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, String>>;
+    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, Unanswered>>;
+}
+
+/// Why nobody says what a token is worth.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// This account may not ask.
+    #[error("it refuses to review tokens ({code} {reason}); see the controller's ClusterRole")]
+    Refused { code: u16, reason: String },
+    /// It could not be asked.
+    #[error("{0}")]
+    Failed(String),
+    /// It did not say anything.
+    #[error("no answer within {} s", ANSWER.as_secs())]
+    Silent,
 }
 
 /// A token that is good for a node.
@@ -78,8 +92,8 @@ impl Reviewer {
         let answer = timeout(ANSWER, self.api.review(token, &self.audience)).await;
         let status = match answer {
             Ok(Ok(status)) => status,
-            Ok(Err(why)) => return Err(TokenRefusal::Unanswered { why }),
-            Err(_) => return Err(TokenRefusal::Unanswered { why: format!("no answer within {} s", ANSWER.as_secs()) }),
+            Ok(Err(why)) => return Err(why.into()),
+            Err(_) => return Err(Unanswered::Silent.into()),
         };
         let judged = self.judge(status, node);
         if judged.is_err() {
@@ -142,7 +156,7 @@ fn short(text: &str) -> String {
 struct ApiServer(Client);
 
 impl Review for ApiServer {
-    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, String>> {
+    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, Unanswered>> {
         let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.0.clone());
@@ -151,10 +165,9 @@ impl Review for ApiServer {
                 Ok(review) => Ok(review.status.unwrap_or_default()),
                 // Never the whole: an answer may repeat what was asked.
                 Err(kube::Error::Api(refused)) => {
-                    let (code, reason) = (refused.code, short(&refused.reason));
-                    Err(format!("it refuses to review tokens ({code} {reason}); see the controller's ClusterRole"))
+                    Err(Unanswered::Refused { code: refused.code, reason: short(&refused.reason) })
                 }
-                Err(error) => Err(short(&error.to_string())),
+                Err(error) => Err(Unanswered::Failed(short(&error.to_string()))),
             }
         }
         .boxed()

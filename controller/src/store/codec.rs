@@ -4,15 +4,19 @@
 //! messages of `weft.stored.v1`. The checksum ties a value to its place, so that neither a flipped bit nor a value at the wrong key is
 //! taken for a record. Must never guess: what cannot be read is an error that names the record.
 
+mod error;
+
 use prost::Message;
 use sha2::{Digest, Sha256};
 use weft_core::{
     membership::Member,
     settings::Settings,
-    types::{NodeName, PerFamily, PodCidr, UNDERLAY_MTUS, UnixMs},
+    types::{PerFamily, UNDERLAY_MTUS, UnixMs},
 };
 use weft_proto::stored::v1::{self, Node, Number, Owner, Token};
 
+use self::error::Fault;
+pub(super) use self::error::RecordError;
 use super::{Binding, Life, NodeFacts, NodeRecord, Quarantined, Stored, TokenId, TokenRecord, Write};
 
 /// The kinds of records, each a table of its own.
@@ -75,16 +79,15 @@ fn checksum(table: Table, key: &str, payload: &[u8]) -> [u8; 8] {
     first
 }
 
-fn open<M: Message + Default>(table: Table, key: &str, sealed: &[u8]) -> Result<M, String> {
-    let named = |what: &str| format!("record {key:?} of table {} {what}", table.name());
-    let (header, payload) = sealed.split_at_checked(HEADER).ok_or_else(|| named("is too short"))?;
+fn open<M: Message + Default>(table: Table, key: &str, sealed: &[u8]) -> Result<M, Fault> {
+    let (header, payload) = sealed.split_at_checked(HEADER).ok_or(Fault::Short)?;
     if header[0] != FORMAT {
-        return Err(named(&format!("has the unknown format {}", header[0])));
+        return Err(Fault::Format(header[0]));
     }
     if header[1..] != checksum(table, key, payload) {
-        return Err(named("does not match its checksum"));
+        return Err(Fault::Checksum);
     }
-    M::decode(payload).map_err(|error| named(&format!("cannot be decoded: {error}")))
+    Ok(M::decode(payload)?)
 }
 
 /// The schema version as a record of its own, readable by every version to come.
@@ -93,9 +96,10 @@ pub(super) fn schema(version: u32) -> Put {
 }
 
 /// Reads [`schema`] back.
-pub(super) fn read_schema(sealed: &[u8]) -> Result<u32, String> {
-    let version = open::<Number>(Table::Meta, SCHEMA, sealed)?.value;
-    u32::try_from(version).map_err(|_| format!("schema version {version} is out of range"))
+pub(super) fn read_schema(sealed: &[u8]) -> Result<u32, RecordError> {
+    let version = open::<Number>(Table::Meta, SCHEMA, sealed)
+        .and_then(|number| u32::try_from(number.value).map_err(|_| Fault::Schema(number.value)));
+    version.map_err(|fault| RecordError { table: Table::Meta, key: SCHEMA.to_owned(), fault })
 }
 
 fn put(table: Table, key: &str, message: &impl Message) -> Put {
@@ -163,43 +167,43 @@ fn token_message(token: &TokenRecord) -> Token {
 }
 
 /// Reads one record into `stored`.
-pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored) -> Result<(), String> {
-    let named = |error: &dyn std::fmt::Display| format!("record {key:?} of table {}: {error}", table.name());
+pub(super) fn decode(table: Table, key: &str, sealed: &[u8], stored: &mut Stored) -> Result<(), RecordError> {
+    read(table, key, sealed, stored).map_err(|fault| RecordError { table, key: key.to_owned(), fault })
+}
+
+fn read(table: Table, key: &str, sealed: &[u8], stored: &mut Stored) -> Result<(), Fault> {
     match (table, key) {
         (Table::Meta, SCHEMA) => {}
         (Table::Meta, EPOCH) => stored.epoch = open::<Number>(table, key, sealed)?.value,
         (Table::Meta, SETTINGS) => {
-            let settings = open::<v1::Settings>(table, key, sealed)?;
-            stored.settings = Some(Settings::try_from(settings).map_err(|error| named(&error))?);
+            stored.settings = Some(Settings::try_from(open::<v1::Settings>(table, key, sealed)?)?);
         }
-        (Table::Meta, _) => return Err(named(&"is not known")),
-        (Table::Nodes, _) => stored.nodes.push(node(key, open(table, key, sealed)?).map_err(|error| named(&error))?),
+        (Table::Meta, _) => return Err(Fault::Unknown),
+        (Table::Nodes, _) => stored.nodes.push(node(key, open(table, key, sealed)?)?),
         (Table::Tokens, _) => {
-            stored.tokens.push(token(key, &open(table, key, sealed)?).map_err(|error| named(&error))?);
+            stored.tokens.push(token(key, &open(table, key, sealed)?)?);
         }
-        (Table::Quarantine, _) => stored.quarantine.push(Quarantined {
-            cidr: key.parse::<PodCidr>().map_err(|error| named(&error))?,
-            owner: open::<Owner>(table, key, sealed)?.node.parse::<NodeName>().map_err(|error| named(&error))?,
-        }),
+        (Table::Quarantine, _) => stored
+            .quarantine
+            .push(Quarantined { cidr: key.parse()?, owner: open::<Owner>(table, key, sealed)?.node.parse()? }),
         (Table::Lives, _) => {
             let Number { value: incarnation, ended_unix } = open(table, key, sealed)?;
-            let node = key.parse::<NodeName>().map_err(|error| named(&error))?;
-            stored.lives.push(Life { node, incarnation, ended_unix });
+            stored.lives.push(Life { node: key.parse()?, incarnation, ended_unix });
         }
     }
     Ok(())
 }
 
-fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
-    let mut member = wire.member.ok_or("has no member")?;
+fn node(key: &str, wire: Node) -> Result<NodeRecord, Fault> {
+    let mut member = wire.member.ok_or(Fault::NoMember)?;
     let has_reported = member.underlay_mtu != 0;
     if !has_reported {
         // No member yet: it is read as one, and the rest of it counts.
         member.underlay_mtu = *UNDERLAY_MTUS.start();
     }
-    let member = Member::try_from(member).map_err(|error| error.to_string())?;
+    let member = Member::try_from(member)?;
     if member.name.as_str() != key {
-        return Err(format!("holds node {}", member.name));
+        return Err(Fault::OtherNode(member.name));
     }
     let Node { agent_version, joined_unix_ms, node_uid, generation, .. } = wire;
     let facts = NodeFacts { underlay: member.underlay, underlay_mtu: member.underlay_mtu, agent_version, generation };
@@ -215,16 +219,16 @@ fn node(key: &str, wire: Node) -> Result<NodeRecord, String> {
     })
 }
 
-fn token(key: &str, wire: &Token) -> Result<TokenRecord, String> {
-    let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map_err(|_| format!("a hash has {} octets", bytes.len()));
+fn token(key: &str, wire: &Token) -> Result<TokenRecord, Fault> {
+    let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map_err(|_| Fault::Hash(bytes.len()));
     let bound = match wire.bound_key_hash.as_slice() {
         [] => None,
         bytes => Some(Binding { key_hash: hash(bytes)?, incarnation: wire.bound_incarnation }),
     };
     Ok(TokenRecord {
-        id: key.parse::<TokenId>().map_err(|()| "has no token id as its key".to_owned())?,
+        id: key.parse::<TokenId>().map_err(|()| Fault::KeyOfToken)?,
         secret_hash: hash(&wire.secret_hash)?,
-        node: wire.node.parse().map_err(|error: weft_core::types::NodeNameError| error.to_string())?,
+        node: wire.node.parse()?,
         expires_unix: wire.expires_unix,
         bound,
     })

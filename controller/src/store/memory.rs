@@ -127,7 +127,7 @@ impl MemoryStore {
         let mut stored = Stored::default();
         for ((_, key), (table, value)) in &inner.records {
             codec::decode(*table, key, value, &mut stored)
-                .map_err(|detail| StoreError::Damaged { store: "memory".to_owned(), detail })?;
+                .map_err(|error| StoreError::Damaged { store: "memory".to_owned(), detail: error.to_string() })?;
         }
         Ok(stored)
     }

@@ -19,7 +19,7 @@ use redb::{
 
 use super::{
     Store, StoreError, Stored, Write,
-    codec::{self, Put, Table},
+    codec::{self, Put, RecordError, Table},
 };
 
 /// The schema this version writes, and the latest it can read.
@@ -104,25 +104,39 @@ fn write_all(database: &Database, puts: &[Put]) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-fn read_all(database: &Database) -> Result<Stored, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let transaction = database.begin_read().map_err(|error| text(&error))?;
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    File(redb::Error),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("it has no schema version")]
+    NoSchema,
+}
+
+fn of_file(error: impl Into<redb::Error>) -> ReadError {
+    ReadError::File(error.into())
+}
+
+fn read_all(database: &Database) -> Result<Stored, ReadError> {
+    let transaction = database.begin_read().map_err(of_file)?;
     let mut stored = Stored::default();
     for kind in Table::ALL {
-        let table = transaction.open_table(definition(kind)).map_err(|error| text(&error))?;
-        for entry in table.iter().map_err(|error| text(&error))? {
-            let (key, value) = entry.map_err(|error| text(&error))?;
+        let table = transaction.open_table(definition(kind)).map_err(of_file)?;
+        for entry in table.iter().map_err(of_file)? {
+            let (key, value) = entry.map_err(of_file)?;
             codec::decode(kind, key.value(), value.value(), &mut stored)?;
         }
     }
     Ok(stored)
 }
 
-fn read_schema(database: &Database) -> Result<u32, String> {
-    let transaction = database.begin_read().map_err(|error| error.to_string())?;
-    let table = transaction.open_table(definition(Table::Meta)).map_err(|error| error.to_string())?;
-    let value = table.get(codec::SCHEMA).map_err(|error| error.to_string())?;
-    codec::read_schema(value.ok_or("it has no schema version")?.value())
+fn read_schema(database: &Database) -> Result<u32, ReadError> {
+    let transaction = database.begin_read().map_err(of_file)?;
+    let table = transaction.open_table(definition(Table::Meta)).map_err(of_file)?;
+    let value = table.get(codec::SCHEMA).map_err(of_file)?;
+    Ok(codec::read_schema(value.ok_or(ReadError::NoSchema)?.value())?)
 }
 
 /// One writer at a time: a lock on a file of its own, because the store's may be replaced by a backup.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use weft_api::names::{ALLOCATOR, ALLOCATOR_ANNOTATION};
-use weft_core::types::{NodeName, PerFamily, PodCidr};
+use weft_core::types::{CidrError, Family, NodeName, PerFamily, PodCidr};
 
 use crate::{
     cluster::{NodeSeen, Refusal},
@@ -22,7 +22,7 @@ pub(super) fn seen(node: &Node) -> Result<NodeSeen, Refusal> {
         detail: "its name is none that a Node can have".to_owned(),
     })?;
     let invalid = |detail: String| Refusal::NodeInvalid { node: name.clone(), detail };
-    let pod_cidrs = pod_cidrs(node).map_err(invalid)?;
+    let pod_cidrs = pod_cidrs(node).map_err(|error| invalid(error.to_string()))?;
     let uid = node.metadata.uid.clone().ok_or_else(|| invalid("it has no UID".to_owned()))?;
     let created = node.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
     let annotation = node.metadata.annotations.as_ref().and_then(|all| all.get(ALLOCATOR_ANNOTATION));
@@ -51,19 +51,28 @@ pub(super) fn name(node: &Node) -> Option<NodeName> {
     node.metadata.name.as_deref()?.parse().ok()
 }
 
-fn pod_cidrs(node: &Node) -> Result<PerFamily<Option<PodCidr>>, String> {
+/// Why a Node's pod CIDRs cannot be taken.
+#[derive(Debug, thiserror::Error)]
+enum CidrsError {
+    #[error("spec.podCIDRs: {0}{AGAIN}")]
+    Wrong(#[from] CidrError),
+    #[error("spec.podCIDRs has two of {0}: Weft takes one a family{AGAIN}")]
+    Two(Family),
+}
+
+const AGAIN: &str = "; a Node's pod CIDRs cannot be changed, so delete it and have its kubelet register it again";
+
+fn pod_cidrs(node: &Node) -> Result<PerFamily<Option<PodCidr>>, CidrsError> {
     let Some(spec) = &node.spec else { return Ok(PerFamily::default()) };
     let mut cidrs: PerFamily<Option<PodCidr>> = PerFamily::default();
     let texts = spec.pod_cidrs.iter().flatten();
     // Every API server of today fills both; the single one is the first of the list.
     let single = spec.pod_cidr.iter().filter(|single| !spec.pod_cidrs.iter().flatten().any(|text| text == *single));
     for text in texts.chain(single).filter(|text| !text.is_empty()) {
-        let again = "; a Node's pod CIDRs cannot be changed, so delete it and have its kubelet register it again";
-        let cidr: PodCidr =
-            text.parse().map_err(|error: weft_core::types::CidrError| format!("spec.podCIDRs: {error}{again}"))?;
+        let cidr: PodCidr = text.parse()?;
         let family = cidr.family();
         if cidrs.get_mut(family).replace(cidr).is_some() {
-            return Err(format!("spec.podCIDRs has two of {family}: Weft takes one a family{again}"));
+            return Err(CidrsError::Two(family));
         }
     }
     Ok(cidrs)

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::serde_json::{self, Value};
-use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr, claim_name};
+use weft_api::{PodCidrClaimSpec, VtepSpec, claim_cidr};
 use weft_core::{
     encap::Endpoint,
     membership::More,
@@ -114,7 +114,7 @@ impl Reading {
             return;
         }
         match record(&name, &spec) {
-            Err(problem) => self.no_vtep(name, &problem),
+            Err(problem) => self.no_vtep(name, &problem.to_string()),
             Ok(mut node) => {
                 self.drop_foreign(&mut node, claims);
                 let taken = self.model.apply(&[Write::Node(node)]);
@@ -170,23 +170,35 @@ impl Reading {
     }
 }
 
-fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, String> {
+/// Why a Vtep's spec is no record.
+#[derive(Debug, thiserror::Error)]
+enum SpecError {
+    #[error(transparent)]
+    Cidr(#[from] CidrError),
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    #[error(transparent)]
+    Mac(#[from] MacError),
+    #[error("spec.{list} has two of {family}")]
+    Two { list: &'static str, family: Family },
+}
+
+fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, SpecError> {
     let mut pod_cidrs: PerFamily<Option<PodCidr>> = PerFamily::default();
     for text in &spec.pod_cidrs {
-        let cidr: PodCidr = text.parse().map_err(|error: CidrError| error.to_string())?;
-        claim_name(cidr.network()).map_err(|error| error.to_string())?;
+        let cidr: PodCidr = text.parse()?;
         if pod_cidrs.get_mut(cidr.family()).replace(cidr).is_some() {
-            return Err(format!("spec.podCIDRs has two of {}", cidr.family()));
+            return Err(SpecError::Two { list: "podCIDRs", family: cidr.family() });
         }
     }
     let mut underlay: PerFamily<Option<UnderlayAddress>> = PerFamily::default();
     for entry in &spec.underlay {
-        let address: UnderlayAddress = entry.address.parse().map_err(|error: UnderlayError| error.to_string())?;
+        let address: UnderlayAddress = entry.address.parse()?;
         if underlay.get_mut(address.family()).replace(address).is_some() {
-            return Err(format!("spec.underlay has two of {}", address.family()));
+            return Err(SpecError::Two { list: "underlay", family: address.family() });
         }
     }
-    let mac = spec.mac.parse().map_err(|error: MacError| error.to_string())?;
+    let mac = spec.mac.parse()?;
     let facts = NodeFacts {
         underlay,
         underlay_mtu: spec.underlay_mtu,

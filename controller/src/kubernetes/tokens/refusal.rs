@@ -4,7 +4,7 @@
 
 use weft_core::types::NodeName;
 
-use super::Asker;
+use super::{Asker, Unanswered};
 use crate::rpc::{LoginError, TokenFault};
 
 /// Why.
@@ -25,11 +25,8 @@ pub(crate) enum TokenRefusal {
     #[error("too many nodes join at once: try again in a moment")]
     Busy,
     /// Nobody can tell.
-    #[error("the API server cannot be asked about the token, try again: {why}")]
-    Unanswered {
-        /// What went wrong.
-        why: String,
-    },
+    #[error("the API server cannot be asked about the token, try again: {0}")]
+    Unanswered(#[from] Unanswered),
     /// Expired, of another cluster, or of a pod that is gone.
     #[error(
         "the API server does not accept the token ({why}): the kubelet exchanges it before it expires, show the new one"
@@ -74,7 +71,7 @@ impl TokenRefusal {
             Self::Malformed => "token_malformed",
             Self::TooMany { .. } => "token_too_many",
             Self::Busy => "busy",
-            Self::Unanswered { .. } => "review_unanswered",
+            Self::Unanswered(_) => "review_unanswered",
             Self::Invalid { .. } => "token_invalid",
             Self::OtherAudience { .. } => "token_other_audience",
             Self::OtherAccount { .. } => "token_other_account",
@@ -87,7 +84,7 @@ impl TokenRefusal {
         match self {
             Self::Malformed => TokenFault::Malformed,
             Self::TooMany { .. } => TokenFault::TooMany,
-            Self::Busy | Self::Unanswered { .. } => TokenFault::Unjudged,
+            Self::Busy | Self::Unanswered(_) => TokenFault::Unjudged,
             Self::Invalid { .. } => TokenFault::Invalid,
             Self::OtherAudience { .. } | Self::OtherAccount { .. } | Self::Unbound | Self::OtherNode { .. } => {
                 TokenFault::NotTheirs

@@ -15,12 +15,12 @@ const TOKEN: &str = "eyJh.eyJz.c2ln";
 
 /// Answers every review alike, and counts.
 struct Told {
-    answer: Mutex<Result<TokenReviewStatus, String>>,
+    answer: Mutex<Result<TokenReviewStatus, Unanswered>>,
     asked: AtomicUsize,
 }
 
 impl Review for Told {
-    fn review<'a>(&'a self, _: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, String>> {
+    fn review<'a>(&'a self, _: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, Unanswered>> {
         assert_eq!(audience, "weft-controller");
         self.asked.fetch_add(1, Ordering::Relaxed);
         let answer = self.answer.lock().expect("one thread").clone();
@@ -51,7 +51,7 @@ fn changed(change: impl FnOnce(&mut TokenReviewStatus, &mut UserInfo)) -> TokenR
     status
 }
 
-fn reviewer(answer: Result<TokenReviewStatus, String>) -> (Reviewer, Arc<Told>) {
+fn reviewer(answer: Result<TokenReviewStatus, Unanswered>) -> (Reviewer, Arc<Told>) {
     let told = Arc::new(Told { answer: Mutex::new(answer), asked: AtomicUsize::new(0) });
     (Reviewer::asking(told.clone(), "weft-controller", ("weft-system", "weft-agent")), told)
 }
@@ -119,7 +119,7 @@ async fn what_is_no_token_is_not_asked_about() {
 
 #[tokio::test]
 async fn an_api_server_that_cannot_be_asked_accepts_nothing_and_counts_nothing() {
-    let (reviewer, told) = reviewer(Err("connection refused".to_owned()));
+    let (reviewer, told) = reviewer(Err(Unanswered::Failed("connection refused".to_owned())));
     let node = "a".parse().expect("a name");
     for _ in 0..100 {
         let refusal = reviewer.review(&SOURCE, &node, TOKEN).await.expect_err("nobody knows");

@@ -25,7 +25,7 @@ use crate::{
     config::NodeCidrs,
     kubernetes::{
         login::ServiceAccounts,
-        tokens::{Review, Reviewer},
+        tokens::{Review, Reviewer, Unanswered},
     },
     metrics::Metrics,
     pki::{Authority, Identity, Principal, generate_key},
@@ -39,7 +39,7 @@ const CREATED: u64 = 1_700_000_000;
 struct Kubelets;
 
 impl Review for Kubelets {
-    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, String>> {
+    fn review<'a>(&'a self, token: &'a str, audience: &'a str) -> BoxFuture<'a, Result<TokenReviewStatus, Unanswered>> {
         let parts: Vec<String> = token.split('.').map(str::to_owned).collect();
         let [node, uid, account] = parts.try_into().expect("three parts were checked");
         let expired = node.starts_with('-');

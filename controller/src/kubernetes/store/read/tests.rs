@@ -1,6 +1,7 @@
 //! What halves of commits, and hands' edits, are taken for.
 
 use k8s_openapi::serde_json::json;
+use weft_api::claim_name;
 use weft_core::types::Mac;
 
 use super::*;
