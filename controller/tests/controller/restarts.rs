@@ -2,7 +2,10 @@
 
 use tonic::Code;
 use weft_controller::store::{RedbStore, Store, Write};
-use weft_core::encap::Encapsulation;
+use weft_core::{
+    encap::Encapsulation,
+    types::{Family, Vni},
+};
 
 use crate::{
     agent::{Agent, hello},
@@ -81,8 +84,8 @@ async fn changed_settings_reach_everybody_and_pools_must_cover_the_nodes() {
     let digest = agent.view.digests();
     drop(agent);
     cluster.stop().await;
-    let Encapsulation::Vxlan { port, .. } = &mut cluster.config.settings.encapsulation;
-    *port = 8472;
+    let (vni, outer) = (Vni::new(87).expect("in range"), Family::V4);
+    cluster.config.settings.encapsulation = Encapsulation::Vxlan { vni, port: 8472, outer };
     cluster.run().await;
     let mut again = hello("n1", &["192.0.2.1/24"]);
     again.digest = digest.typed.octets().to_vec();

@@ -2,11 +2,10 @@
 
 use proptest::prelude::*;
 use weft_core::{
-    encap::Encapsulation,
-    encap::Endpoint,
+    encap::{Encapsulation, Endpoint},
     membership::{Delta, Digests, Log, Member, More, Prefixes, Snapshot, Touched, View, ViewError},
     settings::Settings,
-    types::{NodeName, PerFamily, Revision},
+    types::{Family, NodeName, PerFamily, Revision, Vni},
 };
 
 use super::strategies::{NODES, cidr, member, member_of, name, settings};
@@ -181,14 +180,14 @@ proptest! {
         for other in one_field_of(&a, &b) {
             prop_assert_eq!(digest(&a, &s) == digest(&other, &s), a == other, "{:?}", other);
         }
-        let of = |vni, port, outer| Settings { encapsulation: Encapsulation::Vxlan { vni, port, outer }, ..s.clone() };
-        let Encapsulation::Vxlan { vni: own_vni, outer, .. } = s.encapsulation;
-        let Encapsulation::Vxlan { vni: other_vni, outer: other_outer, .. } = t.encapsulation;
-        let port = of(own_vni, 4790, outer);
+        let vxlan = |vni, port, outer| {
+            let encapsulation = Encapsulation::Vxlan { vni: Vni::new(vni).expect("in range"), port, outer };
+            Settings { encapsulation, ..s.clone() }
+        };
+        let s = vxlan(5, 4789, Family::V4);
         let pools = Settings { pools: s.pools[..1].to_vec(), ..s.clone() };
         let mode = Settings { mode: t.mode, ..s.clone() };
-        let vni = of(other_vni, 4789, outer);
-        let outer = of(own_vni, 4789, other_outer);
+        let (vni, port, outer) = (vxlan(6, 4789, Family::V4), vxlan(5, 4790, Family::V4), vxlan(5, 4789, Family::V6));
         for other in [port, pools, mode, vni, outer] {
             prop_assert_eq!(digest(&a, &s) == digest(&a, &other), s == other, "{:?}", other);
         }
@@ -213,7 +212,7 @@ fn some_member(node: u8, share: u8) -> Member {
     Member {
         name: name(node),
         incarnation: 1,
-        pod_cidrs: PerFamily { v4: Some(cidr(weft_core::types::Family::V4, share)), v6: None },
+        pod_cidrs: PerFamily { v4: Some(cidr(Family::V4, share)), v6: None },
         endpoint: Endpoint::Vxlan { mac: weft_core::types::Mac::local([2, 0, 0, 0, 0, node]) },
         underlay: PerFamily::default(),
         underlay_mtu: 1500,
@@ -225,11 +224,7 @@ fn some_settings() -> Settings {
     Settings {
         pools: super::strategies::pools(),
         mode: weft_core::settings::Mode::CrossSubnet,
-        encapsulation: Encapsulation::Vxlan {
-            vni: weft_core::types::Vni::new(87).expect("in range"),
-            port: 4789,
-            outer: weft_core::types::Family::V4,
-        },
+        encapsulation: Encapsulation::Vxlan { vni: Vni::new(87).expect("in range"), port: 4789, outer: Family::V4 },
         more: More::default(),
     }
 }
