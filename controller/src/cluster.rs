@@ -5,11 +5,11 @@
 //! here.
 
 mod actor;
+mod admission;
 mod admit;
 mod announce;
 mod cleanup;
 mod commands;
-mod evidence;
 mod facts;
 mod held_settings;
 mod join;
@@ -45,8 +45,10 @@ use weft_core::{
 };
 
 pub(crate) use actor::{failure, start};
+use admission::Admission;
+pub(crate) use admission::AdmissionRule;
 pub(crate) use cleanup::CleanUpStanding;
-pub(crate) use nodes::{Admission, Admitted, AllNodes, NodeSeen};
+pub(crate) use nodes::{Admitted, AllNodes, NodeSeen};
 pub(crate) use paths::Reach;
 pub(crate) use peers::{NodeStanding, Probed};
 pub use refusal::Refusal;
@@ -74,7 +76,7 @@ pub(crate) struct Rules {
     /// Where an underlay address may lie that no stream proves; none: beside those that are proven.
     pub(crate) underlay_networks: Vec<IpNetwork>,
     /// How nodes become members.
-    pub(crate) admission: Admission,
+    pub(crate) admission: AdmissionRule,
     /// An agent that has not acknowledged for this long is disconnected.
     pub(crate) acknowledge_timeout: Duration,
     /// After a start, quarantined CIDRs stay there for at least this long, for agents that are still reconnecting.
@@ -96,14 +98,19 @@ impl Rules {
             underlay_networks: config.underlay_networks.clone(),
             pools: config.pools.clone(),
             admission: match &config.store {
-                StoreLocation::Redb(_) => Admission::Tokens,
-                StoreLocation::Kubernetes(own) => Admission::Nodes(own.node_cidrs),
+                StoreLocation::Redb(_) => AdmissionRule::Tokens,
+                StoreLocation::Kubernetes(own) => AdmissionRule::Nodes(own.node_cidrs),
             },
             acknowledge_timeout: config.acknowledge_timeout,
             reconnect_grace: config.reconnect_grace,
             lives_kept: config.certificate_lifetime + config.renewal_grace,
             coalesce: config.coalesce_window,
         }
+    }
+
+    /// [`Self::admission`] that knows nothing yet.
+    fn admission(&self) -> Admission {
+        Admission::new(self.admission, self.settings.outer())
     }
 
     /// [`Self::lives_kept`] in seconds.

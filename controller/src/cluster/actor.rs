@@ -21,7 +21,7 @@ use weft_core::{
 };
 
 use super::{
-    Admission, Cluster, Command, Refusal, Rules, StartError,
+    Cluster, Command, Refusal, Rules, StartError,
     cleanup::CleanUp,
     held_settings,
     pace::Pace,
@@ -142,16 +142,12 @@ impl Actor {
         // Persisted before anything is served: a term never repeats, whatever becomes of the clock or the store.
         let epoch = (stored.epoch + 1).max(u64::try_from(started_unix.seconds()).unwrap_or(0));
         let before = stored.settings.clone();
-        let mut registry = Registry::new(stored, &rules.pools, rules.admission, |_| Revision::new(epoch, 0))?;
+        let mut registry = Registry::new(stored, &rules.pools, rules.admission(), |_| Revision::new(epoch, 0))?;
         let settings = held_settings::due(&rules.settings, before.as_ref(), &registry, rules.force_settings);
         held_settings::tell(&rules.settings, &settings, &registry);
         let mut writes = vec![Write::Epoch(epoch), Write::Settings(settings.clone())];
-        registry.from_nodes.outer = Some(rules.settings.outer());
         registry.underlays.networks.clone_from(&rules.underlay_networks);
-        if rules.admission == Admission::Tokens {
-            writes.extend(registry.complete());
-            writes.extend(registry.forget_lives(clock.unix().seconds(), rules.kept_seconds()));
-        }
+        writes.extend(registry.begin(clock.unix().seconds(), rules.kept_seconds()));
         store.commit(writes).await?;
         let log = Log::new(epoch, settings, registry.announced());
         let fanout = Arc::new(Fanout::new(log));
@@ -226,7 +222,6 @@ impl Actor {
 
     fn handle(&mut self, command: Command, batch: &mut Batch) {
         match command {
-            Command::Join(ask, reply) if self.follows_nodes() => self.refuse_tokens(&ask.node, reply),
             Command::Join(ask, reply) => self.join(&ask, reply, batch),
             Command::Renewing(identity, reply) => {
                 let _gone = reply.send(self.registry.check(&identity, self.clock.unix().seconds()));
@@ -239,9 +234,7 @@ impl Actor {
             Command::Connect(ask, id, reply) => self.connect(ask, id, reply, batch),
             Command::Report(node, id, report, source) => self.report(&node, id, report, source, batch),
             Command::Disconnect(node, id) => self.disconnect(&node, id),
-            Command::AddToken(token, reply) if self.follows_nodes() => self.refuse_tokens(&token.node, reply),
             Command::AddToken(token, reply) => self.add_token(token, reply, batch),
-            Command::DeleteNode(name, reply) if self.follows_nodes() => self.refuse_tokens(&name, reply),
             Command::DeleteNode(name, reply) => self.delete_node(&name, reply, batch),
             Command::Node(command) => self.node_command(command, batch),
             Command::Peers(reply) => drop(reply.send(Ok(self.peer_list()))),

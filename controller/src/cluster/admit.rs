@@ -4,11 +4,6 @@
 //! always respected, where it fits: another allocator's word counts more than our quarantine, but not more than what
 //! another member has. Must never give a pod CIDR while it is open who allocates.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-};
-
 use weft_core::{
     alloc::AllocError,
     encap::Endpoint,
@@ -18,29 +13,13 @@ use weft_core::{
 
 use super::{
     Refusal,
-    evidence::Evidence,
-    nodes::{Admission, Admitted, NodeSeen},
+    nodes::{Admitted, NodeSeen},
     registry::{Changed, NEVER, Registry, overlaps},
 };
 use crate::{
     config::NodeCidrs,
     store::{NodeRecord, Quarantined, Write},
 };
-
-/// What the Node objects say and the store does not: gone with the process, and soon told again.
-#[derive(Debug, Default)]
-pub(super) struct FromNodes {
-    /// Who allocates, where the configuration leaves it open and it was found out.
-    pub(super) allocator: Option<NodeCidrs>,
-    /// What says so.
-    pub(super) evidence: Evidence,
-    /// The family of outer packets: without an address of it a node has no tunnel.
-    pub(super) outer: Option<Family>,
-    /// Each Node's own addresses.
-    pub(super) addresses: HashMap<NodeName, Vec<IpAddr>>,
-    /// What keeps Nodes from having pod CIDRs.
-    pub(super) problems: BTreeMap<NodeName, Refusal>,
-}
 
 /// What became of a Node.
 pub(super) struct Outcome {
@@ -91,7 +70,6 @@ impl Registry {
             *record.pod_cidrs.get_mut(family) = self.allocator.owner_of(family, &seen.name);
         }
         self.held.retain(|_, owner| *owner != seen.name);
-        self.from_nodes.addresses.insert(seen.name.clone(), seen.addresses.clone());
         outcome.answer = self.note(seen, problem, record.pod_cidrs);
         if before.as_ref() != Some(&record) {
             if before.is_none() {
@@ -100,7 +78,7 @@ impl Registry {
                     .changed
                     .writes
                     .extend(self.lives.remove(&seen.name).map(|_| Write::RemoveLife(seen.name.clone())));
-                self.departing.remove(&seen.name);
+                self.admission.returned(&seen.name);
             }
             self.macs.insert(record.endpoint.mac());
             outcome.changed.writes.push(Write::Node(record.clone()));
@@ -112,9 +90,7 @@ impl Registry {
 
     /// A Node is gone: its membership ends, and whatever is held for it goes into quarantine.
     pub(super) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
-        self.from_nodes.addresses.remove(name);
-        self.from_nodes.problems.remove(name);
-        self.from_nodes.evidence.forget(name);
+        self.admission.forget(name);
         // When it ended does not count here: it is forgotten with its pod CIDRs.
         let (mut changed, mut left) = self.delete(name, 0).unwrap_or_default();
         self.let_go(name, &PerFamily::default(), &mut changed, &mut left);
@@ -146,7 +122,7 @@ impl Registry {
             return self.take_given(seen, outcome);
         }
         let name = &seen.name;
-        if self.allocates() != Some(NodeCidrs::Weft) {
+        if self.admission.allocates() != Some(NodeCidrs::Weft) {
             let has_some = Family::ALL.iter().any(|family| self.allocator.owner_of(*family, name).is_some());
             return (!has_some).then(|| self.awaited(name));
         }
@@ -171,11 +147,11 @@ impl Registry {
     /// Why a Node has to wait for pod CIDRs that are not ours to give.
     fn awaited(&self, name: &NodeName) -> Refusal {
         let node = name.clone();
-        match self.from_nodes.evidence.outside() {
-            Some((other, cidr)) if self.allocates().is_none() => {
+        match self.admission.misleading() {
+            Some((other, cidr)) => {
                 Refusal::AllocatorUnknown { node, other: other.clone(), cidr, pools: self.pool_names() }
             }
-            _ => Refusal::CidrsAwaited { node },
+            None => Refusal::CidrsAwaited { node },
         }
     }
 
@@ -245,26 +221,9 @@ impl Registry {
         problem: Option<Refusal>,
         pod_cidrs: PerFamily<Option<PodCidr>>,
     ) -> Result<Admitted, Refusal> {
-        let is_ours_to_write = self.allocates() == Some(NodeCidrs::Weft) && seen.pod_cidrs.is_empty();
-        match problem {
-            None => {
-                self.from_nodes.problems.remove(&seen.name);
-                Ok(Admitted { pod_cidrs, is_ours_to_write })
-            }
-            Some(problem) => {
-                self.from_nodes.problems.insert(seen.name.clone(), problem.clone());
-                Err(problem)
-            }
-        }
-    }
-
-    /// Who gives pod CIDRs to Nodes; none while that is open.
-    pub(super) fn allocates(&self) -> Option<NodeCidrs> {
-        match self.admission {
-            Admission::Tokens => None,
-            Admission::Nodes(NodeCidrs::Auto) => self.from_nodes.allocator,
-            Admission::Nodes(decided) => Some(decided),
-        }
+        let is_ours_to_write = self.admission.allocates() == Some(NodeCidrs::Weft) && seen.pod_cidrs.is_empty();
+        self.admission.settled(seen, problem.clone());
+        problem.map_or(Ok(Admitted { pod_cidrs, is_ours_to_write }), Err)
     }
 }
 

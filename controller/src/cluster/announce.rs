@@ -90,11 +90,11 @@ impl Actor {
         self.fanout.take(changes);
         let now = self.fanout.revision();
         let released = |cidr: &_| self.released.get(cidr).map_or(now, |sequence| Revision::new(self.epoch, *sequence));
-        let rebuilt = Registry::new(stored, &self.rules.pools, self.rules.admission, released);
+        let rebuilt = Registry::new(stored, &self.rules.pools, self.rules.admission(), released);
         let rebuilt =
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
         let before = std::mem::replace(&mut self.registry, rebuilt);
-        self.registry.from_nodes = before.from_nodes;
+        self.registry.admission.go_on_from(before.admission);
         self.registry.underlays = before.underlays;
         self.roll.replace(&self.registry);
         // Whoever follows the Nodes looks whether all of them are in.

@@ -12,6 +12,9 @@ use crate::store::TokenRecord;
 
 impl Actor {
     pub(super) fn join(&mut self, ask: &JoinAsk, reply: Reply<u64>, batch: &mut Batch) {
+        if let Err(refusal) = self.registry.admission.check_hand(&ask.node) {
+            return drop(reply.send(Err(refusal)));
+        }
         batch.writes.extend(self.registry.forget_tokens(self.clock.unix().seconds(), self.rules.kept_seconds()));
         match self.registry.join(ask, self.clock.unix()) {
             Err(refusal) => {
@@ -43,11 +46,17 @@ impl Actor {
     }
 
     pub(super) fn add_token(&mut self, token: TokenRecord, reply: Reply<()>, batch: &mut Batch) {
+        if let Err(refusal) = self.registry.admission.check_hand(&token.node) {
+            return drop(reply.send(Err(refusal)));
+        }
         batch.add(self.registry.add_token(token, self.clock.unix().seconds()));
         batch.then(move |_, answer| drop(reply.send(answer)));
     }
 
     pub(super) fn delete_node(&mut self, name: &NodeName, reply: Reply<Revision>, batch: &mut Batch) {
+        if let Err(refusal) = self.registry.admission.check_hand(name) {
+            return drop(reply.send(Err(refusal)));
+        }
         self.forget_lives(batch);
         match self.registry.delete(name, self.clock.unix().seconds()) {
             Err(refusal) => drop(reply.send(Err(refusal))),
@@ -79,7 +88,7 @@ impl Actor {
             connected: self.sessions.len(),
             pools: self.registry.allocator.usage(),
             started: self.started_unix,
-            allocates: self.registry.allocates(),
+            allocates: self.registry.admission.allocates(),
         }
     }
 }

@@ -15,10 +15,10 @@ use weft_core::{
 };
 
 use super::{
-    Admission, Refusal,
+    Refusal,
     registry::{Changed, Registry, overlaps},
 };
-use crate::store::{NodeFacts, Write};
+use crate::store::{NodeFacts, NodeRecord, Write};
 
 impl Registry {
     /// Takes the facts of a member that connects from `source`, given who else is connected.
@@ -29,7 +29,8 @@ impl Registry {
         source: IpAddr,
         is_connected: impl Fn(&NodeName) -> bool,
     ) -> Result<Changed, Refusal> {
-        let facts = &self.of_its_node(name, facts)?;
+        let registered = self.nodes.get(name).map(NodeRecord::underlay);
+        let facts = &self.admission.check_address(name, facts, registered)?;
         self.check_underlay(name, facts)?;
         let losers = self.losers(name, facts, source, is_connected)?;
         let Some(node) = self.nodes.get(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
@@ -63,41 +64,10 @@ impl Registry {
         Ok(changed)
     }
 
-    /// In Kubernetes the Node object knows the node's addresses. A family of which it lists none is left out, unless outer
-    /// packets are to be of it; an address that is not listed beside others of its family is refused.
-    fn of_its_node(&self, name: &NodeName, facts: &Facts) -> Result<Facts, Refusal> {
-        let mut facts = facts.clone();
-        let Admission::Nodes(_) = self.admission else { return Ok(facts) };
-        let Some(known) = self.from_nodes.addresses.get(name).filter(|known| !known.is_empty()) else {
-            // Just after a change of leader the Nodes may not have been looked at yet; what is known already may stay.
-            let is_known = self.nodes.get(name).is_some_and(|node| node.underlay() == facts.underlay);
-            return if is_known { Ok(facts) } else { Err(Refusal::NodeUnseen { node: name.clone() }) };
-        };
-        for family in Family::ALL {
-            let reported = facts.underlay.get_mut(family);
-            let Some(address) = reported.map(|reported| reported.address()) else { continue };
-            if known.contains(&address) {
-                continue;
-            }
-            if self.from_nodes.outer == Some(family) || known.iter().any(|known| Family::of(*known) == family) {
-                let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                return Err(Refusal::AddressNotOfNode { node: name.clone(), address, known });
-            }
-            *reported = None;
-        }
-        Ok(facts)
-    }
-
-    /// An underlay address that the node has registered and its Node object does not list any more. It counts until the
-    /// agent reports another: what works is not ended on hearsay.
+    /// An underlay address that the node has registered and its Node object does not list any more.
     pub(super) fn strayed(&self, name: &NodeName) -> Option<Refusal> {
-        let known = self.from_nodes.addresses.get(name)?;
-        let is_listed = |address: &IpAddr| known.contains(address);
-        let lists_family = |address: &IpAddr| known.iter().any(|known| Family::of(*known) == Family::of(*address));
         let registered = self.nodes.get(name)?.underlay();
-        let address = node_addresses(&registered).find(|address| lists_family(address) && !is_listed(address))?;
-        let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Some(Refusal::AddressNotOfNode { node: name.clone(), address, known })
+        self.admission.strayed(name, node_addresses(&registered))
     }
 
     fn check_underlay(&self, name: &NodeName, facts: &Facts) -> Result<(), Refusal> {

@@ -6,7 +6,6 @@
 //! name that is no member is refused anyway.
 
 use super::{
-    Admission,
     actor::{Actor, Batch},
     registry::Registry,
 };
@@ -18,12 +17,9 @@ pub(super) fn next(last: u64, now_unix: i64) -> u64 {
 }
 
 impl Actor {
-    /// Forgets the lives that ended too long ago for anything of theirs to count. On Kubernetes they are forgotten when their
-    /// pod CIDRs are free again.
+    /// Forgets the lives that ended too long ago for anything of theirs to count.
     pub(super) fn forget_lives(&mut self, batch: &mut Batch) {
-        if self.rules.admission == Admission::Tokens {
-            batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
-        }
+        batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
     }
 }
 
@@ -55,6 +51,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::cluster::admission::Admission;
     use crate::store::{Life, Stored};
 
     fn registry(lives: Vec<Life>) -> Registry {

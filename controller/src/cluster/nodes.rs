@@ -1,7 +1,6 @@
 //! Membership that follows the Node objects of Kubernetes.
 //!
-//! Owns what is asked about Nodes and its way through registry and store to the answer, and the decision who gives pod
-//! CIDRs to Nodes. Must never talk to an API server: it is told what was seen there.
+//! Owns what is asked about Nodes and its way through registry and store to the answer. Must never talk to an API server: it is told what was seen there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,19 +16,9 @@ use super::{
     admit::Outcome,
     registry::Registry,
 };
-use crate::config::NodeCidrs;
 
 /// Writes of one batch, about: everybody else waits for so long.
 const WRITES: usize = 256;
-
-/// How nodes become members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// They join with a token, and their pod CIDRs come from the pools.
-    Tokens,
-    /// They have a Node object, whose pod CIDRs come from whom this says.
-    Nodes(NodeCidrs),
-}
 
 /// A Node object, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +194,7 @@ impl Actor {
 
     fn depart_node(&mut self, name: &NodeName, batch: &mut Batch) {
         let (changed, left) = self.registry.depart(name);
-        self.registry.from_nodes.evidence.forget(name);
+        self.registry.admission.forget(name);
         if changed.writes.is_empty() {
             return;
         }
@@ -221,15 +210,6 @@ impl Actor {
         });
     }
 
-    /// True where members are what Node objects say.
-    pub(super) fn follows_nodes(&self) -> bool {
-        self.rules.admission != Admission::Tokens
-    }
-
-    pub(super) fn refuse_tokens<T>(&self, node: &NodeName, reply: Reply<T>) {
-        let _gone = reply.send(Err(Refusal::NodesOfKubernetes { node: node.clone() }));
-    }
-
     /// Has the peer list and whoever listens tell of a refusal that a hand must mend.
     pub(super) fn complain(&mut self, node: &NodeName, refusal: &Refusal) {
         if refusal.is_about_addresses() {
@@ -239,33 +219,22 @@ impl Actor {
     }
 
     fn note_evidence(&mut self, seen: &[NodeSeen]) {
-        let Registry { from_nodes, pools, .. } = &mut self.registry;
-        seen.iter().for_each(|seen| from_nodes.evidence.note(seen, pools));
-        self.decide_allocator();
+        let Registry { admission, pools, .. } = &mut self.registry;
+        let is_news = admission.note_all(seen, pools);
+        self.wake_the_waiting(is_news);
     }
 
     /// Finds out who allocates, where the configuration leaves it open.
     fn decide_allocator(&mut self) {
-        if self.rules.admission != Admission::Nodes(NodeCidrs::Auto) {
-            return;
+        let is_news = self.registry.admission.decide();
+        self.wake_the_waiting(is_news);
+    }
+
+    /// Who waits for a pod CIDR may have it now.
+    fn wake_the_waiting(&self, is_news: bool) {
+        if is_news {
+            self.freed.send_modify(|freed| *freed += 1);
         }
-        let from_nodes = &mut self.registry.from_nodes;
-        let decided = from_nodes.evidence.allocator();
-        if std::mem::replace(&mut from_nodes.allocator, decided) == decided {
-            return;
-        }
-        match (decided, from_nodes.evidence.outside()) {
-            (Some(NodeCidrs::Weft), _) => tracing::info!("Weft allocates the Nodes' pod CIDRs"),
-            (None, Some((node, cidr))) => tracing::warn!(
-                %node, %cidr,
-                "every Node that has a pod CIDR has one from outside the pools: nobody allocates until the pools cover them, or option nodeCidrs says who does"
-            ),
-            _ => tracing::info!(
-                "Nodes have pod CIDRs that Weft did not give, so kube-controller-manager allocates them: Weft keeps to what it finds (option nodeCidrs says otherwise)"
-            ),
-        }
-        // Who waits for a pod CIDR may have it now.
-        self.freed.send_modify(|freed| *freed += 1);
     }
 }
 

@@ -84,7 +84,7 @@ impl Actor {
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
             let judgement = judgement.refused(self.peers.refused.get(name));
-            let judgement = judgement.given(node, self.registry.from_nodes.problems.get(name)).following(node, needed);
+            let judgement = judgement.given(node, self.registry.admission.problem(name)).following(node, needed);
             let judgement = judgement.claimed(claims.get(name).copied());
             let before = self.peers.standings.get(name);
             let is_same =

@@ -16,7 +16,7 @@ use weft_core::{
     types::{Family, NodeName, UnderlayAddress},
 };
 
-use super::{Admission, Refusal, facts::node_addresses, registry::Registry};
+use super::{Refusal, facts::node_addresses, registry::Registry};
 
 /// What is known of underlay addresses beside who has them.
 #[derive(Debug, Default)]
@@ -161,8 +161,7 @@ impl Registry {
             () if claimed.contains(&source) => Proof::Vouched,
             () => Proof::Nothing,
         };
-        // On Kubernetes a node's addresses are those of its Node object.
-        let by_nodes = matches!(self.admission, Admission::Nodes(_));
+        let is_vouched = self.admission.vouches_for_addresses();
         let claim = Claim {
             proof,
             holder: holder.map(|holder| Holder {
@@ -171,9 +170,9 @@ impl Registry {
                 has_proof: self.underlays.has_proof(holder, address),
                 is_same_machine: self.addresses.get(&source) == Some(holder),
             }),
-            is_own: !by_nodes && self.underlays.own.contains(&address),
-            gateway_of: (!by_nodes).then(|| self.gateway_of(address)).flatten(),
-            is_expected: by_nodes || self.is_expected(address),
+            is_own: !is_vouched && self.underlays.own.contains(&address),
+            gateway_of: (!is_vouched).then(|| self.gateway_of(address)).flatten(),
+            is_expected: is_vouched || self.is_expected(address),
         };
         let node = name.clone();
         match judge(claim) {

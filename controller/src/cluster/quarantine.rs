@@ -3,11 +3,12 @@
 //! Owns the rule: after every connected agent has acknowledged the departure, and after a start not before those that
 //! are still reconnecting had time to do so. Must never shorten it because a pool is full.
 
-use std::collections::HashSet;
+use weft_core::types::PodCidr;
 
-use weft_core::types::{NodeName, PodCidr};
-
-use super::actor::{Actor, Batch};
+use super::{
+    actor::{Actor, Batch},
+    registry::Registry,
+};
 use crate::store::Write;
 
 impl Actor {
@@ -32,25 +33,11 @@ impl Actor {
         });
     }
 
-    /// In Kubernetes a departed node is remembered for as long as one of its pod CIDRs is in quarantine: until then its
-    /// object shows what is waited for.
+    /// Where its object shows what is waited for, a departed node is remembered for as long as one of its pod CIDRs is in quarantine.
     fn forget_departed(&mut self, due: &[PodCidr], batch: &mut Batch) {
-        if !self.follows_nodes() || self.registry.departing.is_empty() {
-            return;
-        }
-        let waiting: HashSet<&NodeName> = self
-            .registry
-            .allocator
-            .departed()
-            .filter(|(cidr, _)| !due.contains(cidr))
-            .map(|(_, owner)| owner)
-            .collect();
-        let forgotten: Vec<NodeName> =
-            self.registry.departing.iter().filter(|name| !waiting.contains(name)).cloned().collect();
-        for name in forgotten {
-            self.registry.departing.remove(&name);
-            batch.writes.push(Write::RemoveLife(name));
-        }
+        let Registry { admission, allocator, .. } = &mut self.registry;
+        let waiting = || allocator.departed().filter(|(cidr, _)| !due.contains(cidr)).map(|(_, owner)| owner).collect();
+        batch.writes.extend(admission.forget_departed(waiting).into_iter().map(Write::RemoveLife));
     }
 
     fn due(&self) -> Vec<PodCidr> {

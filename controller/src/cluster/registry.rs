@@ -8,7 +8,7 @@
 mod load;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -19,7 +19,7 @@ use weft_core::{
 };
 
 pub(crate) use self::load::RegistryError;
-use super::{Admission, NodeIdentity, Refusal, admit::FromNodes, proof::Underlays, roll::judge};
+use super::{NodeIdentity, Refusal, admission::Admission, proof::Underlays, roll::judge};
 use crate::store::{Life, NodeRecord, Quarantined, TokenId, TokenRecord, Write};
 
 /// Acknowledged by nobody.
@@ -42,9 +42,6 @@ pub(super) struct Registry {
     pub(super) admission: Admission,
     /// Pod CIDRs that are kept for nodes which are no members yet.
     pub(super) held: BTreeMap<PodCidr, NodeName>,
-    /// Names whose ended life the store remembers only until everybody has let its pod CIDRs go.
-    pub(super) departing: BTreeSet<NodeName>,
-    pub(super) from_nodes: FromNodes,
 }
 
 /// A change: what to write, and whose entry in the membership may differ afterwards.
@@ -65,7 +62,7 @@ impl Registry {
     /// Refuses certificates of nodes that are not, or not any more, what the certificate says.
     pub(super) fn check(&self, identity: &NodeIdentity, now_unix: i64) -> Result<(), Refusal> {
         let current = self.nodes.get(&identity.name).map(|node| node.incarnation);
-        judge(self.admission, identity, current, now_unix)
+        judge(self.admission.rule(), identity, current, now_unix)
     }
 
     /// Adds a token, and drops those that have expired: nothing else would.
@@ -79,8 +76,18 @@ impl Registry {
         Changed { writes, ..Changed::default() }
     }
 
+    /// What a new term writes, at `now_unix`; ended lives are `kept` for so many seconds.
+    pub(super) fn begin(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
+        if !self.admission.completes_records() {
+            return Vec::new();
+        }
+        let mut writes = self.complete();
+        writes.extend(self.forget_lives(now_unix, kept));
+        writes
+    }
+
     /// Gives every node a CIDR of each family that there are pools of; none is given where a pool has run out.
-    pub(super) fn complete(&mut self) -> Vec<Write> {
+    fn complete(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         for (name, node) in &mut self.nodes {
             let before = node.pod_cidrs;
@@ -112,7 +119,7 @@ impl Registry {
         let life = Life { node: name.clone(), incarnation: node.incarnation, ended_unix: now_unix };
         let mut writes = vec![Write::RemoveNode(name.clone()), Write::Life(life.clone())];
         self.lives.insert(name.clone(), life);
-        self.departing.insert(name.clone());
+        self.admission.departed(name);
         self.macs.remove(&node.endpoint.mac());
         for underlay in node.underlay().iter() {
             self.addresses.remove(&underlay.address());

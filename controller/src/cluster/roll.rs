@@ -11,24 +11,24 @@ use std::{
 
 use weft_core::types::NodeName;
 
-use super::{Admission, NodeIdentity, Refusal, registry::Registry};
+use super::{AdmissionRule, NodeIdentity, Refusal, registry::Registry};
 use crate::pki::Principal;
 
 /// The roll of members.
 #[derive(Debug)]
 pub(crate) struct Roll {
-    admission: Admission,
+    admission: AdmissionRule,
     lives: RwLock<HashMap<NodeName, u64>>,
 }
 
 impl Roll {
     pub(super) fn new(registry: &Registry) -> Self {
-        Self { admission: registry.admission, lives: RwLock::new(lives(registry)) }
+        Self { admission: registry.admission.rule(), lives: RwLock::new(lives(registry)) }
     }
 
     /// One with these lives.
     #[cfg(test)]
-    pub(crate) fn of(admission: Admission, lives: impl IntoIterator<Item = (NodeName, u64)>) -> Self {
+    pub(crate) fn of(admission: AdmissionRule, lives: impl IntoIterator<Item = (NodeName, u64)>) -> Self {
         Self { admission, lives: RwLock::new(lives.into_iter().collect()) }
     }
 
@@ -73,18 +73,13 @@ fn lives(registry: &Registry) -> HashMap<NodeName, u64> {
 
 /// What a certificate is worth where `current` is the present life of its name.
 pub(super) fn judge(
-    admission: Admission,
+    admission: AdmissionRule,
     identity: &NodeIdentity,
     current: Option<u64>,
     now_unix: i64,
 ) -> Result<(), Refusal> {
     let node = identity.name.clone();
-    let Some(current) = current else {
-        return Err(match admission {
-            Admission::Tokens => Refusal::UnknownNode { node },
-            Admission::Nodes(_) => Refusal::NodeUnseen { node },
-        });
-    };
+    let Some(current) = current else { return Err(admission.stranger(node)) };
     if current != identity.incarnation {
         return Err(Refusal::StaleIdentity { node, held: identity.incarnation, current });
     }
@@ -105,7 +100,7 @@ mod tests {
 
     #[test]
     fn only_the_present_life_of_a_member_counts() {
-        let roll = Roll::of(Admission::Tokens, [("a".parse().expect("a name"), 7)]);
+        let roll = Roll::of(AdmissionRule::Tokens, [("a".parse().expect("a name"), 7)]);
         let counts = |name: &str, incarnation| {
             let NodeIdentity { name, incarnation, .. } = of(name, incarnation);
             roll.counts(&Principal::Node { name, incarnation })
@@ -120,7 +115,7 @@ mod tests {
 
     #[test]
     fn on_kubernetes_a_node_that_is_not_there_may_come_yet() {
-        let roll = Roll::of(Admission::Nodes(NodeCidrs::Weft), []);
+        let roll = Roll::of(AdmissionRule::Nodes(NodeCidrs::Weft), []);
         assert!(matches!(roll.check(&of("a", 7), 0), Err(Refusal::NodeUnseen { .. })));
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn rules() -> Rules {
         underlay_networks: Vec::new(),
         settings,
         pools: vec![Pool::new(cidr, 30).expect("a pool").into()],
-        admission: Admission::Tokens,
+        admission: AdmissionRule::Tokens,
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         lives_kept: Duration::from_secs(86_400),

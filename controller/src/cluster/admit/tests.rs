@@ -1,9 +1,14 @@
 //! What Nodes make of members, without a store.
 
+use std::collections::BTreeMap;
+
 use weft_core::{alloc::PoolRule, types::Revision};
 
 use super::*;
-use crate::store::{Held, Stored};
+use crate::{
+    cluster::{AdmissionRule, admission::Admission},
+    store::{Held, Stored},
+};
 
 fn name(text: &str) -> NodeName {
     text.parse().expect("a name")
@@ -15,7 +20,8 @@ fn cidr(text: &str) -> PodCidr {
 
 fn registry_of(stored: Stored, pools: &[&str], who: NodeCidrs) -> Registry {
     let rules: Vec<PoolRule> = pools.iter().map(|text| text.parse().expect(text)).collect();
-    Registry::new(stored, &rules, Admission::Nodes(who), |_| Revision::new(1, 0)).expect("pools without overlaps")
+    let admission = Admission::new(AdmissionRule::Nodes(who), Family::V4);
+    Registry::new(stored, &rules, admission, |_| Revision::new(1, 0)).expect("pools without overlaps")
 }
 
 fn registry(pools: &[&str], who: NodeCidrs) -> Registry {
@@ -86,7 +92,7 @@ fn nothing_is_given_while_others_allocate_or_it_is_open_who_does() {
         // It is a member that waits; what it waits for arrives.
         let outcome = registry.admit(&given("a", "1", Some("10.244.3.0/24"), None), UnixMs(0));
         assert_eq!((cidrs(&outcome).len(), outcome.begun), (1, None));
-        assert!(registry.from_nodes.problems.is_empty());
+        assert!(registry.admission.problem(&name("a")).is_none());
     }
 }
 
@@ -100,7 +106,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let Err(refusal) = &overlapping.answer else { panic!("two nodes have 10.244.1.0/24") };
     assert!(matches!(refusal, Refusal::CidrTaken { .. }));
     assert!(refusal.to_string().contains("10.244.1.0/24 of node a"), "{refusal}");
-    assert_eq!(registry.from_nodes.problems.len(), 2);
+    assert!(["b", "c"].iter().all(|node| registry.admission.problem(&name(node)).is_some()));
     assert!(registry.nodes[&name("c")].pod_cidrs.is_empty());
     // The holder departs, and the other's turn has come.
     registry.depart(&name("a"));

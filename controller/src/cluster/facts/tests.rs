@@ -8,7 +8,7 @@ use weft_core::{
 };
 
 use super::*;
-use crate::cluster::Admission;
+use crate::cluster::admission::Admission;
 use crate::store::{NodeFacts, NodeRecord, Stored};
 
 pub(in crate::cluster) fn name(text: &str) -> NodeName {

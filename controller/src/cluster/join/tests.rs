@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use weft_core::{alloc::Pool, types::Revision};
 
 use super::*;
-use crate::{cluster::Admission, pki::JoinToken, store::Stored};
+use crate::{cluster::admission::Admission, pki::JoinToken, store::Stored};
 
 fn registry(pool: &str, prefix: u8) -> Registry {
     let pool = Pool::new(pool.parse().expect("a CIDR"), prefix).expect("a pool");

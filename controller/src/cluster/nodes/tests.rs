@@ -13,7 +13,8 @@ use weft_core::{
 use super::*;
 use crate::{
     clock::SystemClock,
-    cluster::{ConnectAsk, NodeIdentity, Report, Rules, start},
+    cluster::{AdmissionRule, ConnectAsk, NodeIdentity, Report, Rules, start},
+    config::NodeCidrs,
     metrics::Metrics,
     store::{Failure, MemoryStore, Store as _, StoreError, Write},
 };
@@ -35,7 +36,7 @@ fn rules(who: NodeCidrs) -> Rules {
         underlay_networks: Vec::new(),
         settings,
         pools: vec![pool],
-        admission: Admission::Nodes(who),
+        admission: AdmissionRule::Nodes(who),
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::ZERO,
         lives_kept: Duration::from_secs(86_400),

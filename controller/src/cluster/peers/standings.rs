@@ -93,7 +93,7 @@ impl Actor {
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
-            problem: self.registry.from_nodes.problems.get(&node.name).cloned(),
+            problem: self.registry.admission.problem(&node.name).cloned(),
             since: standing.map(|standing| standing.since),
             is_connected: live.is_some(),
             has_reported: node.facts.is_some(),

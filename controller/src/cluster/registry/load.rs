@@ -12,7 +12,7 @@ use weft_core::{
 
 use super::{Registry, overlaps};
 use crate::{
-    cluster::{Admission, admit::FromNodes, facts::of_no_host, proof::Underlays},
+    cluster::{admission::Admission, facts::of_no_host, proof::Underlays},
     store::{NodeRecord, Stored},
 };
 
@@ -53,13 +53,13 @@ impl Registry {
     pub(in crate::cluster) fn new(
         stored: Stored,
         rules: &[PoolRule],
-        admission: Admission,
+        mut admission: Admission,
         released: impl Fn(&PodCidr) -> Revision,
     ) -> Result<Self, RegistryError> {
+        stored.lives.iter().for_each(|life| admission.departed(&life.node));
         let mut registry = Self {
             nodes: BTreeMap::new(),
             tokens: stored.tokens.into_iter().map(|token| (token.id, token)).collect(),
-            departing: stored.lives.iter().map(|life| life.node.clone()).collect(),
             lives: stored.lives.into_iter().map(|life| (life.node.clone(), life)).collect(),
             allocator: Allocator::new(rules.iter().map(|rule| rule.pool).collect())?,
             addresses: HashMap::new(),
@@ -69,13 +69,13 @@ impl Registry {
             rules: rules.to_vec(),
             admission,
             held: BTreeMap::new(),
-            from_nodes: FromNodes::default(),
         };
         let mut problems = Vec::new();
         for node in stored.nodes.into_iter().map(Self::without_addresses_of_no_host) {
-            match admission {
-                Admission::Tokens => problems.extend(registry.adopt(node).err()),
-                Admission::Nodes(_) => registry.adopt_what_fits(node),
+            if registry.admission.trims_records() {
+                registry.adopt_what_fits(node);
+            } else {
+                problems.extend(registry.adopt(node).err());
             }
         }
         for entry in stored.quarantine {
@@ -89,10 +89,10 @@ impl Registry {
                 registry.held.insert(held.cidr, held.owner);
             }
         }
-        match admission {
-            Admission::Tokens if !problems.is_empty() => return Err(RegistryError::Nodes(problems)),
-            _ => problems.iter().for_each(|problem| tracing::warn!("in the store: {problem}")),
+        if !problems.is_empty() && !registry.admission.trims_records() {
+            return Err(RegistryError::Nodes(problems));
         }
+        problems.iter().for_each(|problem| tracing::warn!("in the store: {problem}"));
         Ok(registry)
     }
 

@@ -21,7 +21,7 @@ use super::{
     Checked, Planted, agent::Agent, bystanders::Bystanders, check::Past, client::Request, counts::Counts, disk::Disk,
     hold, link::Link, patience::Patience, random::Random, server::Server, time::SimClock,
 };
-use crate::cluster::{Admission, Rules};
+use crate::cluster::{AdmissionRule, Rules};
 
 /// Something that happens at its time. Numbers are those of agents, links and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -307,7 +307,7 @@ fn first_rules(random: &mut Random) -> Rules {
         underlay_networks: Vec::new(),
         settings,
         pools: pools.into_iter().map(PoolRule::from).collect(),
-        admission: Admission::Tokens,
+        admission: AdmissionRule::Tokens,
         acknowledge_timeout: Duration::from_secs(30),
         reconnect_grace: Duration::from_secs(random.between(0, 15)),
         lives_kept: Duration::from_secs(86_400),

@@ -6,11 +6,11 @@ use tonic::Code;
 use weft_proto::leader::named_leader;
 
 use super::*;
-use crate::cluster::Admission;
+use crate::cluster::AdmissionRule;
 
 /// Of a cluster without members.
 fn roll() -> Arc<Roll> {
-    Arc::new(Roll::of(Admission::Tokens, []))
+    Arc::new(Roll::of(AdmissionRule::Tokens, []))
 }
 
 async fn knock(gate: &mut LeaderGate) -> Status {

@@ -21,7 +21,7 @@ use weft_core::{
 use super::*;
 use crate::{
     clock::SystemClock,
-    cluster::{self, Admission, Cluster, NodeSeen, Rules},
+    cluster::{self, AdmissionRule, Cluster, NodeSeen, Rules},
     config::NodeCidrs,
     kubernetes::{
         login::ServiceAccounts,
@@ -75,7 +75,7 @@ impl World {
             underlay_networks: Vec::new(),
             settings,
             pools: vec![Pool::new(cidr, 24).expect("a pool").into()],
-            admission: Admission::Nodes(NodeCidrs::Weft),
+            admission: AdmissionRule::Nodes(NodeCidrs::Weft),
             acknowledge_timeout: Duration::from_secs(30),
             reconnect_grace: Duration::ZERO,
             lives_kept: Duration::from_secs(86_400),

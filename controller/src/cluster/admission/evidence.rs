@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use weft_core::types::{NodeName, PodCidr};
 
-use super::nodes::NodeSeen;
-use crate::config::NodeCidrs;
+use crate::{cluster::NodeSeen, config::NodeCidrs};
 
 /// Where the pod CIDRs of a Node come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
