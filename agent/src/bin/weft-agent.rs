@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
     let load = |source: Source<Options>| -> anyhow::Result<Config> {
         let (options, problems) = source.read();
-        let config = options.check(problems)?;
+        let config = Config::check(&options, problems)?;
         log::init(config.log_format);
         Ok(config)
     };

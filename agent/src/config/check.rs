@@ -24,12 +24,18 @@ use crate::{config::Chained, controller::Credentials, pods::CACHED_RESULTS};
 /// Longer than any ADD takes, in seconds.
 const POD_GRACE: u64 = 120;
 
-impl Options {
-    /// Checks everything and reports every problem, after those already known.
+impl Config {
+    /// Checks options, and reports every problem after those already known.
     ///
     /// # Errors
     /// All problems, if there is one.
-    pub fn check(mut self, mut problems: Problems) -> Result<Config, Invalid> {
+    pub fn check(options: &Options, problems: Problems) -> Result<Self, Invalid> {
+        options.clone().checked(problems)
+    }
+}
+
+impl Options {
+    fn checked(mut self, mut problems: Problems) -> Result<Config, Invalid> {
         let node = match &self.node {
             Some(name) => problems.check("node", NodeName::new(name)),
             None => {

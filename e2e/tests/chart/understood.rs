@@ -36,7 +36,7 @@ fn the_agent_understands_its_flags() {
         let cli = weft_agent::cli::Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{variant:?}: {error}"));
         let weft_agent::cli::Command::Run(source) = cli.command else { panic!("{words:?} does not run an agent") };
         let (options, problems) = source.read();
-        let config = options.check(problems);
+        let config = weft_agent::config::Config::check(&options, problems);
         config.unwrap_or_else(|error| panic!("{variant:?}: {error}"));
     }
 }
