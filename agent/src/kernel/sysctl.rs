@@ -38,6 +38,11 @@ impl Sysctls {
         Self { net: root.join("net") }
     }
 
+    /// False if the kernel was started with `ipv6.disable=1`, or made without.
+    fn has_ipv6(&self) -> bool {
+        self.net.join("ipv6").exists()
+    }
+
     fn file(&self, sysctl: &Sysctl) -> PathBuf {
         self.net.join(sysctl.path())
     }
@@ -55,7 +60,8 @@ impl Sysctls {
         Ok(found)
     }
 
-    /// Reads a sysctl; none if there is no such file: the link is not there, or the host has no IPv6.
+    /// Reads a sysctl; none if there is no such file: the link is not there, or the host has no IPv6. Without IPv6 no router
+    /// advertisement is accepted, which is what is read then.
     fn read(&self, sysctl: &Sysctl) -> Result<Option<i32>, KernelError> {
         let failed = |source| KernelError::Io { object: Key::Sysctl(*sysctl).to_string(), source };
         match fs::read_to_string(self.file(sysctl)) {
@@ -63,7 +69,10 @@ impl Sysctls {
                 let number = text.trim().parse();
                 Ok(Some(number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound || is_of_link_that_goes(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_of_link_that_goes(&error) => {
+                let accepts_none = matches!(sysctl, Sysctl::AcceptRa(_)) && !self.has_ipv6();
+                Ok(accepts_none.then_some(0))
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -99,4 +108,26 @@ fn failure(sysctl: &Sysctl, value: i32, source: &io::Error) -> Failure {
     let text = format!("cannot be set to {value} ({source}): {remedy}");
     let error = KernelError::Io { object: key.to_string(), source: io::Error::new(source.kind(), text) };
     Failure { key, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_accepts_no_advertisement_and_has_no_other_setting_of_it() {
+        let root = std::env::temp_dir().join(format!("weft-sysctls-{}", std::process::id()));
+        fs::create_dir_all(root.join("net/ipv4/conf/weft0")).expect("a writable temp dir");
+        fs::write(root.join("net/ipv4/conf/weft0/rp_filter"), "2\n").expect("writable");
+        let (sysctls, link) = (Sysctls::below(&root), LinkName::new("weft0").expect("a name"));
+        let keys = [Sysctl::RpFilter(link), Sysctl::AcceptRa(link), Sysctl::DisableIpv6(link)].map(Key::Sysctl);
+        let read = sysctls.read_each(&keys).expect("readable");
+        // With IPv6, a link that is not there has no setting at all.
+        fs::create_dir_all(root.join("net/ipv6/conf")).expect("writable");
+        let absent = sysctls.read_each(&keys[1..]).expect("readable");
+        fs::remove_dir_all(&root).expect("just made");
+        let value = |number| Seen::As(Value::Sysctl(number));
+        assert_eq!(read, [(keys[0], value(2)), (keys[1], value(0))].into());
+        assert_eq!(absent, SeenObjects::new());
+    }
 }
