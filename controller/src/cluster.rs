@@ -19,6 +19,7 @@ mod pace;
 mod paths;
 mod peers;
 mod proof;
+mod publisher;
 mod quarantine;
 mod refusal;
 mod registry;

@@ -4,11 +4,7 @@
 //! batch, and only after it confirmed are streams and askers told. Must never hold anything that is not either in the
 //! store or about live streams.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -26,13 +22,14 @@ use super::{
     held_settings,
     pace::Pace,
     peers::PeerTable,
+    publisher::Publisher,
+    quarantine::Quarantine,
     registry::{Changed, Registry},
     roll::Roll,
     sessions::Sessions,
 };
 use crate::{
     clock::Clock,
-    fanout::Fanout,
     metrics::Metrics,
     store::{Store, StoreError, Write},
 };
@@ -76,24 +73,18 @@ pub(super) struct Actor {
     pub(super) registry: Registry,
     pub(super) sessions: Sessions,
     pub(super) pace: Pace,
-    pub(super) fanout: Arc<Fanout>,
+    pub(super) publisher: Publisher,
     pub(super) roll: Arc<Roll>,
     pub(super) epoch: u64,
     pub(super) peers: PeerTable,
-    /// When in this term the departure of a quarantined CIDR's owner was announced.
-    pub(super) released: HashMap<PodCidr, u64>,
+    pub(super) quarantine: Quarantine,
     /// Members whose records could not be read.
     pub(super) rewrite: BTreeSet<NodeName>,
-    /// Rises whenever pod CIDRs became free, or everything was read again.
-    pub(super) freed: watch::Sender<u64>,
     /// What agents said of their nodes and was refused.
     pub(super) complaints: broadcast::Sender<(NodeName, Refusal)>,
-    pub(super) started: Instant,
     pub(super) started_unix: UnixMs,
     /// While every agent is to clean up.
     pub(super) cleaning: Option<CleanUp>,
-    pub(super) last_publish: Option<Instant>,
-    pub(super) publish_at: Option<Instant>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -107,9 +98,9 @@ pub(crate) async fn start(
 ) -> Result<(Cluster, JoinHandle<Result<(), StoreError>>), StartError> {
     let (version, peers_version) = watch::channel(0);
     let actor = Actor::begin(store, rules, metrics, clock, version).await?;
-    let (freed, complaints) = (actor.freed.subscribe(), actor.complaints.clone());
+    let (freed, complaints) = (actor.quarantine.freed(), actor.complaints.clone());
     let (sender, commands) = mpsc::channel(4096);
-    let fanout = Arc::clone(&actor.fanout);
+    let fanout = Arc::clone(actor.publisher.fanout());
     let roll = Arc::clone(&actor.roll);
     let cluster =
         Cluster { commands: sender, fanout, roll, peers_version, freed, complaints, next_session: Arc::default() };
@@ -150,10 +141,10 @@ impl Actor {
         writes.extend(registry.begin(clock.unix().seconds(), rules.kept_seconds()));
         store.commit(writes).await?;
         let log = Log::new(epoch, settings, registry.announced());
-        let fanout = Arc::new(Fanout::new(log));
+        let publisher = Publisher::new(log, rules.coalesce);
         tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
 
-        let started = clock.now();
+        let quarantine = Quarantine::new(epoch, clock.now(), rules.reconnect_grace);
         let roll = Arc::new(Roll::new(&registry));
         Ok(Self {
             store,
@@ -163,19 +154,15 @@ impl Actor {
             registry,
             sessions: Sessions::default(),
             pace: Pace::default(),
-            fanout,
+            publisher,
             roll,
             epoch,
             peers: PeerTable::new(version),
-            released: HashMap::new(),
+            quarantine,
             rewrite: BTreeSet::new(),
-            freed: watch::channel(0).0,
             complaints: broadcast::channel(COMPLAINTS).0,
-            started,
             started_unix,
             cleaning: None,
-            last_publish: None,
-            publish_at: None,
             stopping: None,
         })
     }
@@ -185,7 +172,7 @@ impl Actor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Vec::with_capacity(BATCH);
         while self.stopping.is_none() {
-            let publish_at = self.publish_at;
+            let due = self.publisher.due();
             tokio::select! {
                 count = commands.recv_many(&mut waiting, BATCH) => {
                     if count == 0 {
@@ -193,7 +180,7 @@ impl Actor {
                     }
                     self.carry_out(waiting.drain(..)).await?;
                 }
-                () = at(publish_at) => self.publish(),
+                () = at(due) => self.publish(),
                 _ = tick.tick() => {
                     // What agents have said by now counts before anybody is judged by it.
                     let mut left = commands.len();

@@ -3,9 +3,9 @@
 //! Owns the step from a confirmed batch to the streams, and the way back where a batch was not confirmed: everything is
 //! read from the store again, since nobody knows which half happened. Must never announce first.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use weft_core::types::{NodeName, PodCidr, Revision};
+use weft_core::types::{NodeName, PodCidr};
 
 use super::{
     Refusal,
@@ -17,12 +17,6 @@ use crate::{
     store::{NodeRecord, StoreError, Stored, Write},
 };
 
-/// What a publication costs for each stream, the agent's acknowledgement included: a wake-up and a frame each way. Windows
-/// grow by it, so that publications cannot overtake each other.
-const STREAM_COST: Duration = Duration::from_micros(20);
-/// The first change waits that fraction of a publication's cost for others.
-const GATHER: u32 = 10;
-
 impl Actor {
     /// Writes a batch, then tells everybody. Fails only where the store cannot even be read after a failed write.
     pub(super) async fn finish(&mut self, batch: Batch) -> Result<(), StoreError> {
@@ -32,14 +26,14 @@ impl Actor {
         let outcome = if writes.is_empty() { Ok(()) } else { self.store.commit(writes).await };
         let answer = match outcome {
             Ok(()) => {
-                self.released.retain(|cidr, _| !freed.contains(cidr));
+                self.quarantine.ended(&freed);
                 self.announce(touched);
                 for (name, cidrs) in departed {
                     self.forget_proof(&name);
-                    let revision = self.fanout.revision();
+                    let revision = self.publisher.revision();
                     for cidr in cidrs {
                         if self.registry.released(cidr, &name, revision) {
-                            self.released.insert(cidr, revision.sequence);
+                            self.quarantine.announced(cidr, revision.sequence);
                         }
                     }
                 }
@@ -77,19 +71,19 @@ impl Actor {
             let member = self.registry.nodes.get(&name).and_then(NodeRecord::member);
             (name, member)
         };
-        self.fanout.take(touched.into_iter().map(now).collect());
+        self.publisher.take(touched.into_iter().map(now).collect());
         self.peers.touch();
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
         let mut stored = self.store.load().await?;
         self.keep_unreadable(&mut stored);
-        let mut changes: Changes = self.fanout.names().into_iter().map(|name| (name, None)).collect();
+        let mut changes: Changes = self.publisher.names().into_iter().map(|name| (name, None)).collect();
         let members = stored.nodes.iter().filter_map(NodeRecord::member);
         changes.extend(members.map(|member| (member.name.clone(), Some(member))));
-        self.fanout.take(changes);
-        let now = self.fanout.revision();
-        let released = |cidr: &_| self.released.get(cidr).map_or(now, |sequence| Revision::new(self.epoch, *sequence));
+        self.publisher.take(changes);
+        let now = self.publisher.revision();
+        let released = |cidr: &_| self.quarantine.since(cidr, now);
         let rebuilt = Registry::new(stored, &self.rules.pools, self.rules.admission(), released);
         let rebuilt =
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
@@ -98,7 +92,7 @@ impl Actor {
         self.registry.underlays = before.underlays;
         self.roll.replace(&self.registry);
         // Whoever follows the Nodes looks whether all of them are in.
-        self.freed.send_modify(|freed| *freed += 1);
+        self.quarantine.tell_freed();
         self.close_strangers();
         self.peers.touch();
         Ok(())
@@ -146,27 +140,17 @@ impl Actor {
         }
     }
 
-    /// Publishes at the end of the window of the last publication; where that is over, at once, or in a large cluster
-    /// after a moment in which whatever comes together gathers.
     fn publish_soon(&mut self) {
-        if self.fanout.revision().sequence == self.fanout.published() || self.publish_at.is_some() {
-            return;
+        if self.publisher.is_due_at_once(self.clock.now(), self.sessions.len()) {
+            self.publish();
         }
-        let now = self.clock.now();
-        let streams = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
-        let window = self.rules.coalesce + STREAM_COST * streams;
-        let gathered = now + STREAM_COST * streams / GATHER;
-        let due = self.last_publish.map_or(gathered, |last| gathered.max(last + window));
-        if due > now { self.publish_at = Some(due) } else { self.publish() }
     }
 
     /// Tells the streams of everything up to now.
     pub(super) fn publish(&mut self) {
         let now = self.clock.now();
-        self.publish_at = None;
-        self.last_publish = Some(now);
-        self.sessions.announced(self.fanout.revision().sequence, now, self.clock.unix());
-        self.fanout.publish();
+        self.sessions.announced(self.publisher.revision().sequence, now, self.clock.unix());
+        self.publisher.publish(now);
         self.peers.touch();
     }
 
@@ -177,7 +161,7 @@ impl Actor {
             // Agents that clean up are told of no change, so they acknowledge none.
             return;
         }
-        let sequence = self.fanout.published();
+        let sequence = self.publisher.published();
         for node in self.sessions.overdue(self.clock.now(), self.rules.acknowledge_timeout) {
             if self.sessions.get(&node).is_some_and(|live| live.is_degraded()) {
                 continue;

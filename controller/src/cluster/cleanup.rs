@@ -31,7 +31,7 @@ impl Actor {
         if is_on == self.cleaning.is_some() {
             return;
         }
-        self.fanout.order_clean_up(is_on);
+        self.publisher.order_clean_up(is_on);
         self.peers.touch();
         if is_on {
             tracing::warn!(agents = self.sessions.len(), "every agent is told to remove Weft from its node");

@@ -69,20 +69,20 @@ impl Actor {
                         tracing::info!(%node, "deleted");
                         actor.sessions.close(&node, || Refusal::Deleted { node: node.clone() });
                     }
-                    let _gone = reply.send(answer.map(|()| actor.fanout.revision()));
+                    let _gone = reply.send(answer.map(|()| actor.publisher.revision()));
                 });
             }
         }
     }
 
     pub(super) fn status(&self) -> Status {
-        let revision = self.fanout.revision();
+        let revision = self.publisher.revision();
         let (now, limit) = (self.clock.now(), self.rules.acknowledge_timeout);
         let acknowledged = self.sessions.acknowledged_by_all(revision.sequence, now, limit);
         Status {
             revision,
             acknowledged: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
-            settings: self.fanout.settings(),
+            settings: self.publisher.settings(),
             awaited_agents: self.awaited_agents(),
             members: self.registry.nodes.len(),
             connected: self.sessions.len(),

@@ -31,7 +31,7 @@ impl Actor {
     /// Announces what was held back, once the last agent is new enough.
     pub(super) fn release_settings(&mut self, batch: &mut Batch) {
         let wanted = &self.rules.settings;
-        let announced = self.fanout.settings();
+        let announced = self.publisher.settings();
         if *announced == *wanted || due(wanted, Some(&announced), &self.registry, false) != *wanted {
             return;
         }
@@ -40,7 +40,7 @@ impl Actor {
         batch.writes.push(Write::Settings(wanted.clone()));
         batch.then(move |actor, answer| {
             if answer.is_ok() {
-                actor.fanout.set_settings(wanted);
+                actor.publisher.set_settings(wanted);
                 actor.peers.touch();
             }
         });
@@ -48,7 +48,7 @@ impl Actor {
 
     /// Who keeps settings from being announced.
     pub(super) fn awaited_agents(&self) -> Vec<NodeName> {
-        if *self.fanout.settings() == self.rules.settings {
+        if *self.publisher.settings() == self.rules.settings {
             return Vec::new();
         }
         awaited(&self.rules.settings, &self.registry).map(|node| node.name.clone()).collect()

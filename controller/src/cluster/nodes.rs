@@ -233,7 +233,7 @@ impl Actor {
     /// Who waits for a pod CIDR may have it now.
     fn wake_the_waiting(&self, is_news: bool) {
         if is_news {
-            self.freed.send_modify(|freed| *freed += 1);
+            self.quarantine.tell_freed();
         }
     }
 }

@@ -79,7 +79,7 @@ impl Actor {
         let now_ms = self.clock.unix();
         let evidence = Evidence::gather(&self.sessions);
         let claims = self.peers.claims();
-        let needed = self.fanout.settings().generation();
+        let needed = self.publisher.settings().generation();
         let mut standings = HashMap::with_capacity(self.registry.nodes.len());
         for (name, node) in &self.registry.nodes {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
@@ -103,7 +103,7 @@ impl Actor {
         let figures = Figures {
             members: self.registry.nodes.len(),
             connected: self.sessions.len(),
-            revision: self.fanout.revision(),
+            revision: self.publisher.revision(),
             pools: &self.registry.allocator.usage(),
         };
         self.metrics.set_cluster(&figures, self.peers.standings.values().map(|standing| standing.judgement.state));
@@ -141,7 +141,7 @@ impl Actor {
         let facts = node.facts.as_ref();
         let standing = self.peers.standings.get(&node.name);
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
-        let newest = self.fanout.published();
+        let newest = self.publisher.published();
         let acknowledged = self.sessions.get(&node.name).and_then(|live| live.acknowledged);
         Peer {
             node: node.name.clone(),

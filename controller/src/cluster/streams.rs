@@ -167,7 +167,7 @@ impl Actor {
     }
 
     fn take_standing(&mut self, node: &NodeName, id: u64, applied: Option<Revision>, health: Option<Health>) {
-        let (epoch, newest, now) = (self.epoch, self.fanout.revision().sequence, self.clock.unix());
+        let (epoch, newest, now) = (self.epoch, self.publisher.revision().sequence, self.clock.unix());
         let Some(live) = self.sessions.get_mut(node, id) else { return };
         // Nobody can have applied what does not exist yet, nor does another term's count say anything here.
         if let Some(applied) = applied.filter(|applied| applied.epoch == epoch && applied.sequence <= newest)

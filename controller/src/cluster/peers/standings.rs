@@ -85,7 +85,7 @@ impl Actor {
         let judgement = standing.map(|standing| standing.judgement.clone()).unwrap_or_default();
         let live = self.sessions.get(&node.name);
         let acknowledged = live.and_then(|live| Some((live.acknowledged?, live.acknowledged_at?)));
-        let newest = self.fanout.published();
+        let newest = self.publisher.published();
         NodeStanding {
             name: node.name.clone(),
             pod_cidrs: node.pod_cidrs,

@@ -81,7 +81,7 @@ impl World {
     /// After a step that was about some.
     pub(super) fn check_bystanders(&mut self, acted: &Acted) -> Checked {
         let Some(server) = &self.server else { return Ok(()) };
-        let content = self.past.at(server.actor.fanout.revision());
+        let content = self.past.at(server.actor.publisher.fanout().revision());
         let left = self.bystanders.standing.iter().filter(|(name, _)| !acted.spoke.contains(*name));
         let mut untouched = 0;
         for (name, before) in left {

@@ -71,9 +71,9 @@ impl World {
     /// After a step of the controller.
     pub(super) fn check_server(&mut self) -> Checked {
         let Some(server) = &self.server else { return Ok(()) };
-        let seen = (server.actor.fanout.revision(), self.disk.ledger(|ledger| ledger.version));
+        let seen = (server.actor.publisher.fanout().revision(), self.disk.ledger(|ledger| ledger.version));
         if self.past.seen != Some(seen) {
-            let (content, digests) = server.actor.fanout.contents();
+            let (content, digests) = server.actor.publisher.fanout().contents();
             self.past.note(content, digests)?;
             self.past.seen = Some(seen);
         }

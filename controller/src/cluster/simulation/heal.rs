@@ -91,7 +91,7 @@ impl World {
     /// Who does not hold what all should hold; empty where everybody does.
     pub(super) fn differences(&self) -> String {
         let Some(server) = &self.server else { return "there is no controller".to_owned() };
-        let (content, _) = server.actor.fanout.contents();
+        let (content, _) = server.actor.publisher.fanout().contents();
         let mut differences = Vec::new();
         if !self.server_is_idle() {
             differences.push("the controller is busy".to_owned());

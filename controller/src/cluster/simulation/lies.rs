@@ -156,7 +156,7 @@ impl World {
     /// Whatever there is, and more.
     fn acknowledge_all(&mut self, number: usize) {
         let Some(server) = &self.server else { return };
-        let newest = server.actor.fanout.revision();
+        let newest = server.actor.publisher.fanout().revision();
         let beyond = [0, 0, 1, 1_000_000][self.random.below(4)];
         let applied = Some(Revision::new(newest.epoch, newest.sequence + beyond));
         let Some(link) = self.link_of(number) else { return };
@@ -167,7 +167,7 @@ impl World {
 
     /// What the leader holds.
     pub(super) fn newest(&self) -> Option<(Revision, Digests)> {
-        let (content, digests) = self.server.as_ref()?.actor.fanout.contents();
+        let (content, digests) = self.server.as_ref()?.actor.publisher.fanout().contents();
         Some((content.revision, digests))
     }
 

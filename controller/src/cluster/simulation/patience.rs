@@ -61,7 +61,7 @@ impl World {
         for (_, live) in server.actor.sessions.iter() {
             self.patience.opened.entry(live.id).or_insert(now);
         }
-        let published = server.actor.fanout.published();
+        let published = server.actor.publisher.fanout().published();
         if self.patience.announced.last().is_none_or(|(last, _)| *last < published) {
             self.patience.announced.push((published, now));
         }

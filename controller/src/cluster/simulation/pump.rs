@@ -79,7 +79,7 @@ impl World {
         };
         match answer {
             Ok(session) => {
-                let fanout = &server.actor.fanout;
+                let fanout = server.actor.publisher.fanout();
                 // A controller of version 0.1 does not see the other digest.
                 let told = end.held.1.map(|told| if server.is_old { Told { more: None, ..told } } else { told });
                 let (outbound, ends) = Outbound::new(fanout, fanout.begin(end.held.0, told));
@@ -193,7 +193,7 @@ impl World {
     fn check_told(&self, number: u64) -> Checked {
         let Some(server) = &self.server else { return Ok(()) };
         let Some(End { node, told, .. }) = server.ends.get(&number) else { return Ok(()) };
-        let published = Revision::new(server.actor.epoch, server.actor.fanout.published());
+        let published = Revision::new(server.actor.epoch, server.actor.publisher.fanout().published());
         hold!(*told >= Some(published), "{node} was told {told:?}, and {published} is withheld from it");
         Ok(())
     }

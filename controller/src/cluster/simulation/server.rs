@@ -214,14 +214,14 @@ impl World {
         self.answer()?;
         self.close_ends();
         let Some(server) = &mut self.server else { return Ok(()) };
-        let published = server.actor.fanout.published();
+        let published = server.actor.publisher.fanout().published();
         if published != server.published {
             server.published = published;
             let links: Vec<u64> = server.ends.keys().copied().collect();
             links.into_iter().for_each(|link| self.soon(0, 10, Event::Pump(link)));
         }
         let Some(server) = &mut self.server else { return Ok(()) };
-        let due = server.actor.publish_at.map(|at| self.clock.elapsed_at(at).max(self.now));
+        let due = server.actor.publisher.due().map(|at| self.clock.elapsed_at(at).max(self.now));
         if due.is_some() && due != server.publish_due {
             server.publish_due = due;
             self.after(due.map_or(0, |due| due - self.now) + 1, Event::ServerPublish);
