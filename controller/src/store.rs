@@ -1,6 +1,6 @@
 //! The store: what must outlive the controller.
 //!
-//! Owns the records and the edge that every store implements; [`RedbStore`] keeps them in one file, [`MemoryStore`] is
+//! Owns the records and the edge that every store implements; [`RedbStore`] keeps them in one file, `MemoryStore` is
 //! the fake that fails on demand, and both pass the same contract test. Nothing above [`Store`] may assume which one it
 //! talks to, and a store must never decide anything: it keeps what it is told, all of a batch or nothing.
 
