@@ -121,7 +121,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The local API's socket.
     pub socket: PathBuf,
-    /// The VXLAN device.
+    /// The tunnel device.
     pub device: LinkName,
     /// The underlay link, where named.
     pub interface: Option<LinkName>,

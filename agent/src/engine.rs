@@ -67,7 +67,7 @@ const NAMED_PEERS: usize = 64;
 pub struct Setup {
     /// This node.
     pub node: NodeName,
-    /// The VXLAN device.
+    /// The tunnel device.
     pub device: LinkName,
     /// The underlay link, where the operator named it.
     pub interface: Option<LinkName>,

@@ -57,7 +57,7 @@ impl fmt::Display for Finding {
 /// What the host is checked against.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// Name of our VXLAN device.
+    /// Name of our tunnel device.
     pub device: LinkName,
     /// The underlay link, where it is known; else the links of default routes stand for it.
     pub interface: Option<LinkName>,

@@ -66,7 +66,7 @@ impl Plan {
 }
 
 /// The plan that leads from `observed` to `desired`. `held` tells whether our own object was read back from a key before:
-/// what is there now without our marks is then ours, altered. `device` is the name of the VXLAN device.
+/// what is there now without our marks is then ours, altered. `device` is the name of the tunnel device.
 pub fn diff(observed: &Observed, desired: &Objects, held: &dyn Fn(&Key) -> bool, device: LinkName) -> Plan {
     let fate = Fate::of(observed, desired, held, device);
     let mut plan = Plan::default();

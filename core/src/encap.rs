@@ -72,6 +72,12 @@ impl Encapsulation {
 }
 
 impl Endpoint {
+    /// Of a member with this Ethernet address, which the controller derives for every node: a VTEP, as long as there is no other
+    /// form.
+    pub const fn of(mac: Mac) -> Self {
+        Self::Vxlan { mac }
+    }
+
     /// The Ethernet address inside the tunnel.
     pub const fn mac(&self) -> Mac {
         match self {

@@ -28,7 +28,7 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// Nothing is wanted; `device` is the name of the VXLAN device.
+    /// Nothing is wanted; `device` is the name of the tunnel device.
     pub(super) const fn new(device: LinkName) -> Self {
         Self {
             device,

@@ -35,7 +35,7 @@ pub struct Linux {
 
 impl Linux {
     /// Opens the sockets in the network namespace of the calling thread, inside a runtime. `device` is the name of our
-    /// VXLAN device. Reading needs no privilege, changing CAP_NET_ADMIN.
+    /// tunnel device. Reading needs no privilege, changing CAP_NET_ADMIN.
     ///
     /// # Errors
     /// If a socket cannot be opened.

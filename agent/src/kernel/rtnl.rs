@@ -49,7 +49,7 @@ pub(super) struct Rtnl {
 }
 
 impl Rtnl {
-    /// Opens a socket in the network namespace of the calling thread, inside a runtime. `device` is the name of our VXLAN device.
+    /// Opens a socket in the network namespace of the calling thread, inside a runtime. `device` is the name of our tunnel device.
     pub(super) fn open(device: LinkName) -> Result<Self, KernelError> {
         Ok(Self {
             device,

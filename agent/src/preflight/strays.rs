@@ -1,6 +1,6 @@
 //! Others' routes into the tunnel.
 //!
-//! The agent itself removes what others put onto the VXLAN device into table main and what leads nowhere else. A route in a
+//! The agent itself removes what others put onto the tunnel device into table main and what leads nowhere else. A route in a
 //! table of somebody's own, or one with several ways, may be part of something larger: those are named, and left alone.
 
 use weft_core::{settings::Settings, types::LinkName};

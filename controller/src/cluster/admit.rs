@@ -105,7 +105,7 @@ impl Registry {
             name: seen.name.clone(),
             incarnation: next.max(seen.created_unix).max(1),
             pod_cidrs: PerFamily::default(),
-            endpoint: Endpoint::Vxlan { mac: self.free_mac(&seen.name) },
+            endpoint: Endpoint::of(self.free_mac(&seen.name)),
             more: More::default(),
             facts: None,
             joined: now,

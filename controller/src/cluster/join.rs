@@ -98,7 +98,7 @@ impl Registry {
             name: name.clone(),
             incarnation: self.lives.get(name).map_or(0, |life| life.incarnation),
             pod_cidrs,
-            endpoint: Endpoint::Vxlan { mac: self.free_mac(name) },
+            endpoint: Endpoint::of(self.free_mac(name)),
             more: More::default(),
             facts: None,
             joined: now,

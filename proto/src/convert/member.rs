@@ -66,9 +66,9 @@ impl TryFrom<v1::Member> for Member {
             name: NodeName::new(&wire.name).map_err(|error| ConvertError::new("name", error))?,
             incarnation: wire.incarnation,
             pod_cidrs: per_family("pod_cidrs", &wire.pod_cidrs, PodCidr::new)?,
-            endpoint: Endpoint::Vxlan {
-                mac: Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
-            },
+            endpoint: Endpoint::of(
+                Mac::try_from(wire.mac.as_slice()).map_err(|error| ConvertError::new("mac", error))?,
+            ),
             underlay: underlay(&wire.underlay_addresses)?,
             underlay_mtu: wire.underlay_mtu,
             more: More::new(wire.more),

@@ -1,6 +1,6 @@
 //! Addresses of links as messages (include/uapi/linux/if_addr.h).
 //!
-//! Must never touch an address of another link than the VXLAN device.
+//! Must never touch an address of another link than the tunnel device.
 
 use std::net::IpAddr;
 
@@ -75,7 +75,7 @@ impl Address {
         })
     }
 
-    /// What it is on the VXLAN device. A VTEP address is a whole host for ever.
+    /// What it is on the tunnel device. A VTEP address is a whole host for ever.
     pub(super) fn on_device(&self) -> (Key, Seen) {
         let is_host = self.of == IpNetwork::from(self.address);
         match self.flags.contains(AddressFlags::Permanent) {

@@ -1,4 +1,4 @@
-//! Forwarding entries of the VXLAN device as messages (AF_BRIDGE neighbours, drivers/net/vxlan/vxlan_core.c).
+//! Forwarding entries of the tunnel device as messages (AF_BRIDGE neighbours, drivers/net/vxlan/vxlan_core.c).
 //!
 //! Must never set or remove one of another device.
 

@@ -132,7 +132,7 @@ impl Nexthop {
         Some(Self { id: id?, marked: protocol == PROTOCOL, link, kind })
     }
 
-    /// As an object, if `device` is the index of the VXLAN device.
+    /// As an object, if `device` is the index of the tunnel device.
     pub(super) fn seen(&self, device: Option<u32>) -> Seen {
         match self.kind {
             Kind::Onlink(gateway) if self.link.is_some() && self.link == device => Seen::As(Value::Nexthop(gateway)),

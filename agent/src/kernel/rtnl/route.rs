@@ -102,7 +102,7 @@ impl Found {
         self.protocol == PROTOCOL
     }
 
-    /// What it is if it leads by the VXLAN device `device` without being ours. None for what is there by itself: the prefix of
+    /// What it is if it leads by the tunnel device `device` without being ours. None for what is there by itself: the prefix of
     /// an address goes with it. None, too, for what names no protocol: it could not be told from ours in a deletion.
     pub(super) fn stray(&self, device: u32, name: impl Fn(u32) -> Option<LinkName>) -> Option<(Key, Seen)> {
         let is_stray = self.in_main && self.link == Some(device) && !matches!(self.protocol, PROTOCOL | KERNEL | 0);

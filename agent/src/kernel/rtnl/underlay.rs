@@ -1,6 +1,6 @@
 //! Finding the underlay: the link towards the other nodes, its MTU and its addresses.
 //!
-//! Must never choose the VXLAN device or a pod's link, since the tunnel would run through itself, or a link that only holds
+//! Must never choose the tunnel device or a pod's link, since the tunnel would run through itself, or a link that only holds
 //! addresses of Services: one of those may be a node's own, too.
 
 mod advertised;

@@ -209,7 +209,7 @@ fn record(name: &NodeName, spec: &VtepSpec) -> Result<NodeRecord, SpecError> {
         name: name.clone(),
         incarnation: spec.incarnation,
         pod_cidrs,
-        endpoint: Endpoint::Vxlan { mac },
+        endpoint: Endpoint::of(mac),
         more: More::default(),
         facts: (spec.underlay_mtu != 0).then_some(facts),
         joined: UnixMs(spec.joined_unix_ms),
