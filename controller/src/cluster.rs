@@ -6,19 +6,14 @@
 
 mod actor;
 mod admission;
-mod admit;
 mod announce;
 mod cleanup;
 mod commands;
-mod facts;
 mod held_settings;
-mod join;
-mod lives;
 mod nodes;
 mod pace;
 mod paths;
 mod peers;
-mod proof;
 mod publisher;
 mod quarantine;
 mod refusal;

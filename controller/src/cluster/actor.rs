@@ -137,12 +137,11 @@ impl Actor {
         let settings = held_settings::due(&rules.settings, before.as_ref(), &registry, rules.force_settings);
         held_settings::tell(&rules.settings, &settings, &registry);
         let mut writes = vec![Write::Epoch(epoch), Write::Settings(settings.clone())];
-        registry.underlays.networks.clone_from(&rules.underlay_networks);
-        writes.extend(registry.begin(clock.unix().seconds(), rules.kept_seconds()));
+        writes.extend(registry.begin(&rules.underlay_networks, clock.unix().seconds(), rules.kept_seconds()));
         store.commit(writes).await?;
         let log = Log::new(epoch, settings, registry.announced());
         let publisher = Publisher::new(log, rules.coalesce);
-        tracing::info!(epoch, nodes = registry.nodes.len(), "a new term begins");
+        tracing::info!(epoch, nodes = registry.nodes().len(), "a new term begins");
 
         let quarantine = Quarantine::new(epoch, clock.now(), rules.reconnect_grace);
         let roll = Arc::new(Roll::new(&registry));

@@ -29,7 +29,8 @@ impl Actor {
                 self.quarantine.ended(&freed);
                 self.announce(touched);
                 for (name, cidrs) in departed {
-                    self.forget_proof(&name);
+                    // Not before the store knows of the end: without that the life goes on, and so do its streams.
+                    self.registry.forget_proof(&name);
                     let revision = self.publisher.revision();
                     for cidr in cidrs {
                         if self.registry.released(cidr, &name, revision) {
@@ -54,21 +55,13 @@ impl Actor {
         Ok(())
     }
 
-    /// A life that has ended proves nothing for the next one. Not before the store knows of the end: without that it goes on,
-    /// and so do its streams.
-    fn forget_proof(&mut self, name: &NodeName) {
-        if self.registry.nodes.get(name).is_none_or(|node| node.facts.is_none()) {
-            self.registry.underlays.forget(name);
-        }
-    }
-
     fn announce(&mut self, touched: BTreeSet<NodeName>) {
         if touched.is_empty() {
             return;
         }
         self.roll.note(touched.iter(), &self.registry);
         let now = |name: NodeName| {
-            let member = self.registry.nodes.get(&name).and_then(NodeRecord::member);
+            let member = self.registry.nodes().get(&name).and_then(NodeRecord::member);
             (name, member)
         };
         self.publisher.take(touched.into_iter().map(now).collect());
@@ -88,8 +81,7 @@ impl Actor {
         let rebuilt =
             rebuilt.map_err(|error| StoreError::Damaged { store: "in use".to_owned(), detail: error.to_string() })?;
         let before = std::mem::replace(&mut self.registry, rebuilt);
-        self.registry.admission.go_on_from(before.admission);
-        self.registry.underlays = before.underlays;
+        self.registry.go_on_from(before);
         self.roll.replace(&self.registry);
         // Whoever follows the Nodes looks whether all of them are in.
         self.quarantine.tell_freed();
@@ -107,11 +99,11 @@ impl Actor {
         let mut vanished: BTreeSet<NodeName> = stored.held.iter().map(|held| held.owner.clone()).collect();
         // What was not announced yet was never written as a whole either.
         vanished.retain(|name| {
-            let known = self.registry.nodes.get(name).filter(|record| record.facts.is_some());
+            let known = self.registry.nodes().get(name).filter(|record| record.facts.is_some());
             known.is_some_and(|record| record.pod_cidrs.iter().all(|cidr| is_held(name, cidr)))
         });
         for name in vanished.iter().chain(&stored.unreadable).collect::<BTreeSet<_>>() {
-            let Some(record) = self.registry.nodes.get(name) else { continue };
+            let Some(record) = self.registry.nodes().get(name) else { continue };
             stored.held.retain(|held| held.owner != *name);
             stored.nodes.push(record.clone());
             self.rewrite.insert(name.clone());
@@ -121,7 +113,7 @@ impl Actor {
     /// Writes again what could not be read.
     pub(super) fn repair(&mut self, batch: &mut Batch) {
         for name in std::mem::take(&mut self.rewrite) {
-            batch.writes.extend(self.registry.nodes.get(&name).cloned().map(Write::Node));
+            batch.writes.extend(self.registry.nodes().get(&name).cloned().map(Write::Node));
         }
     }
 

@@ -66,7 +66,7 @@ impl Actor {
     pub(super) fn clean_up_standing(&self) -> CleanUpStanding {
         let mut standing = CleanUpStanding::default();
         let Some(cleaning) = &self.cleaning else { return standing };
-        for (name, node) in &self.registry.nodes {
+        for (name, node) in self.registry.nodes() {
             let live = self.sessions.get(name);
             if cleaning.cleaned.contains(name) {
                 standing.cleaned.push(name.clone());

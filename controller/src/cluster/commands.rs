@@ -12,7 +12,7 @@ use crate::store::TokenRecord;
 
 impl Actor {
     pub(super) fn join(&mut self, ask: &JoinAsk, reply: Reply<u64>, batch: &mut Batch) {
-        if let Err(refusal) = self.registry.admission.check_hand(&ask.node) {
+        if let Err(refusal) = self.registry.admission().check_hand(&ask.node) {
             return drop(reply.send(Err(refusal)));
         }
         batch.writes.extend(self.registry.forget_tokens(self.clock.unix().seconds(), self.rules.kept_seconds()));
@@ -46,7 +46,7 @@ impl Actor {
     }
 
     pub(super) fn add_token(&mut self, token: TokenRecord, reply: Reply<()>, batch: &mut Batch) {
-        if let Err(refusal) = self.registry.admission.check_hand(&token.node) {
+        if let Err(refusal) = self.registry.admission().check_hand(&token.node) {
             return drop(reply.send(Err(refusal)));
         }
         batch.add(self.registry.add_token(token, self.clock.unix().seconds()));
@@ -54,10 +54,10 @@ impl Actor {
     }
 
     pub(super) fn delete_node(&mut self, name: &NodeName, reply: Reply<Revision>, batch: &mut Batch) {
-        if let Err(refusal) = self.registry.admission.check_hand(name) {
+        if let Err(refusal) = self.registry.admission().check_hand(name) {
             return drop(reply.send(Err(refusal)));
         }
-        self.forget_lives(batch);
+        batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
         match self.registry.delete(name, self.clock.unix().seconds()) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((changed, cidrs)) => {
@@ -84,11 +84,11 @@ impl Actor {
             acknowledged: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
             settings: self.publisher.settings(),
             awaited_agents: self.awaited_agents(),
-            members: self.registry.nodes.len(),
+            members: self.registry.nodes().len(),
             connected: self.sessions.len(),
-            pools: self.registry.allocator.usage(),
+            pools: self.registry.allocator().usage(),
             started: self.started_unix,
-            allocates: self.registry.admission.allocates(),
+            allocates: self.registry.admission().allocates(),
         }
     }
 }

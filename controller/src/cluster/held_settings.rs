@@ -24,7 +24,7 @@ pub(super) fn due(wanted: &Settings, before: Option<&Settings>, registry: &Regis
 /// The members whose agents could not follow these settings. One whose agent never came is told of nothing yet.
 pub(super) fn awaited<'a>(wanted: &Settings, registry: &'a Registry) -> impl Iterator<Item = &'a NodeRecord> + use<'a> {
     let needed = wanted.generation();
-    registry.nodes.values().filter(move |node| node.facts.as_ref().is_some_and(|facts| facts.generation < needed))
+    registry.nodes().values().filter(move |node| node.facts.as_ref().is_some_and(|facts| facts.generation < needed))
 }
 
 impl Actor {

@@ -1,6 +1,7 @@
 //! Membership that follows the Node objects of Kubernetes.
 //!
-//! Owns what is asked about Nodes and its way through registry and store to the answer. Must never talk to an API server: it is told what was seen there.
+//! Owns what is asked about Nodes and its way through registry and store to the answer. Must never talk to an API server: it is
+//! told what was seen there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +14,7 @@ use weft_core::types::{NodeName, PerFamily, PodCidr};
 use super::{
     Cluster, Command, Refusal, Reply,
     actor::{Actor, Batch},
-    admit::Outcome,
-    registry::Registry,
+    registry::Outcome,
 };
 
 /// Writes of one batch, about: everybody else waits for so long.
@@ -124,7 +124,7 @@ impl Actor {
             }
             NodeCommand::Identify(node, uid, reply) => drop(reply.send(self.registry.identify(&node, uid.as_deref()))),
             NodeCommand::Known(reply) => {
-                let uid = |name: &NodeName| self.registry.nodes.get(name).and_then(|record| record.node_uid.clone());
+                let uid = |name: &NodeName| self.registry.nodes().get(name).and_then(|record| record.node_uid.clone());
                 let known = self.registry.known().map(|name| (name.clone(), uid(name)));
                 let _gone = reply.send(Ok(known.collect()));
             }
@@ -194,7 +194,6 @@ impl Actor {
 
     fn depart_node(&mut self, name: &NodeName, batch: &mut Batch) {
         let (changed, left) = self.registry.depart(name);
-        self.registry.admission.forget(name);
         if changed.writes.is_empty() {
             return;
         }
@@ -202,7 +201,7 @@ impl Actor {
         batch.departed.push((name.clone(), left));
         let node = name.clone();
         batch.then(move |actor, stored| {
-            if stored.is_ok() && !actor.registry.nodes.contains_key(&node) {
+            if stored.is_ok() && !actor.registry.nodes().contains_key(&node) {
                 tracing::info!(%node, "departed");
                 actor.sessions.close(&node, || Refusal::NodeUnseen { node: node.clone() });
                 actor.peers.touch();
@@ -219,14 +218,12 @@ impl Actor {
     }
 
     fn note_evidence(&mut self, seen: &[NodeSeen]) {
-        let Registry { admission, pools, .. } = &mut self.registry;
-        let is_news = admission.note_all(seen, pools);
+        let is_news = self.registry.note_nodes(seen);
         self.wake_the_waiting(is_news);
     }
 
-    /// Finds out who allocates, where the configuration leaves it open.
     fn decide_allocator(&mut self) {
-        let is_news = self.registry.admission.decide();
+        let is_news = self.registry.decide_allocator();
         self.wake_the_waiting(is_news);
     }
 

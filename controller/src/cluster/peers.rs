@@ -80,11 +80,11 @@ impl Actor {
         let evidence = Evidence::gather(&self.sessions);
         let claims = self.peers.claims();
         let needed = self.publisher.settings().generation();
-        let mut standings = HashMap::with_capacity(self.registry.nodes.len());
-        for (name, node) in &self.registry.nodes {
+        let mut standings = HashMap::with_capacity(self.registry.nodes().len());
+        for (name, node) in self.registry.nodes() {
             let judgement = evidence.judge(node, &self.sessions, self.clock.now());
             let judgement = judgement.refused(self.peers.refused.get(name));
-            let judgement = judgement.given(node, self.registry.admission.problem(name)).following(node, needed);
+            let judgement = judgement.given(node, self.registry.admission().problem(name)).following(node, needed);
             let judgement = judgement.claimed(claims.get(name).copied());
             let before = self.peers.standings.get(name);
             let is_same =
@@ -101,10 +101,10 @@ impl Actor {
             self.peers.version.send_modify(|version| *version += 1);
         }
         let figures = Figures {
-            members: self.registry.nodes.len(),
+            members: self.registry.nodes().len(),
             connected: self.sessions.len(),
             revision: self.publisher.revision(),
-            pools: &self.registry.allocator.usage(),
+            pools: &self.registry.allocator().usage(),
         };
         self.metrics.set_cluster(&figures, self.peers.standings.values().map(|standing| standing.judgement.state));
     }
@@ -134,7 +134,7 @@ impl Actor {
             };
             self.row(node, reach.iter().filter_map(path).collect())
         };
-        self.registry.nodes.iter().map(row).collect()
+        self.registry.nodes().iter().map(row).collect()
     }
 
     fn row(&self, node: &NodeRecord, paths: Vec<FamilyPath>) -> Peer {

@@ -11,10 +11,7 @@ use weft_core::{
     types::{PodCidr, Revision},
 };
 
-use super::{
-    actor::{Actor, Batch},
-    registry::Registry,
-};
+use super::actor::{Actor, Batch};
 use crate::store::Write;
 
 /// What this term knows of pod CIDRs in quarantine.
@@ -78,7 +75,7 @@ impl Actor {
     /// Lets go what everybody has let go.
     pub(super) fn end_quarantine(&mut self, batch: &mut Batch) {
         let due = self.due();
-        self.forget_departed(&due, batch);
+        batch.writes.extend(self.registry.forget_departed(&due));
         if due.is_empty() {
             return;
         }
@@ -87,23 +84,14 @@ impl Actor {
         batch.then(move |actor, answer| {
             // Where the store did not confirm, they are in quarantine still, as read from it.
             if answer.is_ok() {
-                for cidr in &due {
-                    actor.registry.allocator.clear(cidr);
-                }
+                actor.registry.freed(&due);
                 actor.quarantine.tell_freed();
             }
         });
     }
 
-    /// Where its object shows what is waited for, a departed node is remembered for as long as one of its pod CIDRs is in quarantine.
-    fn forget_departed(&mut self, due: &[PodCidr], batch: &mut Batch) {
-        let Registry { admission, allocator, .. } = &mut self.registry;
-        let waiting = || allocator.departed().filter(|(cidr, _)| !due.contains(cidr)).map(|(_, owner)| owner).collect();
-        batch.writes.extend(admission.forget_departed(waiting).into_iter().map(Write::RemoveLife));
-    }
-
     fn due(&self) -> Vec<PodCidr> {
-        let allocator = &self.registry.allocator;
+        let allocator = self.registry.allocator();
         if allocator.quarantined().next().is_none() {
             return Vec::new();
         }

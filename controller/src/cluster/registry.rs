@@ -1,25 +1,32 @@
 //! What the store holds, indexed.
 //!
-//! Owns nodes, tokens, ended lives and the allocation of pod CIDRs; [`join`](super::join), [`admit`](super::admit) and
-//! [`facts`](super::facts) change them. Each change is checked as a whole before anything is touched, and comes back as the writes that make it
+//! Owns nodes, tokens, ended lives and the allocation of pod CIDRs; [`join`], [`admit`] and [`facts`] change them. Each change is checked as a whole before anything is touched, and comes back as the writes that make it
 //! durable; where the store does not confirm them, the registry is built anew from what the store holds. Must never
 //! know who is connected, nor what time it is.
 
+mod admit;
+mod facts;
+mod join;
+mod lives;
 mod load;
+mod proof;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
+use ipnetwork::IpNetwork;
 use weft_core::{
     alloc::{Allocator, PoolRule},
     membership::Member,
     types::{Family, Mac, NodeName, PodCidr, Revision},
 };
 
+pub(super) use self::admit::Outcome;
 pub(crate) use self::load::RegistryError;
-use super::{NodeIdentity, Refusal, admission::Admission, proof::Underlays, roll::judge};
+use self::proof::Underlays;
+use super::{NodeIdentity, NodeSeen, Refusal, admission::Admission, roll::judge};
 use crate::store::{Life, NodeRecord, Quarantined, TokenId, TokenRecord, Write};
 
 /// Acknowledged by nobody.
@@ -28,20 +35,20 @@ pub(super) const NEVER: Revision = Revision::new(u64::MAX, u64::MAX);
 /// The durable part of the cluster's state.
 #[derive(Debug)]
 pub(super) struct Registry {
-    pub(super) nodes: BTreeMap<NodeName, NodeRecord>,
-    pub(super) tokens: HashMap<TokenId, TokenRecord>,
-    pub(super) lives: HashMap<NodeName, Life>,
-    pub(super) allocator: Allocator,
+    nodes: BTreeMap<NodeName, NodeRecord>,
+    tokens: HashMap<TokenId, TokenRecord>,
+    lives: HashMap<NodeName, Life>,
+    allocator: Allocator,
     /// Who has an underlay address.
-    pub(super) addresses: HashMap<IpAddr, NodeName>,
+    addresses: HashMap<IpAddr, NodeName>,
     /// What else is known of such addresses.
-    pub(super) underlays: Underlays,
-    pub(super) macs: HashSet<Mac>,
-    pub(super) pools: Vec<PodCidr>,
-    pub(super) rules: Vec<PoolRule>,
-    pub(super) admission: Admission,
+    underlays: Underlays,
+    macs: HashSet<Mac>,
+    pools: Vec<PodCidr>,
+    rules: Vec<PoolRule>,
+    admission: Admission,
     /// Pod CIDRs that are kept for nodes which are no members yet.
-    pub(super) held: BTreeMap<PodCidr, NodeName>,
+    held: BTreeMap<PodCidr, NodeName>,
 }
 
 /// A change: what to write, and whose entry in the membership may differ afterwards.
@@ -54,6 +61,70 @@ pub(super) struct Changed {
 }
 
 impl Registry {
+    /// The nodes by name.
+    pub(super) const fn nodes(&self) -> &BTreeMap<NodeName, NodeRecord> {
+        &self.nodes
+    }
+
+    /// Who has which pod CIDR.
+    pub(super) const fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// How nodes become members.
+    pub(super) const fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// It was built anew from the store, which does not say what `before` knew.
+    pub(super) fn go_on_from(&mut self, before: Self) {
+        self.admission.go_on_from(before.admission);
+        self.underlays = before.underlays;
+    }
+
+    /// These Nodes are like this now. True where that decides anew who gives pod CIDRs.
+    pub(super) fn note_nodes(&mut self, seen: &[NodeSeen]) -> bool {
+        self.admission.note_all(seen, &self.pools)
+    }
+
+    /// Decides who gives pod CIDRs, where the configuration leaves it open. True where that is another one than before.
+    pub(super) fn decide_allocator(&mut self) -> bool {
+        self.admission.decide()
+    }
+
+    /// These are out of quarantine.
+    pub(super) fn freed(&mut self, cidrs: &[PodCidr]) {
+        for cidr in cidrs {
+            self.allocator.clear(cidr);
+        }
+    }
+
+    /// Where its object shows what is waited for, a departed node is remembered for as long as one of its pod CIDRs is in quarantine and not
+    /// `due` to come out.
+    pub(super) fn forget_departed(&mut self, due: &[PodCidr]) -> Vec<Write> {
+        let departed = self.allocator.departed();
+        let waiting = || departed.filter(|(cidr, _)| !due.contains(cidr)).map(|(_, owner)| owner).collect();
+        self.admission.forget_departed(waiting).into_iter().map(Write::RemoveLife).collect()
+    }
+
+    /// A member connects to this address of the controller.
+    pub(super) fn note_own(&mut self, address: IpAddr) {
+        self.underlays.note_own(address);
+    }
+
+    /// A life that has ended proves nothing for the next one.
+    pub(super) fn forget_proof(&mut self, name: &NodeName) {
+        if self.nodes.get(name).is_none_or(|node| node.facts.is_none()) {
+            self.underlays.forget(name);
+        }
+    }
+
+    /// For planted bugs: what is proven.
+    #[cfg(test)]
+    pub(super) const fn underlays(&mut self) -> &mut Underlays {
+        &mut self.underlays
+    }
+
     /// The members there are to announce: those that have reported facts once.
     pub(super) fn announced(&self) -> impl Iterator<Item = Member> + '_ {
         self.nodes.values().filter_map(NodeRecord::member)
@@ -76,8 +147,9 @@ impl Registry {
         Changed { writes, ..Changed::default() }
     }
 
-    /// What a new term writes, at `now_unix`; ended lives are `kept` for so many seconds.
-    pub(super) fn begin(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
+    /// What a new term writes, at `now_unix`; ended lives are `kept` for so many seconds. Addresses that nobody proves lie in `networks`.
+    pub(super) fn begin(&mut self, networks: &[IpNetwork], now_unix: i64, kept: i64) -> Vec<Write> {
+        self.underlays.networks = networks.to_vec();
         if !self.admission.completes_records() {
             return Vec::new();
         }
@@ -140,6 +212,6 @@ impl Registry {
 }
 
 /// True where the two share an address.
-pub(super) fn overlaps(pool: &PodCidr, network: ipnetwork::IpNetwork) -> bool {
+pub(super) fn overlaps(pool: &PodCidr, network: IpNetwork) -> bool {
     pool.contains(network.ip()) || pool.contains(network.network()) || network.contains(pool.network().ip())
 }

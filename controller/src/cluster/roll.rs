@@ -23,7 +23,7 @@ pub(crate) struct Roll {
 
 impl Roll {
     pub(super) fn new(registry: &Registry) -> Self {
-        Self { admission: registry.admission.rule(), lives: RwLock::new(lives(registry)) }
+        Self { admission: registry.admission().rule(), lives: RwLock::new(lives(registry)) }
     }
 
     /// One with these lives.
@@ -50,7 +50,7 @@ impl Roll {
     pub(super) fn note<'a>(&self, names: impl Iterator<Item = &'a NodeName>, registry: &Registry) {
         let mut lives = self.lives.write().unwrap_or_else(PoisonError::into_inner);
         for name in names {
-            match registry.nodes.get(name) {
+            match registry.nodes().get(name) {
                 Some(node) => drop(lives.insert(name.clone(), node.incarnation)),
                 None => drop(lives.remove(name)),
             }
@@ -68,7 +68,7 @@ impl Roll {
 }
 
 fn lives(registry: &Registry) -> HashMap<NodeName, u64> {
-    registry.nodes.iter().map(|(name, node)| (name.clone(), node.incarnation)).collect()
+    registry.nodes().iter().map(|(name, node)| (name.clone(), node.incarnation)).collect()
 }
 
 /// What a certificate is worth where `current` is the present life of its name.

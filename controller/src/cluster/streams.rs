@@ -29,7 +29,7 @@ enum Admitted {
 impl Actor {
     pub(super) fn connect(&mut self, ask: ConnectAsk, id: u64, reply: Reply<Session>, batch: &mut Batch) {
         let node = ask.identity.name.clone();
-        self.registry.underlays.note_own(ask.own);
+        self.registry.note_own(ask.own);
         match self.admit(&ask) {
             Err(refusal) => {
                 tracing::warn!(%node, source = %ask.source, "stream refused: {refusal}");

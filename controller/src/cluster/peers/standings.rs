@@ -77,7 +77,7 @@ impl Actor {
             };
             self.node_standing(node, reach.iter().filter_map(path).collect())
         };
-        Arc::new(self.registry.nodes.iter().map(standing).collect())
+        Arc::new(self.registry.nodes().iter().map(standing).collect())
     }
 
     fn node_standing(&self, node: &NodeRecord, paths: Vec<(Family, paths::Reach)>) -> NodeStanding {
@@ -93,7 +93,7 @@ impl Actor {
             state: judgement.state,
             reason: judgement.reason,
             message: judgement.message,
-            problem: self.registry.admission.problem(&node.name).cloned(),
+            problem: self.registry.admission().problem(&node.name).cloned(),
             since: standing.map(|standing| standing.since),
             is_connected: live.is_some(),
             has_reported: node.facts.is_some(),

@@ -10,9 +10,9 @@ use weft_core::{
     types::{Family, NodeName, PodCidr, Revision, UnderlayAddress},
 };
 
-use super::{Registry, overlaps};
+use super::{Registry, facts::of_no_host, overlaps, proof::Underlays};
 use crate::{
-    cluster::{admission::Admission, facts::of_no_host, proof::Underlays},
+    cluster::admission::Admission,
     store::{NodeRecord, Stored},
 };
 

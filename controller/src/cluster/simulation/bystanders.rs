@@ -86,7 +86,7 @@ impl World {
         let mut untouched = 0;
         for (name, before) in left {
             untouched += u64::from(!acted.spoke.is_empty());
-            let now = server.actor.registry.nodes.get(name);
+            let now = server.actor.registry.nodes().get(name);
             hold!(now == Some(&before.record), "{name} has said nothing, and {:?} became {now:?}", before.record);
             let announced = content.and_then(|content| content.members.iter().find(|member| member.name == *name));
             hold!(
@@ -108,10 +108,10 @@ impl World {
 
     /// What a node can have without proof is no router's, not the controller's, and a host's in the underlay.
     fn check_addresses(&self, server: &Server, acted: &Acted) -> Checked {
-        for (name, node) in &server.actor.registry.nodes {
+        for (name, node) in server.actor.registry.nodes() {
             let Some(underlay) = node.underlay().v4 else { continue };
             let (address, network) = (underlay.address(), underlay.network());
-            let in_pool = server.actor.registry.nodes.values().flat_map(|node| node.pod_cidrs.iter());
+            let in_pool = server.actor.registry.nodes().values().flat_map(|node| node.pod_cidrs.iter());
             let in_pool =
                 in_pool.chain(self.rules.settings.pools.iter()).any(|cidr: &PodCidr| cidr.network().contains(address));
             let is_strange =
@@ -144,7 +144,7 @@ impl World {
 
     fn note_bystanders(&mut self) {
         let Some(server) = &self.server else { return };
-        let nodes = &server.actor.registry.nodes;
+        let nodes = server.actor.registry.nodes();
         let address = |node: &NodeRecord| node.underlay().v4.map(|underlay| underlay.address());
         let sources: BTreeMap<u64, IpAddr> = server
             .ends

@@ -87,7 +87,7 @@ impl World {
         let Some(server) = &self.server else { return Ok(()) };
         let epoch = server.actor.epoch;
         for (name, live) in server.actor.sessions.iter() {
-            let life = server.actor.registry.nodes.get(name).map(|node| node.incarnation);
+            let life = server.actor.registry.nodes().get(name).map(|node| node.incarnation);
             hold!(
                 life == Some(live.identity.incarnation),
                 "life {} of {name} is connected; {life:?} is the present one",

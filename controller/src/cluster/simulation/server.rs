@@ -287,8 +287,8 @@ impl World {
 fn plant(planted: Planted, actor: &mut Actor, commands: &mut [Command]) {
     match planted {
         Planted::UnprovenBeatsProven => {
-            let names: Vec<_> = actor.registry.nodes.keys().cloned().collect();
-            names.iter().for_each(|name| actor.registry.underlays.forget(name));
+            let names: Vec<_> = actor.registry.nodes().keys().cloned().collect();
+            names.iter().for_each(|name| actor.registry.underlays().forget(name));
             for command in commands {
                 let (facts, source) = match command {
                     Command::Report(_, _, report, source) => (&report.facts, source),
@@ -300,12 +300,14 @@ fn plant(planted: Planted, actor: &mut Actor, commands: &mut [Command]) {
             }
         }
         Planted::ForgottenRouters => {
-            for node in actor.registry.nodes.values().filter(|node| node.underlay().v4.is_some()) {
-                let Some(Member { name, underlay, underlay_mtu, .. }) = node.member() else { continue };
+            let members: Vec<Member> = actor.registry.announced().collect();
+            for Member { name, underlay, underlay_mtu, .. } in
+                members.into_iter().filter(|one| one.underlay.v4.is_some())
+            {
                 let source = underlay.v4.map_or(OWN, |underlay| underlay.address());
                 let (gateways, agent_version) = (Vec::new(), String::new());
                 let facts = Facts { underlay, underlay_mtu, gateways, agent_version, generation: 0 };
-                actor.registry.underlays.note(&name, &facts, source);
+                actor.registry.underlays().note(&name, &facts, source);
             }
         }
         Planted::NoPace => actor.pace = Pace::default(),

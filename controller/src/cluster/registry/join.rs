@@ -11,25 +11,25 @@ use weft_core::{
     types::{Mac, NodeName, UnixMs},
 };
 
-use super::{
-    JoinAsk, Refusal, lives,
-    registry::{Changed, Registry},
+use super::{Changed, Registry, lives};
+use crate::{
+    cluster::{JoinAsk, Refusal},
+    store::{Binding, NodeRecord, TokenRecord, Write},
 };
-use crate::store::{Binding, NodeRecord, TokenRecord, Write};
 
 /// The outcome of a join.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(in crate::cluster) struct Joined {
     /// The life that the certificate is for.
-    pub(super) incarnation: u64,
+    pub(in crate::cluster) incarnation: u64,
     /// True where this join began it.
-    pub(super) is_new_life: bool,
-    pub(super) changed: Changed,
+    pub(in crate::cluster) is_new_life: bool,
+    pub(in crate::cluster) changed: Changed,
 }
 
 impl Registry {
     /// Takes a node in.
-    pub(super) fn join(&mut self, ask: &JoinAsk, now: UnixMs) -> Result<Joined, Refusal> {
+    pub(in crate::cluster) fn join(&mut self, ask: &JoinAsk, now: UnixMs) -> Result<Joined, Refusal> {
         let node = || ask.node.clone();
         let token = self.token_for(ask)?;
         if let Some(bound) = &token.bound {
@@ -48,7 +48,7 @@ impl Registry {
 
     /// Forgets tokens that were used and ended more than `kept` seconds ago: whoever finds one with its key on an old disk has nothing then, as with
     /// a certificate that was given out at the token's end.
-    pub(super) fn forget_tokens(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
+    pub(in crate::cluster) fn forget_tokens(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
         let mut writes = Vec::new();
         self.tokens.retain(|id, token| {
             let counts = token.bound.is_none() || token.expires_unix.saturating_add(kept) > now_unix;
@@ -107,7 +107,7 @@ impl Registry {
     }
 
     /// Derived from the name, so that a node that returns has the same one, and from a count where two names collide.
-    pub(super) fn free_mac(&self, name: &NodeName) -> Mac {
+    pub(in crate::cluster) fn free_mac(&self, name: &NodeName) -> Mac {
         (0u64..)
             .map(|attempt| {
                 let hash =

@@ -16,13 +16,14 @@ use weft_core::{
     types::{Family, NodeName, UnderlayAddress},
 };
 
-use super::{Refusal, facts::node_addresses, registry::Registry};
+use super::{Registry, facts::node_addresses};
+use crate::cluster::Refusal;
 
 /// What is known of underlay addresses beside who has them.
 #[derive(Debug, Default)]
-pub(super) struct Underlays {
+pub(in crate::cluster) struct Underlays {
     /// Where an address may lie that nobody proves; none: beside proven ones.
-    pub(super) networks: Vec<IpNetwork>,
+    pub(in crate::cluster) networks: Vec<IpNetwork>,
     /// Addresses that a stream came from since this controller leads, and whose it was.
     proven: HashMap<IpAddr, NodeName>,
     /// Those of the controller that members connect to.
@@ -33,12 +34,12 @@ pub(super) struct Underlays {
 
 impl Underlays {
     /// A member connects to this address of the controller.
-    pub(super) fn note_own(&mut self, address: IpAddr) {
+    pub(in crate::cluster) fn note_own(&mut self, address: IpAddr) {
         self.own.insert(address);
     }
 
     /// A member reported facts, which were accepted, on a stream from `source`.
-    pub(super) fn note(&mut self, name: &NodeName, facts: &Facts, source: IpAddr) {
+    pub(in crate::cluster) fn note(&mut self, name: &NodeName, facts: &Facts, source: IpAddr) {
         let claimed: BTreeSet<IpAddr> = node_addresses(&facts.underlay).collect();
         // A stream from elsewhere takes back what an earlier one proved: whoever spoke from a neighbour's address for a while does
         // not keep the neighbour from it. Nothing is said of the other family, which no stream could come from at the same time.
@@ -61,7 +62,7 @@ impl Underlays {
     }
 
     /// A membership has ended.
-    pub(super) fn forget(&mut self, name: &NodeName) {
+    pub(in crate::cluster) fn forget(&mut self, name: &NodeName) {
         self.proven.retain(|_, of| of != name);
         self.gateways.remove(name);
     }
@@ -144,7 +145,7 @@ const fn judge(claim: Claim<'_>) -> Verdict<'_> {
 impl Registry {
     /// The member that loses an address to a claimant whose stream comes from `source`; none where it was free, or the
     /// claimant's own.
-    pub(super) fn believe(
+    pub(in crate::cluster) fn believe(
         &self,
         name: &NodeName,
         address: IpAddr,

@@ -5,28 +5,18 @@
 //! theirs could be shown, in case the clock was set back meanwhile. Must never be needed to refuse a certificate: that of a
 //! name that is no member is refused anyway.
 
-use super::{
-    actor::{Actor, Batch},
-    registry::Registry,
-};
+use super::Registry;
 use crate::store::Write;
 
 /// The number of a life that begins at `now_unix`, after `last`.
-pub(super) fn next(last: u64, now_unix: i64) -> u64 {
+pub(in crate::cluster) fn next(last: u64, now_unix: i64) -> u64 {
     (last + 1).max(u64::try_from(now_unix).unwrap_or(0))
-}
-
-impl Actor {
-    /// Forgets the lives that ended too long ago for anything of theirs to count.
-    pub(super) fn forget_lives(&mut self, batch: &mut Batch) {
-        batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
-    }
 }
 
 impl Registry {
     /// Forgets lives that ended more than `kept` seconds ago. Those of which nobody wrote down when they ended begin to count
     /// now.
-    pub(super) fn forget_lives(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
+    pub(in crate::cluster) fn forget_lives(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
         let mut writes = Vec::new();
         self.lives.retain(|name, life| {
             if life.ended_unix == 0 {

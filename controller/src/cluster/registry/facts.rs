@@ -14,15 +14,15 @@ use weft_core::{
     types::{Family, NodeName, PerFamily, UnderlayAddress},
 };
 
-use super::{
-    Refusal,
-    registry::{Changed, Registry, overlaps},
+use super::{Changed, Registry, overlaps};
+use crate::{
+    cluster::Refusal,
+    store::{NodeFacts, NodeRecord, Write},
 };
-use crate::store::{NodeFacts, NodeRecord, Write};
 
 impl Registry {
     /// Takes the facts of a member that connects from `source`, given who else is connected.
-    pub(super) fn take_facts(
+    pub(in crate::cluster) fn take_facts(
         &mut self,
         name: &NodeName,
         facts: &Facts,
@@ -65,7 +65,7 @@ impl Registry {
     }
 
     /// An underlay address that the node has registered and its Node object does not list any more.
-    pub(super) fn strayed(&self, name: &NodeName) -> Option<Refusal> {
+    pub(in crate::cluster) fn strayed(&self, name: &NodeName) -> Option<Refusal> {
         let registered = self.nodes.get(name)?.underlay();
         self.admission.strayed(name, node_addresses(&registered))
     }
@@ -113,13 +113,15 @@ impl Registry {
     }
 }
 
-pub(super) fn node_addresses(underlay: &PerFamily<Option<UnderlayAddress>>) -> impl Iterator<Item = IpAddr> + use<> {
+pub(in crate::cluster) fn node_addresses(
+    underlay: &PerFamily<Option<UnderlayAddress>>,
+) -> impl Iterator<Item = IpAddr> + use<> {
     [underlay.v4, underlay.v6].into_iter().flatten().map(|underlay| underlay.address())
 }
 
 /// What an address is that cannot be a host's inside its own prefix; no node could have a route by it. Point-to-point prefixes
 /// give all their addresses to hosts (RFC 3021; RFC 6164).
-pub(super) fn of_no_host(underlay: &UnderlayAddress) -> Option<&'static str> {
+pub(in crate::cluster) fn of_no_host(underlay: &UnderlayAddress) -> Option<&'static str> {
     let (network, address) = (underlay.network(), underlay.address());
     match underlay.family() {
         Family::V4 if underlay.prefix() > 30 => None,
@@ -131,4 +133,4 @@ pub(super) fn of_no_host(underlay: &UnderlayAddress) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::cluster) mod tests;

@@ -1,7 +1,7 @@
 //! Which addresses nobody gets on a member's word alone.
 
 use super::*;
-use crate::cluster::facts::tests::{facts, name, registry, source};
+use crate::cluster::registry::facts::tests::{facts, name, registry, source};
 
 /// A member that proves 192.0.2.1/24 and 2001:db8::1/64, and names a router in either and one elsewhere.
 fn with_routers() -> Registry {

@@ -11,40 +11,37 @@ use weft_core::{
     types::{Family, NodeName, PerFamily, PodCidr, UnixMs},
 };
 
-use super::{
-    Refusal,
-    nodes::{Admitted, NodeSeen},
-    registry::{Changed, NEVER, Registry, overlaps},
-};
+use super::{Changed, NEVER, Registry, overlaps};
 use crate::{
+    cluster::{Admitted, NodeSeen, Refusal},
     config::NodeCidrs,
     store::{NodeRecord, Quarantined, Write},
 };
 
 /// What became of a Node.
-pub(super) struct Outcome {
-    pub(super) changed: Changed,
+pub(in crate::cluster) struct Outcome {
+    pub(in crate::cluster) changed: Changed,
     /// Pod CIDRs that it had and has no more.
-    pub(super) left: Vec<PodCidr>,
-    pub(super) answer: Result<Admitted, Refusal>,
+    pub(in crate::cluster) left: Vec<PodCidr>,
+    pub(in crate::cluster) answer: Result<Admitted, Refusal>,
     /// The life that began, where one did.
-    pub(super) begun: Option<u64>,
+    pub(in crate::cluster) begun: Option<u64>,
 }
 
 impl Registry {
     /// All names that something is stored for which ends with their Node.
-    pub(super) fn known(&self) -> impl Iterator<Item = &NodeName> {
+    pub(in crate::cluster) fn known(&self) -> impl Iterator<Item = &NodeName> {
         self.nodes.keys().chain(self.held.values().filter(|owner| !self.nodes.contains_key(*owner)))
     }
 
     /// True where the name's Node was re-created.
-    pub(super) fn is_another_life(&self, seen: &NodeSeen) -> bool {
+    pub(in crate::cluster) fn is_another_life(&self, seen: &NodeSeen) -> bool {
         let uid = self.nodes.get(&seen.name).and_then(|record| record.node_uid.as_ref());
         uid.is_some_and(|uid| *uid != seen.uid)
     }
 
     /// The life of a Node, whose UID somebody names.
-    pub(super) fn identify(&self, node: &NodeName, uid: Option<&str>) -> Result<u64, Refusal> {
+    pub(in crate::cluster) fn identify(&self, node: &NodeName, uid: Option<&str>) -> Result<u64, Refusal> {
         let Some(record) = self.nodes.get(node) else { return Err(Refusal::NodeUnseen { node: node.clone() }) };
         match (uid, record.node_uid.as_deref()) {
             (Some(uid), Some(current)) if uid != current => {
@@ -56,7 +53,7 @@ impl Registry {
     }
 
     /// Takes a Node in as it is now.
-    pub(super) fn admit(&mut self, seen: &NodeSeen, now: UnixMs) -> Outcome {
+    pub(in crate::cluster) fn admit(&mut self, seen: &NodeSeen, now: UnixMs) -> Outcome {
         let mut outcome =
             Outcome { changed: Changed::default(), left: Vec::new(), answer: Ok(Admitted::default()), begun: None };
         if self.is_another_life(seen) {
@@ -89,7 +86,7 @@ impl Registry {
     }
 
     /// A Node is gone: its membership ends, and whatever is held for it goes into quarantine.
-    pub(super) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
+    pub(in crate::cluster) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
         self.admission.forget(name);
         // When it ended does not count here: it is forgotten with its pod CIDRs.
         let (mut changed, mut left) = self.delete(name, 0).unwrap_or_default();
