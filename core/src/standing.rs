@@ -98,10 +98,10 @@ pub struct Peer {
     pub revision_lag: u64,
     /// Its VTEP's.
     pub mac: Mac,
-    /// Version that its agent reported; empty until then.
-    pub agent_version: String,
-    /// MTU of its underlay in bytes; 0 until it was reported.
-    pub underlay_mtu: u32,
+    /// Version that its agent reported, as far as it is known.
+    pub agent_version: Option<String>,
+    /// MTU of its underlay in bytes, as far as it is known.
+    pub underlay_mtu: Option<u32>,
     /// The revision that it last acknowledged, as far as the controller says.
     pub applied: Option<Revision>,
 }

@@ -103,8 +103,8 @@ fn row(member: &Member) -> Peer {
         since: None,
         revision_lag: 0,
         mac: member.endpoint.mac(),
-        agent_version: String::new(),
-        underlay_mtu: member.underlay_mtu,
+        agent_version: None,
+        underlay_mtu: Some(member.underlay_mtu),
         applied: None,
     }
 }

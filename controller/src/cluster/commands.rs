@@ -58,7 +58,7 @@ impl Actor {
             return drop(reply.send(Err(refusal)));
         }
         batch.writes.extend(self.registry.forget_lives(self.clock.unix().seconds(), self.rules.kept_seconds()));
-        match self.registry.delete(name, self.clock.unix().seconds()) {
+        match self.registry.delete(name, Some(self.clock.unix().seconds())) {
             Err(refusal) => drop(reply.send(Err(refusal))),
             Ok((changed, cidrs)) => {
                 batch.add(changed);

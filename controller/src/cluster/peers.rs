@@ -154,8 +154,8 @@ impl Actor {
             since: standing.map(|standing| standing.since),
             revision_lag: newest - acknowledged.unwrap_or(0).min(newest),
             mac: node.endpoint.mac(),
-            agent_version: facts.map(|facts| facts.agent_version.clone()).unwrap_or_default(),
-            underlay_mtu: facts.map_or(0, |facts| facts.underlay_mtu),
+            agent_version: facts.map(|facts| facts.agent_version.clone()),
+            underlay_mtu: facts.map(|facts| facts.underlay_mtu),
             applied: acknowledged.map(|sequence| Revision::new(self.epoch, sequence)),
         }
     }

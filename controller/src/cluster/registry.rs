@@ -184,11 +184,15 @@ impl Registry {
         waits
     }
 
-    /// Ends a membership, at `now_unix`: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
+    /// Ends a membership, at `ended_unix` where that counts: the name's life is over, its tokens are void, its CIDRs go into quarantine, from which
     /// nothing comes out before [`Self::released`] has said when the departure was announced.
-    pub(super) fn delete(&mut self, name: &NodeName, now_unix: i64) -> Result<(Changed, Vec<PodCidr>), Refusal> {
+    pub(super) fn delete(
+        &mut self,
+        name: &NodeName,
+        ended_unix: Option<i64>,
+    ) -> Result<(Changed, Vec<PodCidr>), Refusal> {
         let Some(node) = self.nodes.remove(name) else { return Err(Refusal::UnknownNode { node: name.clone() }) };
-        let life = Life { node: name.clone(), incarnation: node.incarnation, ended_unix: now_unix };
+        let life = Life { node: name.clone(), incarnation: node.incarnation, ended_unix };
         let mut writes = vec![Write::RemoveNode(name.clone()), Write::Life(life.clone())];
         self.lives.insert(name.clone(), life);
         self.admission.departed(name);

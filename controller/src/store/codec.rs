@@ -128,7 +128,7 @@ pub(super) fn encode(write: &Write) -> Put {
         }
         Write::RemoveQuarantine(cidr) => remove(Table::Quarantine, cidr.to_string()),
         Write::Life(Life { node, incarnation, ended_unix }) => {
-            put(Table::Lives, node.as_str(), &Number { value: *incarnation, ended_unix: *ended_unix })
+            put(Table::Lives, node.as_str(), &Number { value: *incarnation, ended_unix: ended_unix.unwrap_or(0) })
         }
         Write::RemoveLife(name) => remove(Table::Lives, name.as_str().to_owned()),
     }
@@ -188,7 +188,11 @@ fn read(table: Table, key: &str, sealed: &[u8], stored: &mut Stored) -> Result<(
             .push(Quarantined { cidr: key.parse()?, owner: open::<Owner>(table, key, sealed)?.node.parse()? }),
         (Table::Lives, _) => {
             let Number { value: incarnation, ended_unix } = open(table, key, sealed)?;
-            stored.lives.push(Life { node: key.parse()?, incarnation, ended_unix });
+            stored.lives.push(Life {
+                node: key.parse()?,
+                incarnation,
+                ended_unix: Some(ended_unix).filter(|ended| *ended != 0),
+            });
         }
     }
     Ok(())

@@ -142,6 +142,6 @@ pub struct Life {
     pub node: NodeName,
     /// Which life ended: the next one is higher.
     pub incarnation: u64,
-    /// When it ended, Unix time in seconds; 0 where version 0.1 wrote it.
-    pub ended_unix: i64,
+    /// When it ended, Unix time in seconds; none where nobody wrote that down, as version 0.1.
+    pub ended_unix: Option<i64>,
 }

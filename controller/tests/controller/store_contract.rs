@@ -48,7 +48,7 @@ fn settings() -> Settings {
 async fn contract(store: &dyn Store) {
     assert_eq!(store.load().await.expect("readable"), Stored::default(), "a new store is empty");
     let quarantined = Quarantined { cidr: "10.244.7.0/24".parse().expect("a CIDR"), owner: name("gone") };
-    let life = Life { node: name("gone"), incarnation: 4, ended_unix: 1_700_000_000 };
+    let life = Life { node: name("gone"), incarnation: 4, ended_unix: Some(1_700_000_000) };
     let batch = vec![
         Write::Epoch(12),
         Write::Settings(settings()),

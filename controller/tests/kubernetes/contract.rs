@@ -46,7 +46,7 @@ async fn the_store_keeps_the_contract() {
     let store = KubeStore::new(&server.client(), NAMESPACE);
     store.commit(vec![Write::Epoch(1)]).await.expect_err("nothing was read yet");
     assert_eq!(store.load().await.expect("readable"), Stored::default(), "a new store is empty");
-    let life = Life { node: name("gone"), incarnation: 4, ended_unix: 0 };
+    let life = Life { node: name("gone"), incarnation: 4, ended_unix: None };
     let batch = vec![
         Write::Epoch(12),
         Write::Settings(settings()),

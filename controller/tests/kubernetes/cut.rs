@@ -75,7 +75,7 @@ fn moved(mut record: NodeRecord, third: u8) -> NodeRecord {
 fn batch() -> Vec<Write> {
     vec![
         Write::RemoveNode(name("a")),
-        Write::Life(Life { node: name("a"), incarnation: 1_700_000_000, ended_unix: 0 }),
+        Write::Life(Life { node: name("a"), incarnation: 1_700_000_000, ended_unix: None }),
         Write::Quarantine(quarantined(1, "a")),
         Write::Quarantine(weft_controller::store::Quarantined {
             cidr: "fd00:0:0:1::/64".parse().expect("a CIDR"),

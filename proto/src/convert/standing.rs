@@ -94,8 +94,8 @@ impl From<&Peer> for v1::Peer {
             since_unix_ms: peer.since.map_or(0, |since| since.0),
             revision_lag: peer.revision_lag,
             mac: peer.mac.octets().to_vec(),
-            agent_version: peer.agent_version.clone(),
-            underlay_mtu: peer.underlay_mtu,
+            agent_version: peer.agent_version.clone().unwrap_or_default(),
+            underlay_mtu: peer.underlay_mtu.unwrap_or(0),
             applied: peer.applied.map(Into::into),
         }
     }

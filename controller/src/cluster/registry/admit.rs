@@ -89,7 +89,7 @@ impl Registry {
     pub(in crate::cluster) fn depart(&mut self, name: &NodeName) -> (Changed, Vec<PodCidr>) {
         self.admission.forget(name);
         // When it ended does not count here: it is forgotten with its pod CIDRs.
-        let (mut changed, mut left) = self.delete(name, 0).unwrap_or_default();
+        let (mut changed, mut left) = self.delete(name, None).unwrap_or_default();
         self.let_go(name, &PerFamily::default(), &mut changed, &mut left);
         self.held.retain(|_, owner| owner != name);
         (changed, left)

@@ -19,11 +19,11 @@ impl Registry {
     pub(in crate::cluster) fn forget_lives(&mut self, now_unix: i64, kept: i64) -> Vec<Write> {
         let mut writes = Vec::new();
         self.lives.retain(|name, life| {
-            if life.ended_unix == 0 {
-                life.ended_unix = now_unix;
+            if life.ended_unix.is_none() {
+                life.ended_unix = Some(now_unix);
                 writes.push(Write::Life(life.clone()));
             }
-            let counts = life.ended_unix.saturating_add(kept) >= now_unix;
+            let counts = life.ended_unix.is_some_and(|ended| ended.saturating_add(kept) >= now_unix);
             if !counts {
                 writes.push(Write::RemoveLife(name.clone()));
             }
@@ -50,15 +50,15 @@ mod tests {
         Registry::new(stored, &[pool.into()], Admission::Tokens, |_| Revision::new(1, 0)).expect("no contradiction")
     }
 
-    fn life(name: &str, ended_unix: i64) -> Life {
+    fn life(name: &str, ended_unix: Option<i64>) -> Life {
         Life { node: name.parse().expect("a name"), incarnation: 3, ended_unix }
     }
 
     #[test]
     fn ended_lives_are_remembered_for_as_long_as_their_certificates_and_no_longer() {
-        let mut registry = registry(vec![life("old", 1000), life("young", 1900), life("of-0-1", 0)]);
+        let mut registry = registry(vec![life("old", Some(1000)), life("young", Some(1900)), life("of-0-1", None)]);
         let name = |text: &str| text.parse::<NodeName>().expect("a name");
-        assert_eq!(registry.forget_lives(2000, 1000), [Write::Life(life("of-0-1", 2000))]);
+        assert_eq!(registry.forget_lives(2000, 1000), [Write::Life(life("of-0-1", Some(2000)))]);
         let mut forgotten = registry.forget_lives(2901, 1000);
         forgotten.sort_by_key(|write| format!("{write:?}"));
         assert_eq!(forgotten, [Write::RemoveLife(name("old")), Write::RemoveLife(name("young"))]);

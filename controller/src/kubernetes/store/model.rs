@@ -40,7 +40,7 @@ impl Model {
             lives: self
                 .departed
                 .iter()
-                .map(|(node, spec)| Life { node: node.clone(), incarnation: spec.incarnation, ended_unix: 0 })
+                .map(|(node, spec)| Life { node: node.clone(), incarnation: spec.incarnation, ended_unix: None })
                 .collect(),
             quarantine: kept(true).map(|(cidr, claim)| Quarantined { cidr: *cidr, owner: owner(claim) }).collect(),
             held: kept(false).map(|(cidr, claim)| Held { cidr: *cidr, owner: owner(claim) }).collect(),

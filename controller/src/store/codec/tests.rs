@@ -52,7 +52,7 @@ fn what_came_after_version_0_1_keeps_its_form_too() {
     node.facts.as_mut().expect("it has reported").generation = 1;
     node.more = More::new([0x0a, 1, 5]);
     let settings = Settings { more: More::new([8, 1]), ..stored.settings.expect("settings") };
-    let life = Life { ended_unix: 1_795_687_860, ..stored.lives.remove(0) };
+    let life = Life { ended_unix: Some(1_795_687_860), ..stored.lives.remove(0) };
     let puts = [Write::Node(node), Write::Settings(settings), Write::Life(life)].map(|write| encode(&write));
     for (put, (table, key, value)) in puts.iter().zip(records(PRESENT)) {
         assert_eq!((put.table, put.key.as_str()), (table, key));

@@ -64,7 +64,7 @@ fn a_name_deleted_and_joined_in_one_batch_gets_another_cidr() {
     let mut registry = registry("10.244.0.0/16", 24);
     let first = ask(&mut registry, "n1", 1);
     registry.join(&first, UnixMs(0)).expect("a good token");
-    let (_, cidrs) = registry.delete(&first.node, 0).expect("a member");
+    let (_, cidrs) = registry.delete(&first.node, None).expect("a member");
     let second = ask(&mut registry, "n1", 2);
     assert_eq!(registry.join(&second, UnixMs(0)).expect("a good token").incarnation, 2);
     let fresh = registry.nodes[&first.node].pod_cidrs.v4.expect("a CIDR");

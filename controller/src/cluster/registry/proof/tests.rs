@@ -75,7 +75,7 @@ fn what_a_member_says_of_routers_counts_near_it_and_against_no_member() {
     // It has changed its mind, and then it is gone.
     assert!(registry.gateway_of(source("192.0.2.254")).is_none());
     assert!(registry.gateway_of(source("192.0.2.9")).is_some());
-    registry.delete(&name("old"), 0).expect("a member");
+    registry.delete(&name("old"), None).expect("a member");
     assert!(registry.gateway_of(source("192.0.2.9")).is_none());
 }
 
