@@ -177,7 +177,55 @@ type ByFamily = Family<[(&'static str, String); 1], Gauge>;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        pods::{MemoryDisk, PodStore},
+        probe::{Prober, Targets},
+    };
+
+    /// Dashboards and alerts name these.
+    #[test]
+    fn no_metric_changes_its_name_or_kind() {
+        let (_, targets) = watch::channel(Arc::new(Targets::default()));
+        let now = SystemTime::now();
+        let mut status = Status::default();
+        status.pod_cidrs.v4 = "10.244.1.0/24".parse().ok();
+        let sources = Sources {
+            engine: Handle::new().0,
+            status: watch::channel(status).1,
+            connection: watch::channel(ConnectionStatus::default()).1,
+            deadlines: watch::channel(Some(Deadlines { due: now, end: now, lost: now })).1,
+            findings: Prober::new(targets).1,
+            pods: PodStore::open(MemoryDisk::default()).expect("an empty disk").store,
+        };
+        let mut text = String::new();
+        encode(&mut text, &registry(&sources, Dropped::default())).expect("it can be written");
+        let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE weft_agent_")).collect();
+        let gauges = [
+            "ready",
+            "controller_connected",
+            "certificate_end_seconds",
+            "certificate_lost_seconds",
+            "members",
+            "kernel_objects",
+            "repaired_objects",
+            "pods",
+            "peers_answering",
+            "peers_lost",
+            "dropped_tunnel_packets_from_pods",
+            "dropped_tunnel_packets_from_strangers",
+            "dropped_forged_tunnel_packets",
+            "dropped_forged_packets_from_pods",
+            "dropped_packets_to_gateway",
+            "applied_epoch",
+            "applied_sequence",
+            "pod_addresses_held",
+            "pod_addresses_usable",
+        ];
+        assert_eq!(types, gauges.map(|name| format!("{name} gauge")));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_is_taken_is_said_and_bound_once_it_is_free() {

@@ -193,3 +193,46 @@ impl fmt::Debug for Metrics {
         f.write_str("Metrics")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alerts name these.
+    #[test]
+    fn no_metric_changes_its_name_or_kind() {
+        let metrics = Metrics::default();
+        // A family is told of once it has a member.
+        drop(metrics.peers.get_or_create(&StateLabel { state: "ready" }));
+        drop(metrics.pool_cidrs.get_or_create(&PoolLabel { pool: "10.244.0.0/16".to_owned(), state: "free" }));
+        let counted = [&metrics.joins, &metrics.admissions, &metrics.node_writes, &metrics.renewals];
+        let ended = [&metrics.handshakes, &metrics.connections_ended, &metrics.streams_ended];
+        for family in counted.into_iter().chain(ended) {
+            drop(family.get_or_create(&ResultLabel { result: "ok" }));
+        }
+        let text = metrics.render().expect("it can be written");
+        let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE weft_controller_")).collect();
+        assert_eq!(
+            types,
+            [
+                "leader gauge",
+                "members gauge",
+                "connected_agents gauge",
+                "revision_epoch gauge",
+                "revision_sequence gauge",
+                "peers gauge",
+                "pool_cidrs gauge",
+                "joins counter",
+                "node_writes counter",
+                "node_admissions counter",
+                "certificate_renewals counter",
+                "tls_handshakes counter",
+                "connections_ended counter",
+                "streams_ended counter",
+                "unreadable_records gauge",
+                "store_failures counter",
+                "resident_memory_bytes gauge",
+            ]
+        );
+    }
+}
