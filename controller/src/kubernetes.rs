@@ -1,8 +1,7 @@
-//! The controller in Kubernetes: standby, leader, and the ways between the two.
+//! The controller in Kubernetes.
 //!
 //! Owns the order: what a replica needs in any case (authority, Nodes, the open gate) comes first, so that a standby
-//! leads soon after it is elected; the cluster and all that writes runs for one term only. Must never let anything of a
-//! term go on after the leadership was lost.
+//! leads soon after it is elected; the cluster and all that writes runs for one term only. Must never decide who leads.
 
 mod allocation;
 mod authority;
@@ -24,7 +23,7 @@ pub use lease::KubeLease;
 pub use store::KubeStore;
 pub use uninstall::{UninstallOptions, uninstall};
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
@@ -32,23 +31,15 @@ use kube::{Client, runtime::reflector::Store as Reflected};
 use tokio::{sync::watch, task::JoinHandle};
 use weft_program::error::with_causes_by;
 
-use self::{
-    authority::{AuthorityError, Objects},
-    events::Events,
-    nodes::Watched,
-    term::Term,
-};
+use self::{authority::Objects, events::Events, nodes::Watched, term::Term};
 use crate::{
     cluster::Cluster,
     config::{AgentNodes, Config, Kubernetes},
-    leader::{Election, LeaderGate, Role, Standby},
+    leader::{Candidate, Election, LeaderGate, Role},
     metrics::Metrics,
     pki::{Authority, Principal},
     servers::{Servers, Sockets},
 };
-
-/// The longest pause after a term that failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the parts of a term share.
 #[derive(Clone)]
@@ -88,16 +79,6 @@ struct Prepared {
     watch: JoinHandle<()>,
 }
 
-/// How a term ended.
-enum End {
-    /// Another replica may lead by now.
-    Lost,
-    /// This replica could not lead.
-    Failed(anyhow::Error),
-    /// The process is to end.
-    Shutdown,
-}
-
 /// Runs until `shutdown`.
 pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
@@ -127,7 +108,8 @@ pub(crate) async fn run(config: Config, own: Kubernetes, shutdown: impl Future<O
     let (objects, authority) = (replica.objects.clone(), Arc::clone(&replica.authority));
     let keeper = tokio::spawn(authority::put_back(objects, authority, replica.role.subscribe()));
     tracing::info!(%grpc, replica = election.me(), "a candidate");
-    let competed = replica.compete(election, shutdown).await;
+    let candidate = Candidate::new(election, replica.role.clone(), replica.own.lease.retry_period);
+    let competed = candidate.compete(|fence| Term::new(&replica, fence), shutdown).await;
     servers.ended().await?;
     watch.abort();
     keeper.abort();
@@ -169,76 +151,6 @@ async fn prepare(
     nodes.store.wait_until_ready().await.context("the watch of Node objects has ended")?;
     let replica = Replica { config, own, client, objects, authority, nodes, address, metrics, role };
     Ok(Prepared { replica, election, watch })
-}
-
-impl Replica {
-    /// Leads whenever it is elected, until `shutdown`; the Lease is nobody's of this process afterwards.
-    async fn compete(
-        &self,
-        mut election: Election,
-        mut shutdown: Pin<&mut impl Future<Output = ()>>,
-    ) -> anyhow::Result<()> {
-        let mut competed = Ok(());
-        let mut pause = self.own.lease.retry_period;
-        loop {
-            tokio::select! {
-                () = election.elected(|standing| self.stand_by(standing)) => {}
-                () = &mut shutdown => break,
-            }
-            match self.lead(&mut election, shutdown.as_mut()).await {
-                End::Lost => {}
-                End::Shutdown => break,
-                End::Failed(error) => {
-                    tracing::error!("this replica cannot lead: {error:#}");
-                    self.role.send_replace(Role::Starting(format!("it was elected and could not lead: {error:#}")));
-                    // Another one may do better.
-                    election.release().await;
-                    if error.downcast_ref().is_some_and(AuthorityError::is_final) {
-                        competed = Err(error);
-                        break;
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = &mut shutdown => break,
-                    }
-                    continue;
-                }
-            }
-            pause = self.own.lease.retry_period;
-        }
-        self.role.send_replace(Role::Starting("it is stopping".to_owned()));
-        election.release().await;
-        competed
-    }
-
-    fn stand_by(&self, standing: Standby) {
-        self.role.send_replace(Role::Standby(standing));
-    }
-
-    /// One term, from the election to the end of all that belongs to it.
-    async fn lead(&self, election: &mut Election, shutdown: Pin<&mut impl Future<Output = ()>>) -> End {
-        self.role.send_replace(Role::Starting("it was just elected and reads what is stored".to_owned()));
-        let mut term = Term::new(election.fence());
-        let mut keep = std::pin::pin!(election.keep());
-        let end = tokio::select! {
-            () = &mut keep => End::Lost,
-            error = term.run(self) => End::Failed(error),
-            () = shutdown => End::Shutdown,
-        };
-        // The gate first, so that nobody who is told to reconnect comes back here.
-        self.role.send_replace(Role::Starting("it led until now and is stopping that".to_owned()));
-        self.metrics.set_leader(false);
-        // The Lease is kept meanwhile, where it is still ours: whoever takes over finds nothing of this term.
-        let mut kept = !matches!(end, End::Lost);
-        let mut stop = std::pin::pin!(term.stop());
-        loop {
-            tokio::select! {
-                () = &mut stop => return end,
-                () = &mut keep, if kept => kept = false,
-            }
-        }
-    }
 }
 
 /// An error with all that caused it, in one line.

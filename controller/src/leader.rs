@@ -4,6 +4,7 @@
 //! edge is [`Lease`], the one record that all candidates share; `MemoryLease` is the fake that fails on demand, and every other one
 //! passes the same contract test. Must never know who keeps that record, nor what a leader does with its time.
 
+mod candidate;
 mod clock;
 #[cfg(test)]
 #[path = "../tests/contracts/lease.rs"]
@@ -22,6 +23,7 @@ pub use self::lease::{Bid, Claim, Lease, LeaseError, Seen};
 pub use self::memory::{LeaseTrouble, MemoryLease};
 
 pub(crate) use self::{
+    candidate::{Candidate, Failure, Term},
     election::Election,
     fence::Fence,
     fenced::Fenced,

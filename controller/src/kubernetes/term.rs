@@ -11,13 +11,20 @@ use tokio::{
 };
 
 use super::{
-    Leader, Replica, allocation, authority::Guard, conditions, events::Events, login::ServiceAccounts, nodes, policies,
-    store::KubeStore, tokens::Reviewer, uninstall, vteps,
+    Leader, Replica, allocation,
+    authority::{AuthorityError, Guard},
+    conditions,
+    events::Events,
+    login::ServiceAccounts,
+    nodes, policies,
+    store::KubeStore,
+    tokens::Reviewer,
+    uninstall, vteps,
 };
 use crate::{
     clock::SystemClock,
     cluster::{self, Cluster, Rules},
-    leader::{Fence, Fenced, Role},
+    leader::{self, Failure, Fence, Fenced, Role},
     rpc,
     servers::STOP_TIME,
     store::StoreError,
@@ -25,21 +32,21 @@ use crate::{
 };
 
 /// What runs; nothing before it was started.
-pub(super) struct Term {
+pub(super) struct Term<'a> {
+    replica: &'a Replica,
     fence: Fence,
     cluster: Option<Cluster>,
     actor: Option<JoinHandle<Result<(), StoreError>>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
-impl Term {
-    pub(super) fn new(fence: Fence) -> Self {
-        Self { fence, cluster: None, actor: None, tasks: JoinSet::new() }
+impl<'a> Term<'a> {
+    pub(super) fn new(replica: &'a Replica, fence: Fence) -> Self {
+        Self { replica, fence, cluster: None, actor: None, tasks: JoinSet::new() }
     }
 
-    /// Leads until it cannot, and says why. Dropping the future stops nothing: that is for [`Self::stop`].
-    pub(super) async fn run(&mut self, replica: &Replica) -> anyhow::Error {
-        if let Err(error) = self.start(replica).await {
+    async fn first_failure(&mut self) -> anyhow::Error {
+        if let Err(error) = self.start().await {
             return error;
         }
         let actor = self.actor.as_mut().expect("it was started");
@@ -53,7 +60,8 @@ impl Term {
         }
     }
 
-    async fn start(&mut self, replica: &Replica) -> anyhow::Result<()> {
+    async fn start(&mut self) -> anyhow::Result<()> {
+        let replica = self.replica;
         replica.objects.refill_secret(&replica.authority).await?;
         let events = Events::start(replica.client.clone(), replica.own.identity.clone());
         let store = KubeStore::new(&replica.client, &replica.own.namespace).with_events(events.clone());
@@ -109,9 +117,18 @@ impl Term {
         metrics.set_leader(true);
         Ok(())
     }
+}
+
+impl leader::Term for Term<'_> {
+    async fn run(&mut self) -> Failure {
+        let error = self.first_failure().await;
+        let is_final = error.downcast_ref().is_some_and(AuthorityError::is_final);
+        Failure { error, is_final }
+    }
 
     /// Ends everything: tasks that write objects first, then the streams, which are told to connect again.
-    pub(super) async fn stop(mut self) {
+    async fn stop(mut self) {
+        self.replica.metrics.set_leader(false);
         self.tasks.shutdown().await;
         if let Some(cluster) = self.cluster {
             let _cut_below = timeout(STOP_TIME, cluster.stop()).await;
