@@ -82,12 +82,48 @@ impl Requirement {
     }
 }
 
-impl FromStr for AgentNodes {
-    type Err = String;
+/// Why a text says of no Nodes that agents run there.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentNodesError {
+    /// It has another form.
+    #[error("{0}: give nodeSelector and affinity of the agents' pods as JSON")]
+    Form(#[from] serde_json::Error),
+    /// The scheduler does not know such a field of a Node.
+    #[error("matchFields knows metadata.name only, not {0}")]
+    Field(String),
+    /// The operator compares numbers.
+    #[error("{key} {operator} {value}: give a whole number")]
+    Number {
+        /// What is compared.
+        key: String,
+        /// How.
+        operator: String,
+        /// With what.
+        value: String,
+    },
+    /// The operator takes one.
+    #[error("{key} {operator}: give one value")]
+    Values {
+        /// What is compared.
+        key: String,
+        /// How.
+        operator: String,
+    },
+    /// Nothing can be compared so.
+    #[error("{key}: {operator:?} is no operator of a node selector")]
+    Operator {
+        /// What is compared.
+        key: String,
+        /// How.
+        operator: String,
+    },
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let remedy = "give nodeSelector and affinity of the agents' pods as JSON";
-        let written: Written = serde_json::from_str(text).map_err(|error| format!("{error}: {remedy}"))?;
+impl FromStr for AgentNodes {
+    type Err = AgentNodesError;
+
+    fn from_str(text: &str) -> Result<Self, AgentNodesError> {
+        let written: Written = serde_json::from_str(text)?;
         let required = written
             .affinity
             .and_then(|affinity| affinity.node_affinity)
@@ -97,21 +133,28 @@ impl FromStr for AgentNodes {
     }
 }
 
-fn term(written: NodeSelectorTerm) -> Result<Term, String> {
+fn term(written: NodeSelectorTerm) -> Result<Term, AgentNodesError> {
     let labels = written.match_expressions.unwrap_or_default().into_iter().map(|one| requirement(one, false));
     let fields = written.match_fields.unwrap_or_default().into_iter().map(|one| requirement(one, true));
     labels.chain(fields).collect::<Result<_, _>>().map(Term)
 }
 
-fn requirement(written: NodeSelectorRequirement, is_field: bool) -> Result<Requirement, String> {
+fn requirement(written: NodeSelectorRequirement, is_field: bool) -> Result<Requirement, AgentNodesError> {
     let NodeSelectorRequirement { key, operator, values } = written;
     if is_field && key != "metadata.name" {
-        return Err(format!("matchFields knows metadata.name only, not {key}"));
+        return Err(AgentNodesError::Field(key));
     }
     let values = values.unwrap_or_default();
+    let compared = || (key.clone(), operator.clone());
     let number = || match values.as_slice() {
-        [one] => one.parse().map_err(|_| format!("{key} {operator} {one}: give a whole number")),
-        _ => Err(format!("{key} {operator}: give one value")),
+        [value] => value.parse().map_err(|_| {
+            let (key, operator) = compared();
+            AgentNodesError::Number { key, operator, value: value.clone() }
+        }),
+        _ => {
+            let (key, operator) = compared();
+            Err(AgentNodesError::Values { key, operator })
+        }
     };
     let operator = match operator.as_str() {
         "Exists" => Operator::Exists,
@@ -120,7 +163,7 @@ fn requirement(written: NodeSelectorRequirement, is_field: bool) -> Result<Requi
         "Lt" => Operator::Lt(number()?),
         "In" => Operator::In(values),
         "NotIn" => Operator::NotIn(values),
-        other => return Err(format!("{key}: {other:?} is no operator of a node selector")),
+        _ => return Err(AgentNodesError::Operator { key, operator }),
     };
     Ok(Requirement { label: (!is_field).then_some(key), operator })
 }

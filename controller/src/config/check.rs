@@ -23,7 +23,7 @@ use weft_proto::convert::to_settings_more;
 use super::{
     Config, Options, StoreLocation,
     kubernetes::{self, Environment},
-    size::duration,
+    size::{TimeError, duration},
 };
 use crate::pki::SERVER_NAME;
 
@@ -33,12 +33,12 @@ pub(super) fn time(
     name: &str,
     text: Option<&str>,
     default: Duration,
-    range: (Duration, Duration),
+    (least, most): (Duration, Duration),
 ) -> Duration {
     problems.value(name, text, default, |text| {
         let time = duration(text)?;
-        if time < range.0 || time > range.1 {
-            return Err(format!("{text} is out of range: give {:?} to {:?}", range.0, range.1));
+        if time < least || time > most {
+            return Err(TimeError::Range { text: text.to_owned(), least, most });
         }
         Ok(time)
     })

@@ -55,15 +55,20 @@ pub struct Kubernetes {
     pub network_policy_engine: Option<String>,
 }
 
-impl FromStr for NodeCidrs {
-    type Err = String;
+/// A text that names nobody who could write pod CIDRs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} allocates no pod CIDRs: give auto, weft or kube-controller-manager")]
+pub struct NodeCidrsError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for NodeCidrs {
+    type Err = NodeCidrsError;
+
+    fn from_str(text: &str) -> Result<Self, NodeCidrsError> {
         match text {
             "auto" => Ok(Self::Auto),
             "weft" => Ok(Self::Weft),
             "kube-controller-manager" => Ok(Self::KubeControllerManager),
-            _ => Err(format!("{text:?} allocates no pod CIDRs: give auto, weft or kube-controller-manager")),
+            _ => Err(NodeCidrsError(text.to_owned())),
         }
     }
 }

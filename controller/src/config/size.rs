@@ -4,11 +4,18 @@
 
 use std::time::Duration;
 
+/// Why a text is no length of time that can be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TimeError {
+    #[error("{0:?} is no length of time: give a whole number with a unit, such as 250ms, 30s, 15m, 24h or 7d")]
+    Form(String),
+    #[error("{text} is out of range: give {least:?} to {most:?}")]
+    Range { text: String, least: Duration, most: Duration },
+}
+
 /// Reads a length of time.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!("{text:?} is no length of time: give a whole number with a unit, such as 250ms, 30s, 15m, 24h or 7d")
-    };
+pub(crate) fn duration(text: &str) -> Result<Duration, TimeError> {
+    let wrong = || TimeError::Form(text.to_owned());
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -1,6 +1,6 @@
 //! JoinService: certificates for nodes.
 //!
-//! Owns the order: whoever may say so says yes, only then a certificate is signed. Who may is for the [`Login`] to tell. Must never
+//! Owns the order: whoever may say so says yes, only then a certificate is signed. Who may is for the [`Login`](super::Login) to tell. Must never
 //! log a token.
 
 use tonic::{Request, Response, Status, async_trait};
@@ -10,8 +10,6 @@ use weft_proto::{
     v1::{JoinRequest, JoinResponse, RenewRequest, RenewResponse, join_service_server::JoinService},
 };
 
-#[cfg(doc)]
-use super::Login;
 use super::{Attempt, Context, Renewal, late, status};
 use crate::{
     clock,
