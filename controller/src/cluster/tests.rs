@@ -1,5 +1,7 @@
 //! Law 4, persist then announce, with a store that fails.
 
+use std::time::Duration;
+
 use tokio::task::JoinHandle;
 use weft_core::{alloc::Pool, encap::Encapsulation, types::PerFamily};
 
