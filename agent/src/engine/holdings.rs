@@ -19,6 +19,8 @@ use crate::kernel::Failure;
 pub(super) struct Holdings {
     device: LinkName,
     desired: Objects,
+    /// During a pass that wants other objects than the last one, what that one wanted: nothing else has been read back yet.
+    earlier: Option<Objects>,
     /// Wanted objects that were never read back as ours: whoever holds their place may have been there before.
     unproven: BTreeSet<Key>,
     /// Where the kernel differed when it was last read, and could not be put right, with why.
@@ -33,6 +35,7 @@ impl Holdings {
         Self {
             device,
             desired: Objects::new(),
+            earlier: None,
             unproven: BTreeSet::new(),
             deviations: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -56,7 +59,8 @@ impl Holdings {
 
     /// True if our own object was read back from there before: what is there now without our marks is ours, altered.
     fn is_ours(&self, key: &Key) -> bool {
-        self.desired.contains_key(key) && !self.unproven.contains(key)
+        let was_wanted = self.earlier.as_ref().is_none_or(|earlier| earlier.contains_key(key));
+        was_wanted && self.desired.contains_key(key) && !self.unproven.contains(key)
     }
 
     /// True if the kernel itself did not take it when it was last put.
@@ -73,11 +77,20 @@ impl Holdings {
         }
     }
 
-    /// Wants exactly these from now on. True if they are the same as before.
+    /// Wants exactly these from now on, as a pass begins that ends with [`Self::end_pass`]. True if they are the same as before.
     pub(super) fn want_all(&mut self, desired: Objects) -> bool {
         let before = std::mem::replace(&mut self.desired, desired);
-        self.unproven.extend(self.desired.keys().filter(|key| !before.contains_key(key)));
-        before == self.desired
+        let is_same = before == self.desired;
+        // Not a set of all new keys: at the start that is as large as the desired state, and the memory would not come back.
+        self.earlier = (!is_same).then_some(before);
+        is_same
+    }
+
+    /// A pass has ended. If nothing was concluded, what is new is proven by nothing.
+    pub(super) fn end_pass(&mut self) {
+        if let Some(earlier) = self.earlier.take() {
+            self.unproven.extend(self.desired.keys().filter(|key| !earlier.contains_key(key)));
+        }
     }
 
     /// Wants these from now on as well.
@@ -135,6 +148,7 @@ impl Holdings {
     pub(super) fn conclude(&mut self, left: &Plan, failures: &[Failure]) {
         let open = left.ops.iter().map(Op::key).chain(&left.conflicts);
         self.unproven = open.filter(|key| !self.is_ours(key)).copied().collect();
+        self.earlier = None;
         self.deviations = deviations(left, failures);
         self.refused = left.ops.iter().map(|op| *op.key()).collect();
     }
@@ -239,9 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_that_concluded_nothing_proves_nothing() {
+        let mut holdings = holdings();
+        for _ in 0..2 {
+            holdings.want_all(Objects::from([route(1)]));
+            assert!(!holdings.is_ours(&route(1).0), "it is wanted since this pass");
+            holdings.end_pass();
+            assert!(!holdings.is_ours(&route(1).0), "the kernel was not read");
+        }
+    }
+
+    #[test]
     fn what_is_not_wanted_any_more_is_not_ours() {
         let mut holdings = holdings();
         holdings.want_all(Objects::from([route(1), route(2)]));
+        holdings.end_pass();
         holdings.read_back(&BTreeSet::from([route(1).0, route(2).0]), &[]);
         holdings.forget([&route(1).0]);
         assert!(!holdings.is_ours(&route(1).0) && holdings.is_ours(&route(2).0));

@@ -92,7 +92,9 @@ impl<K: Kernel> Engine<K> {
         let peers = peers.iter().map(AsRef::<Member>::as_ref);
         let desired = desired::all(&settings, &me, &local, peers, &pods, &mut self.ids);
         let is_news = !self.holdings.want_all(desired);
-        self.converge(is_news).await.map_err(|error| self.unreadable(&error))?;
+        let converged = self.converge(is_news).await;
+        self.holdings.end_pass();
+        converged.map_err(|error| self.unreadable(&error))?;
         without_underlay.map_or(Ok(()), |problem| Err(problem.beside_pods()))
     }
 
